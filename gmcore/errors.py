@@ -1,0 +1,7 @@
+"""The root of the errors that a user can cause; subclasses live beside their cause."""
+
+from __future__ import annotations
+
+
+class GMError(ValueError):
+    """Input that cannot be used, said in one sentence: what must hold and what came."""

@@ -1,0 +1,70 @@
+"""Files that appear whole or not at all.
+
+A file is written under a temporary name in the folder of its target, flushed to the disk and renamed: POSIX and
+Windows replace atomically within one file system. A kill in between leaves the old file, or none, under the name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gmcore.errors import GMError
+
+FULL_DISK = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "the disk quota is used up"}
+
+
+class WriteError(GMError):
+    """A file could not be written; what stood under its name before is unchanged."""
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path with the suffix of `path`; on success it becomes `path`, on any error it is removed.
+
+    The suffix is kept because writers choose their format by it. Missing folders are made.
+
+    Errors
+    ------
+    WriteError : the disk is full or the folder cannot be written to.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(6)}.part{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, target)
+        if os.name == "posix":  # the new name itself reaches the disk with its folder
+            _flush(target.parent)
+    except OSError as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        raise WriteError(f"{target} could not be written: {reason}; a file of that name is unchanged") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: OSError) -> str | None:
+    """Why the write failed, None where the cause is not the disk (an input that is missing, say)."""
+    if error.errno in FULL_DISK:
+        return FULL_DISK[error.errno]
+    for number, reason in FULL_DISK.items():  # HDF5 keeps the number only in its text
+        if f"errno = {number}," in str(error):
+            return reason
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR):
+        return (error.strerror or str(error)).lower()
+    return None
