@@ -1,0 +1,269 @@
+"""The sections of a training configuration: every key, its default, its bounds and its meaning.
+
+Each class is one section of the YAML file. The descriptions are the documentation: `gmtensor schema` prints them and
+a test compares docs/configuration.md with them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from gmcore.suggest import did_you_mean
+from gmcore.units import UNITS, conversion
+
+LABELS = tuple(quantity for quantity in UNITS if quantity != "length")
+"""Names of the reference values that a data set can carry."""
+
+
+def _resolved(path: Path, info: ValidationInfo) -> Path:
+    """Return the path relative to the folder of the configuration file, where there is one."""
+    folder = (info.context or {}).get("folder")
+    return path.expanduser() if folder is None else folder / path.expanduser()
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, (str, Path)) else value
+
+
+ConfigPath = Annotated[Path, AfterValidator(_resolved)]
+ConfigPaths = Annotated[list[ConfigPath], BeforeValidator(_listed)]
+Weight = Annotated[float, Field(ge=0.0, le=1e9)]
+Rate = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A section that refuses keys it does not know and names the nearest one that it does."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+    section: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, value: Any) -> Any:
+        if value is None:  # "energy:" with nothing after it asks for the defaults
+            return {}
+        if isinstance(value, dict):
+            for key in value:
+                if key not in cls.model_fields:
+                    raise ValueError(f"unknown key {key!r} in {cls.section}{did_you_mean(key, cls.model_fields)}")
+        return value
+
+
+class Split(Section):
+    """How the structures are divided; the parts never share a structure."""
+
+    section = "data.split"
+
+    train: int | None = Field(None, ge=1, description="structures to train on; without it: all that remain")
+    validation: int = Field(0, ge=0, description="structures that choose the best epoch")
+    test: int = Field(0, ge=0, description="structures held back for the final metrics")
+    seed: int = Field(1, ge=0, description="seed of the shuffle; test and validation do not depend on `train`")
+    file: ConfigPath | None = Field(
+        None, description="a splits.json to follow; `train` then shortens its training part"
+    )
+
+    @model_validator(mode="after")
+    def _either(self) -> Split:
+        if self.file is not None and self.model_fields_set - {"file", "train"}:
+            raise ValueError("data.split names a file: validation, test and seed come from it and must not be given")
+        if self.file is None and self.validation < 1:
+            raise ValueError("data.split.validation must be at least 1: the best epoch is chosen on it")
+        return self
+
+
+class Data(Section):
+    """Where the structures and their labels come from."""
+
+    section = "data"
+
+    files: ConfigPaths = Field(min_length=1, description="data files, relative to the configuration file")
+    format: Literal["auto", "extxyz", "ase", "npz", "hdf5"] = Field(
+        "auto", description="auto takes it from the suffix: .xyz .extxyz | .traj .db .json | .npz | .h5 .hdf5"
+    )
+    units: dict[str, str] = Field(
+        default_factory=dict,
+        description="unit of length and of every label used, as the file has it; an HDF5 data set states its own",
+    )
+    keys: dict[str, str] = Field(default_factory=dict, description="name in the file of a label that has another name")
+    total_charge: float | str | None = Field(
+        None, description="total charge of each structure in e: a number, or the name of a key in the file"
+    )
+    pbc: bool | None = Field(None, description="overrides the periodicity that the file states, for all structures")
+    split: Split = Field(description="numbers of structures to train on, to validate and to test with")
+    test_files: ConfigPaths = Field(
+        default_factory=list, description="a test set of its own; split.test must then be 0"
+    )
+
+    @field_validator("units")
+    @classmethod
+    def _known_units(cls, units: dict[str, str]) -> dict[str, str]:
+        for quantity, unit in units.items():
+            if quantity not in UNITS:
+                raise ValueError(f"unknown quantity {quantity!r} in data.units{did_you_mean(quantity, UNITS)}")
+            conversion(quantity, unit)
+        return units
+
+    @field_validator("keys")
+    @classmethod
+    def _known_labels(cls, keys: dict[str, str]) -> dict[str, str]:
+        for label in keys:
+            if label not in LABELS:
+                raise ValueError(f"unknown label {label!r} in data.keys{did_you_mean(label, LABELS)}")
+        return keys
+
+    @model_validator(mode="after")
+    def _one_test_set(self) -> Data:
+        if self.test_files and self.split.test:
+            raise ValueError("data.test_files and data.split.test exclude each other: set split.test to 0")
+        return self
+
+
+class Descriptor(Section):
+    """The Gaussian-moment descriptor (design symbols r_c, r_min, N_b, N_r)."""
+
+    section = "descriptor"
+
+    r_max: float = Field(6.5, gt=0.5, le=30.0, description="cutoff radius, A; the paper: 8.0 for D, 6.5 for energies")
+    r_min: float = Field(0.5, ge=0.0, description="center of the first Gaussian, A; below r_max")
+    n_basis: int = Field(7, ge=1, le=64, description="Gaussians per pair of species")
+    n_radial: int = Field(5, ge=1, le=12, description="radial functions; 5 give 360 features")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Descriptor:
+        if self.r_min >= self.r_max:
+            raise ValueError(f"descriptor.r_min must be below r_max, got r_min {self.r_min} and r_max {self.r_max}")
+        return self
+
+
+class Network(Section):
+    """The fully connected network in NTK parametrization."""
+
+    section = "network"
+
+    hidden: list[Annotated[int, Field(ge=1, le=16384)]] = Field(
+        [512, 512], min_length=1, max_length=16, description="widths of the hidden layers"
+    )
+    standardize: bool | None = Field(
+        None, description="features shifted and scaled to mean 0, deviation 1; the preset decides where not given"
+    )
+
+
+class Energy(Section):
+    """Potential energy, with forces and stress as its derivatives."""
+
+    section = "properties.energy"
+    energy_weight: Weight = Field(1.0, description="weight of the squared error of the energy per structure, eV^2")
+    forces_weight: Weight = Field(4.0, description="weight of the squared force errors summed over atoms, A^2")
+    stress_weight: Weight = Field(0.0, description="weight of the squared error of volume * stress, summed over 3x3")
+
+    @model_validator(mode="after")
+    def _something(self) -> Energy:
+        if self.energy_weight == self.forces_weight == self.stress_weight == 0.0:
+            raise ValueError("properties.energy needs a weight above zero for energy, forces or stress")
+        return self
+
+
+class Charges(Section):
+    """Atomic charges and the dipole moment that they make."""
+
+    section = "properties.charges"
+    conserve: bool = Field(True, description="charges sum exactly to data.total_charge")
+    origin: Literal["coordinates", "center_of_mass"] = Field(
+        "coordinates", description="the point that the dipole refers to; matters for ions"
+    )
+    charges_weight: Weight = Field(1.0, description="weight of the squared charge errors summed over atoms, e^-2")
+    dipole_weight: Weight = Field(1.0, description="weight of the squared dipole error, (e*A)^-2")
+
+    @model_validator(mode="after")
+    def _something(self) -> Charges:
+        if self.charges_weight == self.dipole_weight == 0.0:
+            raise ValueError("properties.charges needs a weight above zero for charges or dipole")
+        return self
+
+
+class DTensor(Section):
+    """Magnetic anisotropy (zero-field splitting) tensor, symmetric and traceless."""
+
+    section = "properties.d_tensor"
+    basis: Literal["positions", "moments"] = Field(
+        "positions", description="positions: the head of the paper; moments: no origin, local and smooth"
+    )
+    weight: Weight = Field(1.0, gt=0.0, description="weight of the squared errors of the 6 unique elements")
+
+
+class Tensor(Section):
+    """Any symmetric 3x3 tensor that is not traceless, a polarizability for example."""
+
+    section = "properties.tensor"
+    basis: Literal["positions", "moments"] = Field("moments", description="as for d_tensor")
+    weight: Weight = Field(1.0, gt=0.0, description="weight of the squared errors of the 6 unique elements")
+
+
+class Properties(Section):
+    """What is learned; a property that is named is learned, with defaults where nothing else is said."""
+
+    section = "properties"
+    energy: Energy | None = Field(None, description="potential energy, forces, stress")
+    charges: Charges | None = Field(None, description="atomic charges and dipole")
+    d_tensor: DTensor | None = Field(None, description="traceless magnetic anisotropy tensor")
+    tensor: Tensor | None = Field(None, description="symmetric tensor")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_is_asked_for(cls, value: Any) -> Any:
+        return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _something(self) -> Properties:
+        if not self.names:
+            raise ValueError(f"properties must name at least one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Properties that are learned, in the fixed order of this class."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+
+class LearningRates(Section):
+    """Initial learning rate of each group of parameters; all decay linearly to zero."""
+
+    section = "training.learning_rates"
+    network: Rate | None = Field(None, description="weights and biases of the network")
+    radial: Rate | None = Field(None, description="radial coefficients beta")
+    scale: Rate | None = Field(None, description="scale of each species and head")
+    shift: Rate | None = Field(None, description="shift of each species and head")
+
+
+class Training(Section):
+    """How the parameters are found."""
+
+    section = "training"
+    preset: Literal["standard", "paper"] = Field(
+        "standard", description="fills learning_rates, initial_scale and network.standardize where they are not given"
+    )
+    epochs: int = Field(300, ge=1, le=1_000_000, description="passes over the training structures; the paper: 1000")
+    batch_size: int = Field(32, ge=1, description="structures per step")
+    learning_rates: LearningRates = Field(
+        default_factory=LearningRates, description="overrides of the preset's learning rates"
+    )
+    initial_scale: Literal["spread", "reference"] | None = Field(
+        None,
+        description="spread: first predictions vary as the data do; reference: scale from the labels alone (paper)",
+    )
+    members: int = Field(3, ge=1, le=100, description="models in the committee")
+    dtype: Literal["float32", "float64"] = Field("float32", description="precision of parameters and features")
+    threads: int | None = Field(None, ge=1, le=1024, description="threads; without it: all cores")
+    separate_models: bool = Field(False, description="one model per property instead of one with several heads")
