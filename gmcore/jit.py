@@ -80,3 +80,9 @@ def parallel_jit(function: Callable) -> Callable:
     """Compile a loop over `numba.prange`, with the on-disk cache."""
     with _cache_in(CACHE_FOLDER):
         return numba.njit(cache=CACHE_FOLDER is not None, parallel=True, **FLAGS)(function)
+
+
+def exact_jit(function: Callable) -> Callable:
+    """Compile a loop without fast-math, with the on-disk cache: for decisions that two passes must take alike."""
+    with _cache_in(CACHE_FOLDER):
+        return numba.njit(cache=CACHE_FOLDER is not None, error_model="numpy")(function)
