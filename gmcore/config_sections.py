@@ -70,9 +70,7 @@ class Split(Section):
     validation: int = Field(0, ge=0, description="structures that choose the best epoch")
     test: int = Field(0, ge=0, description="structures held back for the final metrics")
     seed: int = Field(1, ge=0, description="seed of the shuffle; test and validation do not depend on `train`")
-    file: ConfigPath | None = Field(
-        None, description="a splits.json to follow; `train` then shortens its training part"
-    )
+    file: ConfigPath | None = Field(None, description="a splits.json to follow; `train` then shortens its first part")
 
     @model_validator(mode="after")
     def _either(self) -> Split:
@@ -102,9 +100,7 @@ class Data(Section):
     )
     pbc: bool | None = Field(None, description="overrides the periodicity that the file states, for all structures")
     split: Split = Field(description="numbers of structures to train on, to validate and to test with")
-    test_files: ConfigPaths = Field(
-        default_factory=list, description="a test set of its own; split.test must then be 0"
-    )
+    test_files: ConfigPaths = Field(default_factory=list, description="a separate test set; split.test must then be 0")
 
     @field_validator("units")
     @classmethod

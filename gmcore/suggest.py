@@ -6,11 +6,19 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the one of `known` that is spelled most like `name`, None where none is near.
+
+    >>> nearest("r_maxx", ["r_min", "r_max"])
+    'r_max'
+    """
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    near = get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[near[0]] if near else None
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" with the nearest of `known`, or "; known: ..." where none is near."""
     known = list(known)
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    near = get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean {by_lower[near[0]]!r}?"
-    return f"; known: {', '.join(known)}"
+    near = nearest(name, known)
+    return f"; known: {', '.join(known)}" if near is None else f"; did you mean {near!r}?"

@@ -73,7 +73,7 @@ UNITS: dict[str, dict[str, float]] = {
     "tensor": _POLARIZABILITY | {"a.u.": _BOHR**3} | _SPLITTING | {"1": 1.0},
 }
 
-# the unit that the internal factors of a tensor's unit lead to: everything that is not a volume is an energy or a number
+# internal unit of each unit of a tensor: it keeps its kind, volume, energy or plain number
 _TENSOR_UNITS = dict.fromkeys([*_POLARIZABILITY, "a.u."], "A^3") | dict.fromkeys(_SPLITTING, "cm^-1") | {"1": "1"}
 
 _SPELLINGS = {
