@@ -1,0 +1,152 @@
+"""Errors of predictions: MAE and RMSE of every quantity, with units.
+
+All numbers of a quantity over all structures form one set; of symmetric tensors the six unique components count, each
+once. A D tensor is also judged by D, E and the angle between the easy axes, because errors of elements say little about
+them. Committees give `<key>_std`, the population deviation over the members; its mean stands beside the errors as
+`committee_std`, the first thing to compare with the RMSE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gmcore.anisotropy import axis_angle, invariants
+from gmcore.errors import GMError
+
+UNITS = {
+    "energy": "eV",
+    "forces": "eV/A",
+    "stress": "eV/A^3",
+    "charges": "e",
+    "dipole": "e*A",
+    "d_tensor": "cm^-1",
+    "tensor": "",
+}
+"""Internal unit of each quantity that is judged, in the order of reports; a tensor has that of its head."""
+
+TENSORS = ("stress", "d_tensor", "tensor")
+UNIQUE = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+"""Unique components of a symmetric tensor."""
+
+
+class MetricsError(GMError):
+    """Reference and prediction that do not belong together."""
+
+
+def unique_components(tensor: ArrayLike) -> np.ndarray:
+    """Return xx, xy, xz, yy, yz, zz of the symmetric part: (n_leading, 3, 3) -> (n_leading, 6)."""
+    tensor = np.asarray(tensor, dtype=np.float64)
+    rows, columns = np.transpose(UNIQUE)
+    return 0.5 * (tensor[..., rows, columns] + tensor[..., columns, rows])
+
+
+def flat_values(key: str, values: ArrayLike | Sequence[ArrayLike]) -> np.ndarray:
+    """Return every independent number of a quantity, one row for each structure or atom laid end to end.
+
+    values: an array with one entry per structure, or a list with one array per structure (sizes may differ).
+    Shapes: energy (n, 1), charges (n_atoms, 1), dipole (n, 3), forces (n_atoms, 3), tensors (n, 6).
+    """
+    if key in TENSORS:
+        return unique_components(np.reshape(np.asarray(values, dtype=np.float64), (-1, 3, 3)))
+    width = 3 if key in ("forces", "dipole") else 1
+    arrays = [np.asarray(value, dtype=np.float64).reshape(-1, width) for value in values]
+    return np.concatenate(arrays) if arrays else np.zeros((0, width))
+
+
+def error_measures(differences: ArrayLike, unit: str) -> dict[str, Any]:
+    """Return {"mae", "rmse", "unit", "n"} of the differences, any shape; NaN errors where there are none."""
+    differences = np.ravel(np.asarray(differences, dtype=np.float64))
+    n = len(differences)
+    mae = float(np.abs(differences).mean()) if n else float("nan")
+    rmse = float(np.sqrt(np.square(differences).mean())) if n else float("nan")
+    return {"mae": mae, "rmse": rmse, "unit": unit, "n": n}
+
+
+def compared(key: str, reference: Any, predicted: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return reference and prediction as (n_rows, width) of `flat_values` and which rows of the whole they are.
+
+    Rows whose reference is NaN have no label (the stress of a molecule, say) and are left out.
+
+    Errors
+    ------
+    MetricsError : different sizes, or a prediction that is not finite where there is a reference.
+    """
+    reference, predicted = flat_values(key, reference), flat_values(key, predicted)
+    if reference.shape != predicted.shape:
+        raise MetricsError(f"{key}: {len(predicted)} predictions must match the reference, which has {len(reference)}")
+    labeled = ~np.isnan(reference).any(axis=1)
+    if not np.isfinite(predicted[labeled]).all():
+        bad = int(np.count_nonzero(~np.isfinite(predicted[labeled]).all(axis=1)))
+        raise MetricsError(f"{key}: predictions must be finite, got {bad} that are not")
+    return reference[labeled], predicted[labeled], labeled
+
+
+def evaluate_arrays(
+    reference: Mapping[str, Any],
+    predicted: Mapping[str, Any],
+    n_atoms: ArrayLike | None = None,
+    units: Mapping[str, str] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return the errors of every quantity that is in both, as plain numbers ready for JSON.
+
+    Parameters
+    ----------
+    reference, predicted : arrays (or lists of one array per structure) keyed energy (n_structures,), forces, stress,
+        charges, dipole, d_tensor, tensor in internal units; predicted may hold `<key>_std` of a committee.
+    n_atoms : (n_structures,) atoms of each structure; with it the energy is also judged per atom.
+    units : overrides of `UNITS`, that of a tensor for example.
+
+    Returns
+    -------
+    {quantity: {"mae", "rmse", "unit", "n"[, "committee_std"]}}; besides the keys above energy_per_atom, d_tensor_D,
+    d_tensor_E and d_tensor_axis_angle (mae: mean angle, rmse: root of the mean square).
+
+    >>> evaluate_arrays({"energy": [1.0, 2.0]}, {"energy": [1.5, 2.5]})
+    {'energy': {'mae': 0.5, 'rmse': 0.5, 'unit': 'eV', 'n': 2}}
+    """
+    units = {**UNITS, **(units or {})}
+    metrics: dict[str, dict[str, Any]] = {}
+    for key in UNITS:
+        if key not in reference or key not in predicted:
+            continue
+        expected, value, labeled = compared(key, reference[key], predicted[key])
+        metrics[key] = error_measures(value - expected, units[key])
+        deviation = predicted.get(f"{key}_std")
+        if deviation is not None:
+            deviation = flat_values(key, deviation)[labeled]
+            metrics[key]["committee_std"] = float(deviation.mean()) if deviation.size else float("nan")
+        if key == "energy" and n_atoms is not None:
+            metrics["energy_per_atom"] = _per_atom(expected, value, labeled, n_atoms, units[key])
+        if key == "d_tensor":
+            metrics |= _anisotropy_errors(expected, value, units[key])
+    return metrics
+
+
+def _per_atom(expected: np.ndarray, value: np.ndarray, labeled: np.ndarray, n_atoms: ArrayLike, unit: str) -> dict:
+    """Return the errors of the energy per atom; an empty structure has none."""
+    n_atoms = np.asarray(n_atoms)
+    if n_atoms.shape != labeled.shape:
+        raise MetricsError(f"n_atoms must have shape {labeled.shape}, one entry per structure, got {n_atoms.shape}")
+    n_atoms = n_atoms[labeled]
+    filled = n_atoms > 0
+    return error_measures((value - expected)[filled, 0] / n_atoms[filled], f"{unit}/atom")
+
+
+def _anisotropy_errors(expected: np.ndarray, value: np.ndarray, unit: str) -> dict[str, dict]:
+    """Return the errors of D, E and axis from unique components (n, 6)."""
+    before, after = (invariants(_symmetric(components)) for components in (expected, value))
+    angles = axis_angle(before.axis, after.axis)
+    return {
+        "d_tensor_D": error_measures(after.d - before.d, unit),
+        "d_tensor_E": error_measures(after.e - before.e, unit),
+        "d_tensor_axis_angle": error_measures(angles[~np.isnan(angles)], "deg"),
+    }
+
+
+def _symmetric(components: np.ndarray) -> np.ndarray:
+    """Return tensors (n, 3, 3) of unique components (n, 6)."""
+    return components[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
