@@ -70,6 +70,11 @@ def jit(function: Callable) -> Callable:
     return numba.njit(forceinline=True, **FLAGS)(function)
 
 
+def routine_jit(function: Callable) -> Callable:
+    """Compile a piece of a loop that stays a function of its own: inlining it everywhere would cost compile time."""
+    return numba.njit(**FLAGS)(function)
+
+
 def serial_jit(function: Callable) -> Callable:
     """Compile a loop that runs in one thread, with the on-disk cache."""
     with _cache_in(CACHE_FOLDER):

@@ -4,11 +4,13 @@ turns, so all are given the same number and none waits for a core that another h
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+import threading
 
 import numba
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from .errors import GMError
 
@@ -46,3 +48,34 @@ def set_threads(n_threads: int) -> None:
 def get_threads() -> int:
     """Number of threads that kernels use now."""
     return numba.get_num_threads()
+
+
+class _SerialBlas:
+    """Counts who is inside, so that the last to leave restores the number of BLAS threads that the first found."""
+
+    def __init__(self):
+        self._lock, self._inside, self._limiter = threading.Lock(), 0, None
+        self._controller = None
+
+    def __enter__(self):
+        with self._lock:
+            if self._inside == 0:
+                if self._controller is None:
+                    importlib.import_module("scipy.linalg.cython_blas")  # the library that `np.dot` of kernels calls
+                    self._controller = ThreadpoolController().select(user_api="blas")
+                self._limiter = self._controller.limit(limits=1)
+            self._inside += 1
+
+    def __exit__(self, *exception):
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limiter.restore_original_limits()
+
+
+_serial_blas = _SerialBlas()
+
+
+def serial_blas() -> _SerialBlas:
+    """Context in which BLAS runs in the calling thread, for kernels that call it from threads of their own."""
+    return _serial_blas

@@ -1,0 +1,483 @@
+"""Stage "moments" on the CPU: M_{i,s,c} = sum_j R_s(rho_ij) monomial_c(u_ij), with both derivatives.
+
+One thread owns a block of center atoms and a scratch area of a few rows, as long as the longest neighbor row. For a
+center it gathers the neighbors inside the cutoff into these rows and then works along them, sixteen float32 pairs per
+vector instruction; nothing per pair outlives its center. What lands on a neighbor (a force) is summed per block and
+added up by the driver, in the same order every time: no atomics, the same bits run after run.
+
+Rows are padded to the vector length with pairs at r_c, whose radial functions vanish.
+
+Formulas: method sections 1, 2, 6, 7. Because |u| = 1 only 16 of the 40 components are independent; A(u) is the
+polynomial with those 16 coefficients, V its gradient with the components of u taken as independent. The tangential
+projection (1 - u u^T)/rho makes the choice of representative irrelevant.
+"""
+
+import numba
+import numpy as np
+
+from gmcore.jit import jit, parallel_jit
+from gmcore.kernels.formulas import (
+    cutoff,
+    gaussian,
+    monomials,
+    monomials_along,
+    polynomial,
+    polynomial_gradient,
+    polynomial_hessian_along,
+    real,
+)
+
+LANES = 16
+N_COMPONENTS = 16
+MAX_RADIAL = 8
+
+# Scratch rows. Sets of basis rows (B, B', B'') and radial rows (R, R', R'') follow the named ones.
+UX, UY, UZ, RHO, INVERSE, F, DF, D2F, PX, PY, PZ, AX, AY, AZ, N_NAMED = range(15)
+
+
+def n_scratch_rows(n_basis):
+    """Rows of real scratch that any kernel of this file needs."""
+    return N_NAMED + 3 * n_basis + 3 * MAX_RADIAL + 9
+
+
+@jit
+def _gather(i, geometry, positions, r_max, reals, integers):
+    """Neighbors of i inside the cutoff: unit vectors, distances, index and species; returns their number padded."""
+    x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
+    ux, uy, uz, rho = reals[UX], reals[UY], reals[UZ], reals[RHO]
+    inverse = reals[INVERSE]
+    limit = r_max * r_max
+    n = 0
+    for pair in range(geometry.row_start[i], geometry.row_start[i + 1]):
+        j = geometry.neighbor[pair]
+        k = geometry.shift[pair]
+        dx = positions[j, 0] - x + geometry.displacement[k, 0]
+        dy = positions[j, 1] - y + geometry.displacement[k, 1]
+        dz = positions[j, 2] - z + geometry.displacement[k, 2]
+        squared = dx * dx + dy * dy + dz * dz
+        if squared < limit:
+            ux[n] = dx
+            uy[n] = dy
+            uz[n] = dz
+            rho[n] = squared
+            integers[0, n] = j
+            integers[1, n] = geometry.species[j]
+            n += 1
+    padded = (n + LANES - 1) // LANES * LANES
+    for p in range(n, padded):
+        ux[p] = uy[p] = uz[p] = 0.0
+        rho[p] = limit
+        integers[0, p] = i
+        integers[1, p] = geometry.species[i]
+    for p in range(padded):
+        rho[p] = np.sqrt(rho[p])
+        inverse[p] = real(r_max, 1.0) / rho[p]
+        ux[p] *= inverse[p]
+        uy[p] *= inverse[p]
+        uz[p] *= inverse[p]
+    return n, padded
+
+
+@jit
+def _basis(order, n, radial, reals):
+    """B_b = kappa f phi_b and its derivatives up to `order`, each set of rows behind the other."""
+    r_max, gamma, height = radial.scalars[0], radial.scalars[1], radial.scalars[2]
+    n_basis = radial.centers.size
+    rho, f, df, d2f = reals[RHO], reals[F], reals[DF], reals[D2F]
+    for p in range(n):
+        f[p], df[p], d2f[p] = cutoff(rho[p], r_max)
+    for b in range(n_basis):
+        center = radial.centers[b]
+        value, first, second = reals[N_NAMED + b], reals[N_NAMED + n_basis + b], reals[N_NAMED + 2 * n_basis + b]
+        if order == 0:
+            for p in range(n):
+                g, _, _ = gaussian(rho[p] - center, gamma, height)
+                value[p] = f[p] * g
+        elif order == 1:
+            for p in range(n):
+                g, dg, _ = gaussian(rho[p] - center, gamma, height)
+                value[p] = f[p] * g
+                first[p] = df[p] * g + f[p] * dg
+        else:
+            for p in range(n):
+                g, dg, d2g = gaussian(rho[p] - center, gamma, height)
+                value[p] = f[p] * g
+                first[p] = df[p] * g + f[p] * dg
+                second[p] = d2f[p] * g + df[p] * dg + df[p] * dg + f[p] * d2g
+
+
+@jit
+def _radial(order, n, n_basis, n_radial, beta, reals, species):
+    """R_s = sum_b beta_sb B_b and derivatives up to `order`. beta is (n_species, n_basis, 8) of this center."""
+    for k in range(order + 1):
+        basis = reals[N_NAMED + k * n_basis : N_NAMED + (k + 1) * n_basis]
+        start = N_NAMED + 3 * n_basis + k * MAX_RADIAL
+        out = reals[start : start + MAX_RADIAL]
+        zero = real(reals[0, 0], 0.0)
+        for p in range(n):
+            row = beta[species[p]]
+            r0 = r1 = r2 = r3 = r4 = r5 = r6 = r7 = zero
+            for b in range(n_basis):
+                v = basis[b, p]
+                r0 += v * row[b, 0]
+                r1 += v * row[b, 1]
+                r2 += v * row[b, 2]
+                r3 += v * row[b, 3]
+                r4 += v * row[b, 4]
+                r5 += v * row[b, 5]
+                r6 += v * row[b, 6]
+                r7 += v * row[b, 7]
+            out[0, p] = r0
+            out[1, p] = r1
+            out[2, p] = r2
+            out[3, p] = r3
+            out[4, p] = r4
+            out[5, p] = r5
+            out[6, p] = r6
+            out[7, p] = r7
+
+
+@jit
+def _store(row, m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11, m12, m13, m14, m15):
+    """Write the sixteen sums of one channel."""
+    row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7] = m0, m1, m2, m3, m4, m5, m6, m7
+    row[8], row[9], row[10], row[11], row[12], row[13], row[14], row[15] = m8, m9, m10, m11, m12, m13, m14, m15
+
+
+@parallel_jit
+def forward(geometry, positions, radial, beta, blocks, first, moments):
+    """Fill moments (n_centers, n_radial, 16) of the centers that `blocks` covers; row 0 belongs to center `first`."""
+    n_radial = moments.shape[1]
+    n_basis = radial.centers.size
+    for block in numba.prange(blocks.bounds.size - 1):
+        reals, integers = blocks.reals[block], blocks.integers[block]
+        ux, uy, uz = reals[UX], reals[UY], reals[UZ]
+        zero = real(radial.scalars[0], 0.0)
+        for i in range(blocks.bounds[block], blocks.bounds[block + 1]):
+            _, n = _gather(i, geometry, positions, radial.scalars[0], reals, integers)
+            _basis(0, n, radial, reals)
+            _radial(0, n, n_basis, n_radial, beta[geometry.species[i]], reals, integers[1])
+            for s in range(n_radial):
+                r = reals[N_NAMED + 3 * n_basis + s]
+                m0 = m1 = m2 = m3 = m4 = m5 = m6 = m7 = m8 = m9 = m10 = m11 = m12 = m13 = m14 = m15 = zero
+                for p in range(n):
+                    c = monomials(ux[p], uy[p], uz[p])
+                    m0 += r[p] * c[0]
+                    m1 += r[p] * c[1]
+                    m2 += r[p] * c[2]
+                    m3 += r[p] * c[3]
+                    m4 += r[p] * c[4]
+                    m5 += r[p] * c[5]
+                    m6 += r[p] * c[6]
+                    m7 += r[p] * c[7]
+                    m8 += r[p] * c[8]
+                    m9 += r[p] * c[9]
+                    m10 += r[p] * c[10]
+                    m11 += r[p] * c[11]
+                    m12 += r[p] * c[12]
+                    m13 += r[p] * c[13]
+                    m14 += r[p] * c[14]
+                    m15 += r[p] * c[15]
+                _store(moments[i - first, s], m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11, m12, m13, m14, m15)
+
+
+@jit
+def _coefficients(row):
+    """The sixteen numbers of one channel as a tuple, to be kept in registers along a row of pairs."""
+    return (
+        row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7],
+        row[8], row[9], row[10], row[11], row[12], row[13], row[14], row[15],
+    )  # fmt: skip
+
+
+@jit
+def _add_to_beta(n, n_basis, level, amplitudes, reals, species, g_beta):
+    """g_beta[Z_j, b, s] += amplitude_s B_b over the pairs of a center; level picks B, B' or B''."""
+    basis = reals[N_NAMED + level * n_basis : N_NAMED + (level + 1) * n_basis]
+    for p in range(n):
+        row = g_beta[species[p]]
+        a0, a1, a2, a3 = amplitudes[0, p], amplitudes[1, p], amplitudes[2, p], amplitudes[3, p]
+        a4, a5, a6, a7 = amplitudes[4, p], amplitudes[5, p], amplitudes[6, p], amplitudes[7, p]
+        for b in range(n_basis):
+            v = basis[b, p]
+            row[b, 0] += v * a0
+            row[b, 1] += v * a1
+            row[b, 2] += v * a2
+            row[b, 3] += v * a3
+            row[b, 4] += v * a4
+            row[b, 5] += v * a5
+            row[b, 6] += v * a6
+            row[b, 7] += v * a7
+
+
+@jit
+def _scatter(i, n, reals, integers, structure, g_positions, g_strain):
+    """Add the pair vectors p = dE/dd to positions (+p at j, -p at i) and p (x) d to the strain of i's structure."""
+    ux, uy, uz, rho = reals[UX], reals[UY], reals[UZ], reals[RHO]
+    px, py, pz = reals[PX], reals[PY], reals[PZ]
+    zero = real(rho[0], 0.0)
+    sx = sy = sz = zero
+    xx = xy = xz = yx = yy = yz = zx = zy = zz = zero
+    for p in range(n):
+        dx, dy, dz = rho[p] * ux[p], rho[p] * uy[p], rho[p] * uz[p]
+        sx += px[p]
+        sy += py[p]
+        sz += pz[p]
+        xx += px[p] * dx
+        xy += px[p] * dy
+        xz += px[p] * dz
+        yx += py[p] * dx
+        yy += py[p] * dy
+        yz += py[p] * dz
+        zx += pz[p] * dx
+        zy += pz[p] * dy
+        zz += pz[p] * dz
+    for p in range(n):
+        j = integers[0, p]
+        g_positions[j, 0] += px[p]
+        g_positions[j, 1] += py[p]
+        g_positions[j, 2] += pz[p]
+    g_positions[i, 0] -= sx
+    g_positions[i, 1] -= sy
+    g_positions[i, 2] -= sz
+    strain = g_strain[structure]
+    strain[0, 0] += xx
+    strain[0, 1] += xy
+    strain[0, 2] += xz
+    strain[1, 0] += yx
+    strain[1, 1] += yy
+    strain[1, 2] += yz
+    strain[2, 0] += zx
+    strain[2, 1] += zy
+    strain[2, 2] += zz
+
+
+@jit
+def _pair_gradient(n, n_basis, n_radial, g_moments, reals):
+    """p = sum_s R'_s A_s u + (R_s / rho)(V_s - (u.V_s) u) into the rows PX, PY, PZ."""
+    ux, uy, uz, inverse = reals[UX], reals[UY], reals[UZ], reals[INVERSE]
+    px, py, pz, along = reals[PX], reals[PY], reals[PZ], reals[AX]
+    for p in range(n):
+        px[p] = py[p] = pz[p] = along[p] = real(inverse[0], 0.0)
+    for s in range(n_radial):
+        r = reals[N_NAMED + 3 * n_basis + s]
+        dr = reals[N_NAMED + 3 * n_basis + MAX_RADIAL + s]
+        w = _coefficients(g_moments[s])
+        for p in range(n):
+            gx, gy, gz = polynomial_gradient(w, ux[p], uy[p], uz[p])
+            along[p] += dr[p] * polynomial(w, ux[p], uy[p], uz[p])
+            px[p] += r[p] * gx
+            py[p] += r[p] * gy
+            pz[p] += r[p] * gz
+    for p in range(n):
+        radial_part = along[p] - inverse[p] * (ux[p] * px[p] + uy[p] * py[p] + uz[p] * pz[p])
+        px[p] = inverse[p] * px[p] + radial_part * ux[p]
+        py[p] = inverse[p] * py[p] + radial_part * uy[p]
+        pz[p] = inverse[p] * pz[p] + radial_part * uz[p]
+
+
+@parallel_jit
+def backward(geometry, positions, radial, beta, blocks, first, g_moments, wanted, g_positions, g_strain, g_beta):
+    """Add to g_positions (n_blocks, n_atoms, 3), g_strain (n_blocks, n_structures, 3, 3), g_beta (n_blocks, ...).
+
+    wanted = (positions, beta): what is not wanted is neither computed nor touched.
+    """
+    n_radial = g_moments.shape[1]
+    n_basis = radial.centers.size
+    want_positions, want_beta = wanted
+    for block in numba.prange(blocks.bounds.size - 1):
+        reals, integers = blocks.reals[block], blocks.integers[block]
+        ux, uy, uz = reals[UX], reals[UY], reals[UZ]
+        amplitudes = reals[N_NAMED + 3 * n_basis :]
+        for i in range(blocks.bounds[block], blocks.bounds[block + 1]):
+            center = geometry.species[i]
+            valid, n = _gather(i, geometry, positions, radial.scalars[0], reals, integers)
+            _basis(1 if want_positions else 0, n, radial, reals)
+            if want_positions:
+                _radial(1, n, n_basis, n_radial, beta[center], reals, integers[1])
+                _pair_gradient(n, n_basis, n_radial, g_moments[i - first], reals)
+                _scatter(i, n, reals, integers, geometry.structure[i], g_positions[block], g_strain[block])
+            if want_beta:
+                for s in range(n_radial):
+                    w = _coefficients(g_moments[i - first, s])
+                    amplitude = amplitudes[s]
+                    for p in range(n):
+                        amplitude[p] = polynomial(w, ux[p], uy[p], uz[p])
+                _add_to_beta(valid, n_basis, 0, amplitudes, reals, integers[1], g_beta[block, center])
+
+
+@jit
+def _tangent(i, n, geometry, gg_positions, gg_strain, reals, integers):
+    """rhod = u.w into RHO_DOT and ud = (w - rhod u) / rho into AX, AY, AZ, for w = v_j - v_i + S d; w into PX, PY, PZ."""
+    ux, uy, uz, rho, inverse = reals[UX], reals[UY], reals[UZ], reals[RHO], reals[INVERSE]
+    ax, ay, az, px, py, pz, rho_dot = reals[AX], reals[AY], reals[AZ], reals[PX], reals[PY], reals[PZ], reals[F]
+    strain = gg_strain[geometry.structure[i]]
+    for p in range(n):
+        j = integers[0, p]
+        px[p] = gg_positions[j, 0] - gg_positions[i, 0]
+        py[p] = gg_positions[j, 1] - gg_positions[i, 1]
+        pz[p] = gg_positions[j, 2] - gg_positions[i, 2]
+    cast = rho[0]
+    xx, xy, xz = real(cast, strain[0, 0]), real(cast, strain[0, 1]), real(cast, strain[0, 2])
+    yx, yy, yz = real(cast, strain[1, 0]), real(cast, strain[1, 1]), real(cast, strain[1, 2])
+    zx, zy, zz = real(cast, strain[2, 0]), real(cast, strain[2, 1]), real(cast, strain[2, 2])
+    for p in range(n):
+        x, y, z = ux[p], uy[p], uz[p]
+        wx = px[p] + rho[p] * (xx * x + xy * y + xz * z)
+        wy = py[p] + rho[p] * (yx * x + yy * y + yz * z)
+        wz = pz[p] + rho[p] * (zx * x + zy * y + zz * z)
+        along = x * wx + y * wy + z * wz
+        rho_dot[p] = along
+        ax[p] = inverse[p] * (wx - along * x)
+        ay[p] = inverse[p] * (wy - along * y)
+        az[p] = inverse[p] * (wz - along * z)
+        px[p] = wx
+        py[p] = wy
+        pz[p] = wz
+
+
+@jit
+def _moments_along(n, n_basis, n_radial, reals, out):
+    """Md_s = sum_pairs R'_s rhod monomials(u) + R_s dmonomials(u).ud : the forward scatter with tangents."""
+    ux, uy, uz, ax, ay, az = reals[UX], reals[UY], reals[UZ], reals[AX], reals[AY], reals[AZ]
+    rho_dot = reals[F]
+    zero = real(ux[0], 0.0)
+    for s in range(n_radial):
+        r = reals[N_NAMED + 3 * n_basis + s]
+        dr = reals[N_NAMED + 3 * n_basis + MAX_RADIAL + s]
+        m0 = m1 = m2 = m3 = m4 = m5 = m6 = m7 = m8 = m9 = m10 = m11 = m12 = m13 = m14 = m15 = zero
+        for p in range(n):
+            c = monomials(ux[p], uy[p], uz[p])
+            d = monomials_along(ux[p], uy[p], uz[p], ax[p], ay[p], az[p])
+            a = dr[p] * rho_dot[p]
+            b = r[p]
+            m0 += a
+            m1 += a * c[1] + b * d[1]
+            m2 += a * c[2] + b * d[2]
+            m3 += a * c[3] + b * d[3]
+            m4 += a * c[4] + b * d[4]
+            m5 += a * c[5] + b * d[5]
+            m6 += a * c[6] + b * d[6]
+            m7 += a * c[7] + b * d[7]
+            m8 += a * c[8] + b * d[8]
+            m9 += a * c[9] + b * d[9]
+            m10 += a * c[10] + b * d[10]
+            m11 += a * c[11] + b * d[11]
+            m12 += a * c[12] + b * d[12]
+            m13 += a * c[13] + b * d[13]
+            m14 += a * c[14] + b * d[14]
+            m15 += a * c[15] + b * d[15]
+        _store(out[s], m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11, m12, m13, m14, m15)
+
+
+@jit
+def _second_pair_gradient(n, n_basis, n_radial, g_moments, reals, curved):
+    """d<p, w>/dd into PX, PY, PZ (method section 7 (4) with U = 0); on entry they hold w.
+
+    With q = sum_s R_s V_s, t = sum_s R'_s A_s: <p, w> = t rhod + q.ud. Rows 0..5 of `curved` hold q (3), t,
+    sum_s R''_s A_s and sum_s R'_s V_s.ud; sum_s R_s H_s ud + R'_s rhod V_s goes to 6..8. On return 0..2 hold p.
+    """
+    ux, uy, uz, inverse = reals[UX], reals[UY], reals[UZ], reals[INVERSE]
+    ax, ay, az, rho_dot = reals[AX], reals[AY], reals[AZ], reals[F]
+    px, py, pz = reals[PX], reals[PY], reals[PZ]
+    qx, qy, qz, t, dt, cross = curved[0], curved[1], curved[2], curved[3], curved[4], curved[5]
+    bx, by, bz = curved[6], curved[7], curved[8]
+    for row in range(9):
+        for p in range(n):
+            curved[row, p] = real(inverse[0], 0.0)
+    for s in range(n_radial):
+        r = reals[N_NAMED + 3 * n_basis + s]
+        dr = reals[N_NAMED + 3 * n_basis + MAX_RADIAL + s]
+        d2r = reals[N_NAMED + 3 * n_basis + 2 * MAX_RADIAL + s]
+        w = _coefficients(g_moments[s])
+        for p in range(n):
+            x, y, z = ux[p], uy[p], uz[p]
+            value = polynomial(w, x, y, z)
+            gx, gy, gz = polynomial_gradient(w, x, y, z)
+            hx, hy, hz = polynomial_hessian_along(w, x, y, z, ax[p], ay[p], az[p])
+            moving = dr[p] * rho_dot[p]
+            qx[p] += r[p] * gx
+            qy[p] += r[p] * gy
+            qz[p] += r[p] * gz
+            t[p] += dr[p] * value
+            dt[p] += d2r[p] * value
+            cross[p] += dr[p] * (gx * ax[p] + gy * ay[p] + gz * az[p])
+            bx[p] += r[p] * hx + moving * gx
+            by[p] += r[p] * hy + moving * gy
+            bz[p] += r[p] * hz + moving * gz
+    for p in range(n):
+        x, y, z, over = ux[p], uy[p], uz[p], inverse[p]
+        rho_dot_bar = t[p] - over * (x * qx[p] + y * qy[p] + z * qz[p])
+        rho_bar = cross[p] + dt[p] * rho_dot[p] - over * (qx[p] * ax[p] + qy[p] * ay[p] + qz[p] * az[p])
+        lost = over * rho_dot[p]
+        vx = bx[p] - lost * qx[p] + rho_dot_bar * px[p]
+        vy = by[p] - lost * qy[p] + rho_dot_bar * py[p]
+        vz = bz[p] - lost * qz[p] + rho_dot_bar * pz[p]
+        along = rho_bar - over * (x * vx + y * vy + z * vz)
+        px[p] = over * vx + along * x
+        py[p] = over * vy + along * y
+        pz[p] = over * vz + along * z
+        along = rho_dot_bar
+        qx[p] = over * qx[p] + along * x
+        qy[p] = over * qy[p] + along * y
+        qz[p] = over * qz[p] + along * z
+
+
+@jit
+def _scatter_second(i, n, geometry, gg_positions, gg_strain, reals, integers, curved, h_positions, h_strain):
+    """Scatter Hess w (rows PX..PZ) and p (`curved` 0..2): S^T p joins the positions, p (x) (v_j - v_i) the strain."""
+    structure = geometry.structure[i]
+    _scatter(i, n, reals, integers, structure, h_positions, h_strain)
+    strain = gg_strain[structure]
+    for pair in range(n):
+        j = integers[0, pair]
+        for a in range(3):
+            moved = strain[0, a] * curved[0, pair] + strain[1, a] * curved[1, pair] + strain[2, a] * curved[2, pair]
+            h_positions[j, a] += moved
+            h_positions[i, a] -= moved
+            for b in range(3):
+                h_strain[structure, a, b] += curved[a, pair] * (gg_positions[j, b] - gg_positions[i, b])
+
+
+@parallel_jit
+def double_backward(
+    geometry, positions, radial, beta, blocks, first, g_moments, gg_positions, gg_strain, wanted,
+    gg_moments, h_positions, h_strain, h_beta,
+):  # fmt: skip
+    """Derivatives of <g_positions, gg_positions> + <g_strain, gg_strain>.
+
+    Fills gg_moments (n_centers, n_radial, 16), adds to h_positions, h_strain, h_beta (per block as in `backward`).
+    wanted = (positions, beta).
+    """
+    n_radial = g_moments.shape[1]
+    n_basis = radial.centers.size
+    want_positions, want_beta = wanted
+    for block in numba.prange(blocks.bounds.size - 1):
+        reals, integers = blocks.reals[block], blocks.integers[block]
+        ux, uy, uz, ax, ay, az = reals[UX], reals[UY], reals[UZ], reals[AX], reals[AY], reals[AZ]
+        rho_dot = reals[F]
+        amplitudes = reals[N_NAMED + 3 * n_basis :]
+        slopes = reals[N_NAMED + 3 * n_basis + MAX_RADIAL :]
+        for i in range(blocks.bounds[block], blocks.bounds[block + 1]):
+            center = geometry.species[i]
+            valid, n = _gather(i, geometry, positions, radial.scalars[0], reals, integers)
+            _basis(2 if want_positions else 1, n, radial, reals)
+            _radial(2 if want_positions else 1, n, n_basis, n_radial, beta[center], reals, integers[1])
+            _tangent(i, n, geometry, gg_positions, gg_strain, reals, integers)
+            _moments_along(n, n_basis, n_radial, reals, gg_moments[i - first])
+            w_all = g_moments[i - first]
+            if want_positions:
+                curved = reals[N_NAMED + 3 * n_basis + 3 * MAX_RADIAL :]
+                _second_pair_gradient(n, n_basis, n_radial, w_all, reals, curved)
+                _scatter_second(i, valid, geometry, gg_positions, gg_strain, reals, integers, curved,
+                                h_positions[block], h_strain[block])  # fmt: skip
+            if want_beta:
+                for s in range(n_radial):
+                    w = _coefficients(w_all[s])
+                    amplitude, slope = amplitudes[s], slopes[s]
+                    for p in range(n):
+                        gx, gy, gz = polynomial_gradient(w, ux[p], uy[p], uz[p])
+                        amplitude[p] = gx * ax[p] + gy * ay[p] + gz * az[p]
+                        slope[p] = rho_dot[p] * polynomial(w, ux[p], uy[p], uz[p])
+                _add_to_beta(valid, n_basis, 0, amplitudes, reals, integers[1], h_beta[block, center])
+                _add_to_beta(valid, n_basis, 1, slopes, reals, integers[1], h_beta[block, center])
