@@ -15,8 +15,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -54,10 +56,13 @@ class Section(BaseModel):
     def _known_keys(cls, value: Any) -> Any:
         if value is None:  # "energy:" with nothing after it asks for the defaults
             return {}
-        if isinstance(value, dict):
-            for key in value:
-                if key not in cls.model_fields:
-                    raise ValueError(f"unknown key {key!r} in {cls.section}{did_you_mean(key, cls.model_fields)}")
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, dict):
+            raise ValueError(f"{cls.section} must hold keys and values, got {value!r}")
+        for key in value:
+            if key not in cls.model_fields:
+                raise ValueError(f"unknown key {key!r} in {cls.section}{did_you_mean(key, cls.model_fields)}")
         return value
 
 
@@ -226,6 +231,10 @@ class Properties(Section):
         if not self.names:
             raise ValueError(f"properties must name at least one of {', '.join(type(self).model_fields)}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_asked_for(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ class Dataset:
 
     Attributes
     ----------
-    atoms : structures without calculators, A.
+    atoms : structures without calculators, A; `info["total_charge"]` where a total charge is known.
     labels : per label one float64 array per structure, shapes as in `gmcore.labels`. A stress is NaN where the
         structure has no volume.
     units : unit of each label.
@@ -122,7 +122,8 @@ def read_dataset(
             frame.atoms.pbc = pbc
     found = _found(frames, labels, keys, total_charge)
     charges = [_total_charge(frame, total_charge) for frame in frames]
-    for frame in frames:
+    for frame, charge in zip(frames, charges):
+        frame.atoms.info = {} if charge is None else {"total_charge": charge}
         factor, _ = conversion("length", _unit("length", "length", frame, units))
         frame.atoms.set_cell(frame.atoms.cell.array * factor)
         frame.atoms.positions *= factor
@@ -132,12 +133,7 @@ def read_dataset(
         values[label], internal[label], label_notes = _label(label, frames, found[label], units)
         notes += label_notes
     atoms = [frame.atoms for frame in frames]
-    return Dataset(atoms, values, internal, np.array(charges, dtype=np.float64), tuple(notes))
-
-
-def available_labels(path: str | Path) -> tuple[str, ...]:
-    """Return the names of all values that the first structure of a file carries."""
-    return tuple(next(iter(read_frames(path))).fields)
+    return Dataset(atoms, values, internal, np.array([charge or 0.0 for charge in charges]), tuple(notes))
 
 
 def _found(
@@ -211,10 +207,13 @@ def _unit(quantity: str, name: str, frame: Frame, units: Mapping[str, str]) -> s
     return in_file or str(stated)
 
 
-def _total_charge(frame: Frame, stated: float | str | None) -> float:
+def _total_charge(frame: Frame, stated: float | str | None) -> float | None:
+    """Return the charge that is stated or that the file has, None where neither says anything."""
     if isinstance(stated, (int, float)):
         return float(stated)
-    value = frame.fields.get("total_charge" if stated is None else stated, 0.0)
+    value = frame.fields.get("total_charge" if stated is None else stated)
+    if value is None:
+        return None
     try:
         charge = float(np.asarray(value, dtype=np.float64).reshape(()))
     except (TypeError, ValueError):

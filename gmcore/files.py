@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gmcore.errors import GMError
@@ -42,12 +42,13 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         if os.name == "posix":  # the new name itself reaches the disk with its folder
             _flush(target.parent)
     except OSError as error:
-        reason = _reason(error)
+        reason = _reason(error, {temporary, target, target.parent})
         if reason is None:
             raise
         raise WriteError(f"{target} could not be written: {reason}; a file of that name is unchanged") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # nothing to remove, or its folder never came to be
+            temporary.unlink()
 
 
 def _flush(path: Path) -> None:
@@ -58,13 +59,13 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _reason(error: OSError) -> str | None:
-    """Why the write failed, None where the cause is not the disk (an input that is missing, say)."""
+def _reason(error: OSError, places: set[Path]) -> str | None:
+    """Why writing to `places` failed; None for another error, that of a file that is read meanwhile, say."""
     if error.errno in FULL_DISK:
         return FULL_DISK[error.errno]
     for number, reason in FULL_DISK.items():  # HDF5 keeps the number only in its text
         if f"errno = {number}," in str(error):
             return reason
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR):
+    if isinstance(error.filename, (str, os.PathLike)) and Path(error.filename) in places:
         return (error.strerror or str(error)).lower()
     return None

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from gmcore.anisotropy import detrace
 from gmcore.readers import DataError, Frame
 
 PER_ATOM = ("forces", "charges")
@@ -86,8 +87,7 @@ def symmetrized(label: str, values: np.ndarray, origins: Sequence[str], unit: st
 
 def detraced(label: str, values: np.ndarray, unit: str) -> tuple[np.ndarray, list[str]]:
     """Return tensors (n_structures, 3, 3) without their traces and a note on the traces that were taken out."""
-    traces = np.trace(values, axis1=1, axis2=2)
-    values = values - traces[:, None, None] / 3.0 * np.eye(3)
+    values, traces = detrace(values)
     notes = []
     if np.abs(traces).max(initial=0.0) > 1e-6 * np.abs(values).max(initial=0.0):
         notes.append(f"{label}: trace taken out, mean {traces.mean():.4g}, deviation {traces.std():.3g} {unit}")

@@ -1,0 +1,103 @@
+"""Files appear whole or not at all: after an error, a kill, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import h5py
+import numpy as np
+import pytest
+
+from gmcore.files import WriteError, atomic_path
+
+
+def test_writes_and_makes_folders(tmp_path):
+    target = tmp_path / "new" / "folder" / "file.txt"
+    with atomic_path(target) as temporary:
+        assert temporary.suffix == ".txt" and temporary.parent == target.parent
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
+
+
+def test_an_error_leaves_the_old_file(tmp_path):
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError, match="half way"), atomic_path(target) as temporary:
+        temporary.write_text("ne")
+        raise RuntimeError("half way")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is a POSIX signal")
+def test_a_kill_leaves_the_old_file(tmp_path):
+    target = tmp_path / "file.bin"
+    target.write_bytes(b"old")
+    script = textwrap.dedent(
+        """
+        import sys
+        from gmcore.files import atomic_path
+        with atomic_path(sys.argv[1]) as temporary:
+            with open(temporary, "wb") as file:
+                file.write(b"new" * 100000)
+                file.flush()
+                print("writing", flush=True)
+                sys.stdin.read()
+        """
+    )
+    command = [sys.executable, "-c", script, str(target)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"writing\n"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert target.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    "number, reason", [(errno.ENOSPC, "no space left on the disk"), (errno.EDQUOT, "the disk quota is used up")]
+)
+def test_a_full_disk_is_one_sentence(tmp_path, number, reason):
+    target = tmp_path / "model.h5"
+    target.write_text("old")
+    with pytest.raises(WriteError, match=f"model.h5 could not be written: {reason}; a file of that name is unchanged"):
+        with atomic_path(target) as temporary:
+            temporary.write_text("ne")
+            raise OSError(number, os.strerror(number))
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full, the always full device, on this system")
+@pytest.mark.parametrize("kind", ["text", "hdf5"])
+def test_a_really_full_device(tmp_path, kind):
+    """The temporary name leads to /dev/full: writes fail as they do on a full disk, in the library that writes."""
+    with pytest.raises(WriteError, match="no space left on the disk"), atomic_path(tmp_path / "file.h5") as temporary:
+        temporary.symlink_to("/dev/full")
+        if kind == "text":
+            temporary.write_text("x" * 100000)
+        else:
+            with h5py.File(temporary, "w", locking=False) as file:
+                file["x"] = np.arange(100000.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(WriteError, match="could not be written: (not a directory|file exists)"):
+        with atomic_path(tmp_path / "file" / "model.h5"):
+            pass
+    with pytest.raises(WriteError, match="could not be written: is a directory"):
+        with atomic_path(tmp_path) as temporary:
+            temporary.write_text("x")
+
+
+def test_errors_of_other_files_pass_unchanged(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "out.txt"):
+        open(tmp_path / "missing.txt")
