@@ -12,13 +12,13 @@ from gmcore.structures import Batch
 
 COINCIDENT = 1e-6
 """Atoms closer than this, A, are taken for one atom written twice."""
-SLICES = np.array([2.0, 2.0, 4.0])
+SLICES = np.array([1.0, 1.0, 4.0])
 """Bins per cutoff along each axis of the cell."""
 SINGLE_BIN = 400.0
 """Structures with fewer images are searched directly."""
 CHUNK = 128
 """Centers per parallel task."""
-SERIAL_ATOMS = 1000
+SERIAL_ATOMS = 4000
 """Batches with fewer atoms are searched in one thread: waking the others costs more."""
 MAX_INDEX = 2**31 - 1
 MAX_SHIFTS = 10_000_000
@@ -31,12 +31,16 @@ class NeighborError(GMError):
     """A neighbor list that cannot be built."""
 
 
+def check_cutoff(cutoff: float) -> None:
+    if not (math.isfinite(cutoff) and cutoff > COINCIDENT):
+        raise NeighborError(f"the cutoff must be a positive length, got {cutoff} A")
+
+
 class Search:
     """All images of a batch, binned for one cutoff (A); arrays are named as in the kernels."""
 
     def __init__(self, batch: Batch, cutoff: float):
-        if not (math.isfinite(cutoff) and cutoff > COINCIDENT):
-            raise NeighborError(f"the cutoff must be a positive length, got {cutoff}")
+        check_cutoff(cutoff)
         self.batch, self.cutoff = batch, cutoff
         n_atoms, n_structures = batch.n_atoms, batch.n_structures
         lattice, inverse, pbc, offsets = batch.lattice, batch.inverse_lattice, batch.pbc, batch.offsets
@@ -59,7 +63,7 @@ class Search:
         bin_start = np.empty(first_bin[-1] + 1, dtype=np.int64)
         kernels.count_images(offsets, fractional, pbc, reach, grid, n_bins, first_bin, bin_start)
         n_images = int(bin_start[-1])
-        image = np.empty((3, n_images))
+        image = np.empty((6, n_images))
         self.atom, self.code = np.empty(n_images, dtype=np.int32), np.empty(n_images, dtype=np.int32)
         kernels.place_images(
             offsets, fractional, self.wrapped, turns, lattice, pbc, reach, grid, n_bins, first_bin, stride,
@@ -72,11 +76,11 @@ class Search:
         self._chunks = np.append(np.arange(0, n_atoms, CHUNK), n_atoms)
 
     def _guard(self, n_images: float, n_shifts: float) -> None:
-        if n_images > MAX_INDEX:
+        if not n_images <= MAX_INDEX:
             raise NeighborError(
                 f"a cutoff must reach fewer than 2**31 periodic images, got {self.cutoff} A and {n_images:.2g} images"
             )
-        if n_shifts > MAX_SHIFTS:
+        if not n_shifts <= MAX_SHIFTS:
             raise NeighborError(
                 f"atoms of a periodic structure must lie within a few hundred cells of each other, got {n_shifts:.2g} "
                 "cell shifts: wrap the positions or lower the cutoff"
@@ -97,16 +101,14 @@ class Search:
 
     def _refuse_coincident(self, center: int) -> None:
         image = self._grid[-1]
-        mine = self.batch.structure[self.atom] == self.batch.structure[center]
-        distance2 = ((image.T - self.wrapped[center]) ** 2).sum(axis=1)
-        close = self.atom[mine & (distance2 < COINCIDENT**2)]
-        others = close[close != center]
-        k = int(self.batch.structure[center])
-        first = int(self.batch.offsets[k])
-        other = int(others[0]) if others.size else center
+        distance2 = ((image[:3].T + image[3:].T - self.wrapped[center]) ** 2).sum(axis=1)
+        structure = self.batch.structure[center]
+        close = self.atom[(distance2 < COINCIDENT**2) & (self.batch.structure[self.atom] == structure)]
+        first = self.batch.offsets[structure]
+        other = next((atom for atom in close if atom != center), center)
         raise NeighborError(
-            f"atoms must not coincide, got atoms {center - first} and {other - first} of structure {k} "
-            f"less than {COINCIDENT:g} A apart{'' if others.size else ' (its own periodic image)'}"
+            f"atoms must lie at least {COINCIDENT:g} A apart, periodic images included, "
+            f"got atoms {center - first} and {other - first} of structure {structure} in one place"
         )
 
     def fill(self, row_start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gmcore.kernels.skin_cpu import closing_distance, nearest_neighbors
-from gmcore.neighbor_search import COINCIDENT, NeighborError, Search
+from gmcore.neighbor_search import COINCIDENT, NeighborError, Search, check_cutoff
 from gmcore.structures import Batch
 
 __all__ = ["NeighborError", "NeighborList", "Pairs", "build_pairs"]
@@ -97,6 +97,7 @@ class NeighborList:
 
     def __init__(self, cutoff: float, skin: float = 0.0):
         self.cutoff, self.skin = float(cutoff), float(skin)
+        check_cutoff(self.cutoff)
         if not (math.isfinite(self.skin) and self.skin >= 0.0):
             raise NeighborError(f"the skin must be finite and not negative, got {skin} A")
         self.n_builds = 0

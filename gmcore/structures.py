@@ -24,6 +24,9 @@ MAX_ATOMIC_NUMBER = 118
 MIN_VOLUME_FRACTION = 1e-8
 """Smallest volume of a unit cell in units of the product of its edges; below it the edges count as dependent."""
 
+MAX_COORDINATE = 1e8
+"""Coordinates, A, beyond which distances would be wrong in the eighth decimal."""
+
 
 class StructureError(GMError):
     """A structure that no model can be evaluated on."""
@@ -129,10 +132,11 @@ class Batch:
         self._check_values()
 
     def _check_values(self) -> None:
-        if not np.isfinite(self.positions).all():
-            atom = int(np.flatnonzero(~np.isfinite(self.positions).all(axis=1))[0])
+        if not np.abs(self.positions).max(initial=0.0) < MAX_COORDINATE:
+            atom = int(np.argmin((np.abs(self.positions) < MAX_COORDINATE).all(axis=1)))
             raise StructureError(
-                f"positions must be finite, got {self.positions[atom].tolist()} for {self.describe_atom(atom)}"
+                f"positions must be finite and below {MAX_COORDINATE:g} A, "
+                f"got {self.positions[atom].tolist()} for {self.describe_atom(atom)}"
             )
         if self.n_atoms and (self.numbers.min() < 1 or self.numbers.max() > MAX_ATOMIC_NUMBER):
             atom = int(np.flatnonzero((self.numbers < 1) | (self.numbers > MAX_ATOMIC_NUMBER))[0])
@@ -172,15 +176,15 @@ class Batch:
         """
         positions = _converted("positions", positions, np.float64)
         numbers = _converted("numbers", numbers, np.int32)
-        offsets = np.array([0, len(positions)]) if offsets is None else _converted("offsets", offsets, np.int64)
+        offsets = np.array([0, numbers.size]) if offsets is None else _converted("offsets", offsets, np.int64)
         n_structures = max(offsets.size - 1, 0)
         cells = np.zeros((3, 3)) if cells is None else _converted("cells", cells, np.float64)
         if cells.shape == (3, 3):
             cells = np.repeat(cells[None], n_structures, axis=0)
-        pbc = np.asarray(False if pbc is None else pbc, dtype=bool)
+        pbc = _converted("pbc", False if pbc is None else pbc, np.bool_)
         if pbc.shape in ((), (3,)):
             pbc = np.repeat(np.broadcast_to(pbc, (1, 3)), n_structures, axis=0)
-        return cls(positions, numbers, cells, np.ascontiguousarray(pbc), offsets)
+        return cls(positions, numbers, cells, pbc, offsets)
 
     @classmethod
     def from_atoms(cls, atoms: Atoms | Sequence[Atoms]) -> Batch:
@@ -252,7 +256,9 @@ def _converted(name: str, values: Any, dtype: type) -> np.ndarray:
         array = np.asarray(values)
         if np.dtype(dtype).kind == "i" and array.size and array.dtype.kind not in "iu":
             raise StructureError(f"{name} must be integers, got {array.dtype}")
-        return np.ascontiguousarray(array, dtype=dtype)
+        if dtype is np.int32 and array.size and np.abs(array).max() > np.iinfo(np.int32).max:
+            raise StructureError(f"{name} must be integers that fit 32 bits, got {_excerpt(array)}")
+        return np.asarray(array, dtype=dtype, order="C")
     except (TypeError, ValueError) as error:
         if isinstance(error, StructureError):
             raise

@@ -9,7 +9,9 @@ Bins are equal slices of the fractional coordinates. The last axis is sliced fin
 memory, so each atom reads a few long contiguous runs of coordinates. A small structure is a single bin, which is the
 direct search over all pairs.
 
-Two passes, count then fill, take the same decisions bit for bit; hence no fast-math in this file.
+Two passes, count then fill, take the same decisions bit for bit; hence no fast-math in this file. An image keeps its
+wrapped position and its cell displacement apart: (w_j - w_i) + D changes its sign exactly when i and j change places,
+so each pair has its reverse even where rounding decides whether it lies within the cutoff.
 
 Cell shifts are numbered structure by structure: S in [-range, range]^3 is row first_shift + linear(S + range), and
 since `linear` is linear, the number of a pair's shift is a sum of one integer of the image and one of the center.
@@ -149,7 +151,7 @@ def count_images(offsets, fractional, pbc, reach, grid, n_bins, first_bin, bin_s
 def place_images(
     offsets, fractional, wrapped, turns, lattice, pbc, reach, grid, n_bins, first_bin, stride, cursor, image, atom, code
 ):
-    """Write the images bin by bin: image (3, n_images) coordinates, atom (n_images,), code (n_images,).
+    """Write the images bin by bin: image (6, n_images), wrapped position and displacement; atom and code (n_images,).
 
     cursor: a copy of bin_start, used up. stride (n_structures, 2) of the x and y components in `linear`.
     """
@@ -168,9 +170,8 @@ def place_images(
                         g = cursor[column + bz]
                         cursor[column + bz] = g + 1
                         for b in range(3):
-                            image[b, g] = (
-                                wrapped[i, b] + x * lattice[k, 0, b] + y * lattice[k, 1, b] + z * lattice[k, 2, b]
-                            )
+                            image[b, g] = wrapped[i, b]
+                            image[3 + b, g] = x * lattice[k, 0, b] + y * lattice[k, 1, b] + z * lattice[k, 2, b]
                         atom[g] = i
                         code[g] = (
                             (x - turns[i, 0]) * stride[k, 0] + (y - turns[i, 1]) * stride[k, 1] + (z - turns[i, 2])
@@ -181,7 +182,7 @@ def place_images(
 def count_rows(begin, end, limit2, close2, structure, fractional, wrapped, reach, grid, n_bins, first_bin, bin_start,
                image, count, n_close):  # fmt: skip
     """Per center in [begin, end): neighbors, and images closer than sqrt(close2), the center itself included."""
-    ghost_x, ghost_y, ghost_z = image[0], image[1], image[2]
+    wx, wy, wz, sx, sy, sz = image[0], image[1], image[2], image[3], image[4], image[5]
     for i in range(begin, end):
         k = structure[i]
         x, y, z = wrapped[i, 0], wrapped[i, 1], wrapped[i, 2]
@@ -196,7 +197,7 @@ def count_rows(begin, end, limit2, close2, structure, fractional, wrapped, reach
             for by in range(y0, y1 + 1):
                 column = first_bin[k] + (bx * n_bins[k, 1] + by) * n_bins[k, 2]
                 for g in range(np.uint64(bin_start[column + z0]), np.uint64(bin_start[column + z1 + 1])):
-                    dx, dy, dz = ghost_x[g] - x, ghost_y[g] - y, ghost_z[g] - z
+                    dx, dy, dz = (wx[g] - x) + sx[g], (wy[g] - y) + sy[g], (wz[g] - z) + sz[g]
                     d2 = dx * dx + dy * dy + dz * dz
                     within += d2 < limit2
                     close += d2 < close2
@@ -211,7 +212,7 @@ def fill_rows(begin, end, limit2, structure, fractional, wrapped, reach, grid, n
 
     Only the center itself lies at distance zero: coincident atoms were refused after the count.
     """
-    ghost_x, ghost_y, ghost_z = image[0], image[1], image[2]
+    wx, wy, wz, sx, sy, sz = image[0], image[1], image[2], image[3], image[4], image[5]
     for i in range(begin, end):
         k = structure[i]
         x, y, z = wrapped[i, 0], wrapped[i, 1], wrapped[i, 2]
@@ -226,7 +227,7 @@ def fill_rows(begin, end, limit2, structure, fractional, wrapped, reach, grid, n
             for by in range(y0, y1 + 1):
                 column = first_bin[k] + (bx * n_bins[k, 1] + by) * n_bins[k, 2]
                 for g in range(np.uint64(bin_start[column + z0]), np.uint64(bin_start[column + z1 + 1])):
-                    dx, dy, dz = ghost_x[g] - x, ghost_y[g] - y, ghost_z[g] - z
+                    dx, dy, dz = (wx[g] - x) + sx[g], (wy[g] - y) + sy[g], (wz[g] - z) + sz[g]
                     d2 = dx * dx + dy * dy + dz * dz
                     scratch[n] = g  # written always, kept by the count: no branch to mispredict
                     n += np.uint64((d2 < limit2) & (d2 > 0.0))
