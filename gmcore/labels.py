@@ -15,6 +15,7 @@ tensor      (3, 3)           3x3 or 9 numbers
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +42,8 @@ def label_array(label: str, value: Any, frame: Frame) -> np.ndarray:
     """
     n_atoms = len(frame.atoms)
     try:
-        array = np.asarray(value, dtype=np.float64)
+        # ASE leaves a quoted list of lists as text
+        array = np.asarray(json.loads(value) if isinstance(value, str) else value, dtype=np.float64)
     except (TypeError, ValueError):
         raise DataError(f"{label} of {frame.origin} must be numbers, got {_excerpt(value)}") from None
     if label in PER_ATOM:

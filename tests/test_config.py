@@ -173,7 +173,7 @@ def test_yaml_errors_name_the_line(text, message):
 
 
 def test_unreadable_files(tmp_path):
-    with pytest.raises(ConfigError, match="configuration file .*missing.yaml does not exist"):
+    with pytest.raises(ConfigError, match=r"configuration file .*missing\.yaml does not exist"):
         load_config(tmp_path / "missing.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path)

@@ -90,7 +90,7 @@ def test_a_really_full_device(tmp_path, kind):
 
 def test_a_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(WriteError, match="could not be written: (not a directory|file exists)"):
+    with pytest.raises(WriteError, match=r"could not be written: (not a directory|file exists)"):
         with atomic_path(tmp_path / "file" / "model.h5"):
             pass
     with pytest.raises(WriteError, match="could not be written: is a directory"):

@@ -28,10 +28,8 @@ LAYOUTS = (("R", "Z"), ("coords", "nuclear_charges"))
 def read_npz(path: Path) -> Iterator[Frame]:
     """Yield the structures of an npz file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except OSError:
-        raise
     except Exception as error:  # zipfile.BadZipFile, ValueError (pickled objects), zlib.error, EOFError, ...
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path} cannot be read as npz: {reason}") from error
