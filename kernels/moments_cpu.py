@@ -5,7 +5,7 @@ center it gathers the neighbors inside the cutoff into these rows and then works
 vector instruction; nothing per pair outlives its center. What lands on a neighbor (a force) is summed per block and
 added up by the driver, in the same order every time: no atomics, the same bits run after run.
 
-Rows are padded to the vector length with pairs at r_c, whose radial functions vanish.
+Rows are padded to the vector length with pairs whose radial functions are zero.
 
 Formulas: method sections 1, 2, 6, 7. Because |u| = 1 only 16 of the 40 components are independent; A(u) is the
 polynomial with those 16 coefficients, V its gradient with the components of u taken as independent. The tangential
@@ -26,6 +26,7 @@ from gmcore.kernels.formulas import (
     polynomial_hessian_along,
     real,
 )
+from gmcore.kernels.vector_cpu import add_outer, beta_times_basis
 
 LANES = 16
 N_COMPONENTS = 16
@@ -79,13 +80,15 @@ def _gather(i, geometry, positions, r_max, reals, integers):
 
 
 @jit
-def _basis(order, n, radial, reals):
+def _basis(order, valid, n, radial, reals):
     """B_b = kappa f phi_b and its derivatives up to `order`, each set of rows behind the other."""
     r_max, gamma, height = radial.scalars[0], radial.scalars[1], radial.scalars[2]
     n_basis = radial.centers.size
     rho, f, df, d2f = reals[RHO], reals[F], reals[DF], reals[D2F]
     for p in range(n):
         f[p], df[p], d2f[p] = cutoff(rho[p], r_max)
+    for p in range(valid, n):
+        f[p] = df[p] = d2f[p] = real(r_max, 0.0)
     for b in range(n_basis):
         center = radial.centers[b]
         value, first, second = reals[N_NAMED + b], reals[N_NAMED + n_basis + b], reals[N_NAMED + 2 * n_basis + b]
@@ -107,34 +110,11 @@ def _basis(order, n, radial, reals):
 
 
 @jit
-def _radial(order, n, n_basis, n_radial, beta, reals, species):
+def _radial(order, n, n_basis, beta, reals, species):
     """R_s = sum_b beta_sb B_b and derivatives up to `order`. beta is (n_species, n_basis, 8) of this center."""
     for k in range(order + 1):
-        basis = reals[N_NAMED + k * n_basis : N_NAMED + (k + 1) * n_basis]
-        start = N_NAMED + 3 * n_basis + k * MAX_RADIAL
-        out = reals[start : start + MAX_RADIAL]
-        zero = real(reals[0, 0], 0.0)
-        for p in range(n):
-            row = beta[species[p]]
-            r0 = r1 = r2 = r3 = r4 = r5 = r6 = r7 = zero
-            for b in range(n_basis):
-                v = basis[b, p]
-                r0 += v * row[b, 0]
-                r1 += v * row[b, 1]
-                r2 += v * row[b, 2]
-                r3 += v * row[b, 3]
-                r4 += v * row[b, 4]
-                r5 += v * row[b, 5]
-                r6 += v * row[b, 6]
-                r7 += v * row[b, 7]
-            out[0, p] = r0
-            out[1, p] = r1
-            out[2, p] = r2
-            out[3, p] = r3
-            out[4, p] = r4
-            out[5, p] = r5
-            out[6, p] = r6
-            out[7, p] = r7
+        out = N_NAMED + 3 * n_basis + k * MAX_RADIAL
+        beta_times_basis(n, n_basis, reals[N_NAMED + k * n_basis :], beta, species, reals[out:])
 
 
 @jit
@@ -154,9 +134,9 @@ def forward(geometry, positions, radial, beta, blocks, first, moments):
         ux, uy, uz = reals[UX], reals[UY], reals[UZ]
         zero = real(radial.scalars[0], 0.0)
         for i in range(blocks.bounds[block], blocks.bounds[block + 1]):
-            _, n = _gather(i, geometry, positions, radial.scalars[0], reals, integers)
-            _basis(0, n, radial, reals)
-            _radial(0, n, n_basis, n_radial, beta[geometry.species[i]], reals, integers[1])
+            valid, n = _gather(i, geometry, positions, radial.scalars[0], reals, integers)
+            _basis(0, valid, n, radial, reals)
+            _radial(0, n, n_basis, beta[geometry.species[i]], reals, integers[1])
             for s in range(n_radial):
                 r = reals[N_NAMED + 3 * n_basis + s]
                 m0 = m1 = m2 = m3 = m4 = m5 = m6 = m7 = m8 = m9 = m10 = m11 = m12 = m13 = m14 = m15 = zero
@@ -188,26 +168,6 @@ def _coefficients(row):
         row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7],
         row[8], row[9], row[10], row[11], row[12], row[13], row[14], row[15],
     )  # fmt: skip
-
-
-@jit
-def _add_to_beta(n, n_basis, level, amplitudes, reals, species, g_beta):
-    """g_beta[Z_j, b, s] += amplitude_s B_b over the pairs of a center; level picks B, B' or B''."""
-    basis = reals[N_NAMED + level * n_basis : N_NAMED + (level + 1) * n_basis]
-    for p in range(n):
-        row = g_beta[species[p]]
-        a0, a1, a2, a3 = amplitudes[0, p], amplitudes[1, p], amplitudes[2, p], amplitudes[3, p]
-        a4, a5, a6, a7 = amplitudes[4, p], amplitudes[5, p], amplitudes[6, p], amplitudes[7, p]
-        for b in range(n_basis):
-            v = basis[b, p]
-            row[b, 0] += v * a0
-            row[b, 1] += v * a1
-            row[b, 2] += v * a2
-            row[b, 3] += v * a3
-            row[b, 4] += v * a4
-            row[b, 5] += v * a5
-            row[b, 6] += v * a6
-            row[b, 7] += v * a7
 
 
 @jit
@@ -292,9 +252,9 @@ def backward(geometry, positions, radial, beta, blocks, first, g_moments, wanted
         for i in range(blocks.bounds[block], blocks.bounds[block + 1]):
             center = geometry.species[i]
             valid, n = _gather(i, geometry, positions, radial.scalars[0], reals, integers)
-            _basis(1 if want_positions else 0, n, radial, reals)
+            _basis(1 if want_positions else 0, valid, n, radial, reals)
             if want_positions:
-                _radial(1, n, n_basis, n_radial, beta[center], reals, integers[1])
+                _radial(1, n, n_basis, beta[center], reals, integers[1])
                 _pair_gradient(n, n_basis, n_radial, g_moments[i - first], reals)
                 _scatter(i, n, reals, integers, geometry.structure[i], g_positions[block], g_strain[block])
             if want_beta:
@@ -303,7 +263,7 @@ def backward(geometry, positions, radial, beta, blocks, first, g_moments, wanted
                     amplitude = amplitudes[s]
                     for p in range(n):
                         amplitude[p] = polynomial(w, ux[p], uy[p], uz[p])
-                _add_to_beta(valid, n_basis, 0, amplitudes, reals, integers[1], g_beta[block, center])
+                add_outer(n, n_basis, reals[N_NAMED:], amplitudes, integers[1], g_beta[block, center])
 
 
 @jit
@@ -461,8 +421,8 @@ def double_backward(
         for i in range(blocks.bounds[block], blocks.bounds[block + 1]):
             center = geometry.species[i]
             valid, n = _gather(i, geometry, positions, radial.scalars[0], reals, integers)
-            _basis(2 if want_positions else 1, n, radial, reals)
-            _radial(2 if want_positions else 1, n, n_basis, n_radial, beta[center], reals, integers[1])
+            _basis(2 if want_positions else 1, valid, n, radial, reals)
+            _radial(2 if want_positions else 1, n, n_basis, beta[center], reals, integers[1])
             _tangent(i, n, geometry, gg_positions, gg_strain, reals, integers)
             _moments_along(n, n_basis, n_radial, reals, gg_moments[i - first])
             w_all = g_moments[i - first]
@@ -479,5 +439,5 @@ def double_backward(
                         gx, gy, gz = polynomial_gradient(w, ux[p], uy[p], uz[p])
                         amplitude[p] = gx * ax[p] + gy * ay[p] + gz * az[p]
                         slope[p] = rho_dot[p] * polynomial(w, ux[p], uy[p], uz[p])
-                _add_to_beta(valid, n_basis, 0, amplitudes, reals, integers[1], h_beta[block, center])
-                _add_to_beta(valid, n_basis, 1, slopes, reals, integers[1], h_beta[block, center])
+                add_outer(n, n_basis, reals[N_NAMED:], amplitudes, integers[1], h_beta[block, center])
+                add_outer(n, n_basis, reals[N_NAMED + n_basis :], slopes, integers[1], h_beta[block, center])

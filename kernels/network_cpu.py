@@ -109,7 +109,7 @@ def block_backward(weights, sizes, hidden, slopes, g_outputs, g_features):
 
 @parallel_jit
 def forward(features, mean, weights, biases, sizes, starts, centered, hidden, slopes, outputs):
-    """outputs (n_atoms, n_outputs) of features (n_atoms, n_features); fills the work arrays centered, hidden, slopes."""
+    """outputs (n_atoms, n_outputs) of features (n_atoms, n_features); fills centered, hidden and slopes too."""
     width = np.sum(sizes[1:-1])
     for block in prange(len(starts) - 1):
         i, j = starts[block], starts[block + 1]
