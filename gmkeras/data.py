@@ -1,0 +1,230 @@
+"""Structures and labels as batches of tensors: neighbor lists once per structure, batches by concatenation, no padding.
+
+A batch is (inputs, labels), two dicts. Inputs, for n_atoms atoms of n_structures structures laid end to end:
+
+    positions (n_atoms, 3) float64, A; strain (n_structures, 3, 3) float64, zeros;
+    species, structure, row_start, neighbor, shift, displacement: `gmcore.kernels.arguments.Geometry`;
+    volume (n_structures,) float64, A^3, NaN for molecules; total_charge (n_structures,) float64, e.
+
+Labels, float64, internal units: energy (n_structures,), forces (n_atoms, 3), stress, d_tensor, tensor (n_structures,
+3, 3), charges (n_atoms,), dipole (n_structures, 3). A stress may be NaN where the structure is not periodic.
+
+The order of the structures in epoch e is a function of (seed, e) alone: a training that is restarted at epoch e sees
+the batches it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+from ase import Atoms
+
+from gmcore.errors import GMError
+from gmcore.kernels.arguments import Geometry
+from gmcore.neighbors import build_pairs
+from gmcore.settings import DescriptorSettings
+from gmcore.structures import Batch, SpeciesTable
+
+PER_ATOM_LABELS = {"forces": (3,), "charges": ()}
+PER_STRUCTURE_LABELS = {"energy": (), "stress": (3, 3), "dipole": (3,), "d_tensor": (3, 3), "tensor": (3, 3)}
+SEARCHED_TOGETHER = 256
+"""Structures per call of the neighbor search: bounds its memory."""
+
+GEOMETRY = Geometry._fields[:-1]
+"""Inputs that are fields of `gmcore.kernels.arguments.Geometry`; the last field is the length of `strain`."""
+
+_INPUTS = {
+    "positions": ((None, 3), np.float64),
+    "strain": ((None, 3, 3), np.float64),
+    "species": ((None,), np.int32),
+    "structure": ((None,), np.int32),
+    "row_start": ((None,), np.int64),
+    "neighbor": ((None,), np.int32),
+    "shift": ((None,), np.int32),
+    "displacement": ((None, 3), np.float64),
+    "volume": ((None,), np.float64),
+    "total_charge": ((None,), np.float64),
+}
+
+
+class _Ragged:
+    """Rows of many structures laid end to end; `take` concatenates those of a few."""
+
+    def __init__(self, parts: Sequence[np.ndarray]):
+        self.values = np.concatenate(parts)
+        self._bounds = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+
+    def lengths(self, chosen: np.ndarray) -> np.ndarray:
+        return self._bounds[chosen + 1] - self._bounds[chosen]
+
+    def take(self, chosen: np.ndarray) -> np.ndarray:
+        return np.concatenate([self.values[self._bounds[k] : self._bounds[k + 1]] for k in chosen])
+
+
+class PreparedData:
+    """Structures with neighbor lists and labels, ready to be cut into batches.
+
+    Memory is that of the neighbor lists, 8 bytes per pair.
+
+    Parameters
+    ----------
+    atoms : structures.
+    settings : descriptor; its r_max is the cutoff, its species the elements that may occur.
+    labels : label -> one array per structure, internal units.
+    total_charge : (n_structures,) e; zeros if not given.
+    """
+
+    def __init__(
+        self,
+        atoms: Sequence[Atoms],
+        settings: DescriptorSettings,
+        labels: Mapping[str, Sequence[np.ndarray]] | None = None,
+        total_charge: np.ndarray | None = None,
+    ):
+        self.n_structures = len(atoms)
+        table = SpeciesTable(settings.species)
+        columns: dict[str, list[np.ndarray]] = {
+            name: [] for name in ("positions", "species", "row_length", "neighbor", "shift", "displacement", "volume")
+        }
+        for start in range(0, len(atoms), SEARCHED_TOGETHER):
+            self._append(Batch.from_atoms(atoms[start : start + SEARCHED_TOGETHER]), settings.r_max, table, columns)
+        if not self.n_structures:
+            raise GMError("the data must hold at least one structure, got none")
+        self._volume = np.array(columns.pop("volume"))
+        self._ragged = {name: _Ragged(parts) for name, parts in columns.items()}
+        self._total_charge = np.zeros(len(atoms)) if total_charge is None else np.asarray(total_charge, np.float64)
+        self._labels = {name: self._label(name, values, atoms) for name, values in (labels or {}).items()}
+
+    @staticmethod
+    def _append(batch: Batch, cutoff: float, table: SpeciesTable, columns: dict[str, list[np.ndarray]]) -> None:
+        pairs = build_pairs(batch, cutoff)
+        displacements = pairs.displacements(batch.cells)
+        species = table.index(batch.numbers)
+        first_shift = np.searchsorted(pairs.shift_structure, np.arange(batch.n_structures + 1))
+        for k in range(batch.n_structures):
+            atoms = slice(batch.offsets[k], batch.offsets[k + 1])
+            rows = pairs.row_start[batch.offsets[k] : batch.offsets[k + 1] + 1]
+            columns["positions"].append(batch.positions[atoms])
+            columns["species"].append(species[atoms])
+            columns["row_length"].append(np.diff(rows))
+            columns["neighbor"].append(pairs.neighbor[rows[0] : rows[-1]] - np.int32(batch.offsets[k]))
+            columns["shift"].append(pairs.shift[rows[0] : rows[-1]] - np.int32(first_shift[k]))
+            columns["displacement"].append(displacements[first_shift[k] : first_shift[k + 1]])
+            columns["volume"].append(batch.volumes[k])
+
+    def _label(self, name: str, values: Sequence[np.ndarray], atoms: Sequence[Atoms]) -> _Ragged | np.ndarray:
+        per_atom = name in PER_ATOM_LABELS
+        shape = (PER_ATOM_LABELS if per_atom else PER_STRUCTURE_LABELS)[name]
+        arrays = [np.asarray(value, np.float64) for value in values]
+        for k, (array, frame) in enumerate(zip(arrays, atoms)):
+            expected = (len(frame), *shape) if per_atom else shape
+            if array.shape != expected:
+                raise GMError(f"label {name} of structure {k} must have shape {expected}, got {array.shape}")
+        if len(arrays) != len(atoms):
+            raise GMError(f"label {name} must be given for all {len(atoms)} structures, got {len(arrays)}")
+        return _Ragged(arrays) if per_atom else np.array(arrays)
+
+    def label(self, name: str) -> np.ndarray:
+        """All values of a label laid end to end: (n_structures, ...) or (n_atoms, ...)."""
+        values = self._labels[name]
+        return values.values if isinstance(values, _Ragged) else values
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Labels that are there."""
+        return tuple(self._labels)
+
+    def batch(self, chosen: Sequence[int] | np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Inputs and labels of the structures `chosen`, in this order, as arrays."""
+        chosen = np.asarray(chosen, np.int64)
+        take = {name: column.take(chosen) for name, column in self._ragged.items()}
+        n_atoms = self._ragged["positions"].lengths(chosen)
+        n_pairs = self._ragged["neighbor"].lengths(chosen)
+        n_shifts = self._ragged["displacement"].lengths(chosen)
+        row_start = np.zeros(len(take["row_length"]) + 1, np.int64)
+        np.cumsum(take["row_length"], out=row_start[1:])
+        inputs = {
+            "positions": take["positions"],
+            "strain": np.zeros((len(chosen), 3, 3)),
+            "species": take["species"],
+            "structure": np.repeat(np.arange(len(chosen), dtype=np.int32), n_atoms),
+            "row_start": row_start,
+            "neighbor": take["neighbor"] + np.repeat(_starts(n_atoms), n_pairs),
+            "shift": take["shift"] + np.repeat(_starts(n_shifts), n_pairs),
+            "displacement": take["displacement"],
+            "volume": self._volume[chosen],
+            "total_charge": self._total_charge[chosen],
+        }
+        labels = {
+            name: values.take(chosen) if isinstance(values, _Ragged) else values[chosen]
+            for name, values in self._labels.items()
+        }
+        return inputs, labels
+
+    def batches(self, batch_size: int) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+        """All structures in their order, once."""
+        for start in range(0, self.n_structures, batch_size):
+            yield self.batch(np.arange(start, min(start + batch_size, self.n_structures)))
+
+    def dataset(
+        self, batch_size: int, *, seed: int | Sequence[int] | None = None, first_epoch: int = 0
+    ) -> tf.data.Dataset:
+        """Batches as a `tf.data.Dataset`, prepared while the previous ones are computed on.
+
+        Without `seed` one pass in the order of the data. With it an endless sequence of shuffled epochs from
+        `first_epoch` on, to be used with `steps_per_epoch`; the order in an epoch depends on seed and epoch only.
+        """
+
+        def shuffled():
+            epoch = first_epoch
+            while True:
+                order = epoch_order(self.n_structures, seed, epoch)
+                for start in range(0, self.n_structures, batch_size):
+                    yield self.batch(order[start : start + batch_size])
+                epoch += 1
+
+        signature = (
+            {name: tf.TensorSpec(shape, dtype) for name, (shape, dtype) in _INPUTS.items()},
+            {
+                name: tf.TensorSpec((None, *values.shape[1:]), tf.float64)
+                for name, values in self._label_arrays().items()
+            },
+        )
+        n_batches = -(-self.n_structures // batch_size)
+        generator = (lambda: self.batches(batch_size)) if seed is None else shuffled
+        dataset = tf.data.Dataset.from_generator(generator, output_signature=signature).prefetch(2)
+        known = n_batches if seed is None else tf.data.INFINITE_CARDINALITY
+        return dataset.apply(tf.data.experimental.assert_cardinality(known))
+
+    def _label_arrays(self) -> dict[str, np.ndarray]:
+        return {name: self.label(name) for name in self._labels}
+
+
+def epoch_order(n_structures: int, seed: int | Sequence[int], epoch: int) -> np.ndarray:
+    """Permutation of the structures in one epoch, a function of seed and epoch alone.
+
+    >>> epoch_order(5, seed=1, epoch=0).tolist() == epoch_order(5, seed=1, epoch=0).tolist()
+    True
+    """
+    return np.random.default_rng([*np.atleast_1d(seed), epoch]).permutation(n_structures)
+
+
+def model_inputs(
+    atoms: Atoms | Sequence[Atoms], settings: DescriptorSettings, total_charge=None
+) -> dict[str, tf.Tensor]:
+    """Inputs of a model or of `GaussianMomentsLayer` for one structure or several."""
+    frames = [atoms] if hasattr(atoms, "get_positions") else list(atoms)
+    inputs, _ = PreparedData(frames, settings, total_charge=total_charge).batch(np.arange(len(frames)))
+    return {name: tf.constant(value) for name, value in inputs.items()}
+
+
+def geometry(inputs: Mapping[str, np.ndarray]) -> Geometry:
+    """The part of the inputs that the stages of the engine need but do not differentiate."""
+    return Geometry(*(inputs[name] for name in GEOMETRY), n_structures=len(inputs["strain"]))
+
+
+def _starts(lengths: np.ndarray) -> np.ndarray:
+    """First index of each part, int32."""
+    return (np.cumsum(lengths) - lengths).astype(np.int32)

@@ -1,0 +1,151 @@
+"""From the outputs m (n_atoms, width) of the network to energies, charges, dipoles and tensors (method, sections 4, 8).
+
+Everything here is float64 and linear in m (but for a constant where the total charge is conserved), so that a head has
+no weights of its own; the same formulas without TensorFlow are in `gmcore.heads`. Symmetric tensors are carried as the
+six elements xx, xy, xz, yy, yz, zz.
+
+    energy                E_k = sum_i m_i
+    charges               q_i = m_i, conserved: + (Q_k - sum_j m_j) / N_k;  dipole = sum_i q_i (r_i - o)       (P eq. 2)
+    d_tensor, positions   D = sum_i m_i (3 rhat_i rhat_i^T - 1), rhat_i = (r_i - rbar)/|r_i - rbar|            (P eq. 7)
+    tensor, positions     P = sum_i m_i rhat_i rhat_i^T
+    moments               sum_i sum_c m_ic A_ic, A_ic = traceless part of M2_s, then of sym(M1_s M1_t), s <= t, each over
+                          its constant norm; a tensor that is not traceless has one more output, times the unit tensor
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+from ase.data import atomic_masses
+
+from gmcore.settings import DescriptorSettings, HeadSettings
+
+ROWS, COLUMNS = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
+"""Indices of the six elements of a symmetric tensor."""
+UNIT = (1.0, 0.0, 0.0, 1.0, 0.0, 1.0)
+AT_CENTER = 1e-6
+"""An atom closer to rbar than this, A, has no direction and contributes nothing."""
+
+Inputs = Mapping[str, tf.Tensor]
+
+
+def n_moment_channels(n_radial: int) -> int:
+    """Tensors A_ic per atom: n_radial from M2 and n_radial (n_radial + 1)/2 from products of M1.
+
+    >>> n_moment_channels(5)
+    20
+    """
+    return n_radial + n_radial * (n_radial + 1) // 2
+
+
+def head_width(kind: str, basis: str | None, n_radial: int) -> int:
+    """Network outputs per atom of a head."""
+    if basis != "moments":
+        return 1
+    return n_moment_channels(n_radial) + (kind == "tensor")
+
+
+def head_outputs(
+    head: HeadSettings, descriptor: DescriptorSettings, m: tf.Tensor, moments: tf.Tensor, inputs: Inputs
+) -> dict[str, tf.Tensor]:
+    """Quantities that a head predicts.
+
+    Parameters
+    ----------
+    m : (n_atoms, width) float64, after scale and shift.
+    moments : (n_atoms, n_radial, 16).
+    inputs : as in `gmkeras.data`.
+
+    Returns
+    -------
+    energy (n_structures,) | charges (n_atoms,) and dipole (n_structures, 3) | d_tensor or tensor (n_structures, 3, 3).
+    """
+    if head.kind == "energy":
+        return {"energy": sum_over_atoms(m[:, 0], inputs)}
+    if head.kind == "charges":
+        charges = m[:, 0]
+        if head.options.get("conserve", False):
+            excess = sum_over_atoms(charges, inputs) - inputs["total_charge"]
+            charges -= tf.gather(tf.math.divide_no_nan(excess, _n_atoms(inputs)), inputs["structure"])
+        arm = inputs["positions"] - _origin(head, descriptor, inputs)
+        return {"charges": charges, "dipole": sum_over_atoms(charges[:, None] * arm, inputs)}
+    contributions = tf.einsum("ic,ice->ie", m, tensor_basis(head, moments, inputs))
+    return {head.kind: full_tensor(sum_over_atoms(contributions, inputs))}
+
+
+def tensor_basis(head: HeadSettings, moments: tf.Tensor, inputs: Inputs) -> tf.Tensor:
+    """A_ic of a tensor head: (n_atoms, width, 6) float64."""
+    traceless = head.kind == "d_tensor"
+    if head.options["basis"] == "positions":
+        return _direction_tensors(inputs, traceless)[:, None, :]
+    channels = moment_channels(moments)
+    channels /= tf.constant(head.options.get("channel_norm", 1.0), tf.float64, shape=None)[..., None]
+    if traceless:
+        return channels
+    unit = tf.tile(tf.constant(UNIT, tf.float64, shape=(1, 1, 6)), [tf.shape(channels)[0], 1, 1])
+    return tf.concat([channels, unit], axis=1)
+
+
+def moment_channels(moments: tf.Tensor) -> tf.Tensor:
+    """Symmetric traceless tensors made of the moments of each atom, not normalized: (n_atoms, n_channels, 6)."""
+    moments = tf.cast(moments, tf.float64)
+    n_radial = moments.shape[1]
+    trace = moments[:, :, 0]
+    xx, xy, xz, yy, yz = (moments[:, :, c] for c in range(4, 9))
+    second = tf.stack([xx, xy, xz, yy, yz, trace - xx - yy], axis=-1)  # zz follows from |u| = 1
+    # A product with 0 and 1 picks the pairs: its gradient is dense and adds up in a fixed order.
+    s, t = np.triu_indices(n_radial)
+    one = np.eye(n_radial)
+    a = tf.einsum("cs,isx->icx", one[s], moments[:, :, 1:4])
+    b = tf.einsum("cs,isx->icx", one[t], moments[:, :, 1:4])
+    first = [0.5 * (a[:, :, x] * b[:, :, y] + a[:, :, y] * b[:, :, x]) for x, y in zip(ROWS, COLUMNS)]
+    product = tf.stack(first, axis=-1)
+    trace = tf.concat([trace, tf.reduce_sum(a * b, axis=-1)], axis=1)
+    return tf.concat([second, product], axis=1) - trace[:, :, None] * (tf.constant(UNIT, tf.float64) / 3.0)
+
+
+def full_tensor(elements: tf.Tensor) -> tf.Tensor:
+    """(n, 6) elements to (n, 3, 3) symmetric tensors."""
+    return tf.reshape(tf.gather(elements, [0, 1, 2, 1, 3, 4, 2, 4, 5], axis=1), (-1, 3, 3))
+
+
+def unique_elements(tensors: tf.Tensor) -> tf.Tensor:
+    """(n, 3, 3) to the six elements (n, 6)."""
+    return tf.gather(tf.reshape(tensors, (-1, 9)), [0, 1, 2, 4, 5, 8], axis=1)
+
+
+def sum_over_atoms(values: tf.Tensor, inputs: Inputs) -> tf.Tensor:
+    """(n_atoms, ...) to (n_structures, ...); a structure without atoms gives 0."""
+    return tf.math.unsorted_segment_sum(values, inputs["structure"], tf.shape(inputs["strain"])[0])
+
+
+def _n_atoms(inputs: Inputs) -> tf.Tensor:
+    return sum_over_atoms(tf.ones_like(inputs["positions"][:, 0]), inputs)
+
+
+def _center(weights: tf.Tensor, inputs: Inputs) -> tf.Tensor:
+    """Weighted mean position of the structure of each atom, (n_atoms, 3)."""
+    total = sum_over_atoms(weights, inputs)[:, None]
+    mean = tf.math.divide_no_nan(sum_over_atoms(weights[:, None] * inputs["positions"], inputs), total)
+    return tf.gather(mean, inputs["structure"])
+
+
+def _origin(head: HeadSettings, descriptor: DescriptorSettings, inputs: Inputs) -> tf.Tensor | float:
+    if head.options.get("origin", "coordinates") == "coordinates":
+        return 0.0
+    masses = tf.constant(atomic_masses[list(descriptor.species)], tf.float64)
+    return _center(tf.gather(masses, inputs["species"]), inputs)
+
+
+def _direction_tensors(inputs: Inputs, traceless: bool) -> tf.Tensor:
+    """3 rhat rhat^T - 1, or rhat rhat^T: (n_atoms, 6)."""
+    arm = inputs["positions"] - _center(tf.ones_like(inputs["positions"][:, 0]), inputs)
+    length = tf.norm(arm, axis=1, keepdims=True)
+    at_center = length < AT_CENTER
+    direction = arm / tf.where(at_center, tf.ones_like(length), length)
+    products = tf.gather(direction, ROWS, axis=1) * tf.gather(direction, COLUMNS, axis=1)
+    if traceless:
+        products = 3.0 * products - tf.constant(UNIT, tf.float64)
+    return tf.where(at_center, tf.zeros_like(products), products)

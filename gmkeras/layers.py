@@ -1,0 +1,219 @@
+"""Keras layers of a Gaussian-moment model: descriptor, standardization, dense layer in NTK form, scale and shift.
+
+Atoms of all structures of a batch lie end to end on the first axis; nothing is padded. Positions and outputs are
+float64, everything between them has the dtype of the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gmcore.kernels.arguments import Geometry
+from gmcore.settings import DescriptorSettings
+
+from .activation import scaled_swish
+from .data import GEOMETRY
+from .ops import ContractionsOp, MomentsOp
+
+
+@keras.saving.register_keras_serializable("gmtensor")
+class GaussianMomentsLayer(keras.layers.Layer):
+    """Gaussian-moment features of every atom, with trainable radial coefficients beta (P, section 2.1).
+
+    Input is a dict of tensors as made by `gmkeras.data.model_inputs`: `positions` (n_atoms, 3) A and `strain`
+    (n_structures, 3, 3), zeros, both float64, and the geometry `species`, `structure`, `row_start`, `neighbor`, `shift`,
+    `displacement` of `gmcore.kernels.arguments.Geometry`. Output: features (n_atoms, n_features) and moments (n_atoms,
+    n_radial, 16). Differentiable twice in positions and strain, once in beta; not compilable by XLA.
+
+    Parameters
+    ----------
+    species : atomic numbers, ascending; `species` in the input counts in this order.
+    r_max, r_min, n_basis, n_radial : as in `gmcore.settings.DescriptorSettings`.
+    beta_initializer : uniform on (-1, 1) if not given.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from gmkeras.data import model_inputs
+    >>> layer = GaussianMomentsLayer([1, 8], r_max=4.0, n_radial=2, beta_initializer="ones", dtype="float64")
+    >>> features, moments = layer(model_inputs(molecule("H2O"), layer.settings))
+    >>> features.shape, moments.shape
+    (TensorShape([3, 37]), TensorShape([3, 2, 16]))
+    >>> [round(float(x), 6) for x in features[0, :3]]  # oxygen: M0, M0 and M1 . M1 of the first channel
+    [0.0, 0.0, 0.0]
+    """
+
+    supports_jit = False
+
+    def __init__(
+        self,
+        species: Sequence[int],
+        r_max: float,
+        r_min: float = 0.5,
+        n_basis: int = 7,
+        n_radial: int = 5,
+        beta_initializer="uniform",
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.supports_jit = False  # the layer's own __init__ has set it to True
+        self.settings = DescriptorSettings(tuple(int(z) for z in species), r_max, r_min, n_basis, n_radial)
+        if beta_initializer == "uniform":
+            beta_initializer = keras.initializers.RandomUniform(-1.0, 1.0, seed=seed)
+        self.beta_initializer = keras.initializers.get(beta_initializer)
+
+    def build(self, input_shape=None):
+        n_species = len(self.settings.species)
+        self.beta = self.add_weight(
+            name="beta",
+            shape=(n_species, n_species, self.settings.n_radial, self.settings.n_basis),
+            initializer=self.beta_initializer,
+            autocast=False,
+        )
+        self._moments = MomentsOp(self.settings, self.variable_dtype)
+        self._contractions = ContractionsOp(self.settings.n_radial, self.variable_dtype)
+        self.n_features = self._contractions.n_features
+        self.built = True
+
+    def call(self, inputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        geometry = Geometry(*(inputs[name] for name in GEOMETRY), n_structures=tf.shape(inputs["strain"])[0])
+        beta = tf.convert_to_tensor(self.beta)
+        moments = self._moments(inputs["positions"], inputs["strain"], beta, geometry)
+        return self._contractions(moments), moments
+
+    def get_config(self):
+        s = self.settings
+        return super().get_config() | {
+            "species": list(s.species),
+            "r_max": s.r_max,
+            "r_min": s.r_min,
+            "n_basis": s.n_basis,
+            "n_radial": s.n_radial,
+            "beta_initializer": keras.initializers.serialize(self.beta_initializer),
+        }
+
+
+@keras.saving.register_keras_serializable("gmtensor")
+class Standardization(keras.layers.Layer):
+    """(x - mean) / std with constants that are set once and never trained; at first mean 0 and std 1.
+
+    Examples
+    --------
+    >>> layer = Standardization()
+    >>> layer.build((None, 2))
+    >>> layer.set_constants([1.0, 2.0], [0.5, 4.0])
+    >>> layer(np.array([[2.0, 2.0]], np.float32)).numpy().tolist()
+    [[2.0, 0.0]]
+    """
+
+    def build(self, input_shape):
+        def constant(name, initializer):
+            return self.add_weight(name=name, shape=input_shape[-1:], initializer=initializer, trainable=False)
+
+        self.mean, self.std = constant("mean", "zeros"), constant("std", "ones")
+        self.built = True
+
+    def set_constants(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Set mean and deviation, (n_features,) each."""
+        self.mean.assign(mean)
+        self.std.assign(std)
+
+    def call(self, features: tf.Tensor) -> tf.Tensor:
+        return (features - self.mean) * (1.0 / tf.convert_to_tensor(self.std))
+
+
+@keras.saving.register_keras_serializable("gmtensor")
+class NTKDense(keras.layers.Layer):
+    """Dense layer in NTK parametrization: z = x W / sqrt(n_in) + 0.1 b, W ~ N(0, 1), b = 0 (method, section 3).
+
+    Parameters
+    ----------
+    units : width of the output.
+    activation : None or "scaled_swish".
+
+    Examples
+    --------
+    >>> layer = NTKDense(1, kernel_initializer="ones")
+    >>> layer(np.ones((1, 4), np.float32)).numpy().tolist()
+    [[2.0]]
+    """
+
+    def __init__(
+        self, units: int, activation: str | None = None, kernel_initializer="normal", seed: int | None = None, **kwargs
+    ):
+        super().__init__(**kwargs)
+        if activation not in (None, "scaled_swish"):
+            raise ValueError(f"activation must be None or 'scaled_swish', got {activation!r}")
+        self.units = units
+        self.activation = activation
+        if kernel_initializer == "normal":
+            kernel_initializer = keras.initializers.RandomNormal(0.0, 1.0, seed=seed)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape):
+        n_in = input_shape[-1]
+        self.kernel = self.add_weight(name="kernel", shape=(n_in, self.units), initializer=self.kernel_initializer)
+        self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
+        self.built = True
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        weights = tf.convert_to_tensor(self.kernel) * (self.kernel.shape[0] ** -0.5)  # the smaller factor is scaled
+        z = tf.matmul(x, weights) + 0.1 * tf.convert_to_tensor(self.bias)
+        return z if self.activation is None else scaled_swish(z)
+
+    def get_config(self):
+        return super().get_config() | {
+            "units": self.units,
+            "activation": self.activation,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+
+@keras.saving.register_keras_serializable("gmtensor")
+class ScaleShift(keras.layers.Layer):
+    """m_i = scale[Z_i] y_i + shift[Z_i], one pair of numbers per species and output.
+
+    Parameters and result are float64 whatever the dtype of y: the shifts of energies may be 1e4 eV, their sums are
+    wanted to 1e-3 eV.
+
+    Parameters
+    ----------
+    n_species, width : rows and columns of scale and shift.
+
+    Examples
+    --------
+    >>> layer = ScaleShift(2, 1)
+    >>> layer.build()
+    >>> layer.shift.assign([[-10.0], [3.0]]) is None or True
+    True
+    >>> layer(np.array([[1.0], [2.0]], np.float32), species=np.array([1, 0], np.int32)).numpy().tolist()
+    [[4.0], [-8.0]]
+    """
+
+    def __init__(self, n_species: int, width: int, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.n_species = n_species
+        self.width = width
+
+    def build(self, input_shape=None):
+        def table(name, initializer):
+            shape = (self.n_species, self.width)
+            return self.add_weight(name=name, shape=shape, initializer=initializer, dtype="float64", autocast=False)
+
+        self.scale, self.shift = table("scale", "ones"), table("shift", "zeros")
+        self.built = True
+
+    def call(self, y: tf.Tensor, species: tf.Tensor) -> tf.Tensor:
+        # A product with 0 and 1 rather than tf.gather: its gradient is dense and adds up in a fixed order.
+        chosen = tf.one_hot(species, self.n_species, dtype=tf.float64)
+        scale = tf.matmul(chosen, tf.convert_to_tensor(self.scale))
+        shift = tf.matmul(chosen, tf.convert_to_tensor(self.shift))
+        return scale * tf.cast(y, tf.float64) + shift
+
+    def get_config(self):
+        return super().get_config() | {"n_species": self.n_species, "width": self.width}

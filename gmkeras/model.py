@@ -1,0 +1,189 @@
+"""The trainable model: descriptor, network, heads, and a training step whose force loss is differentiated twice."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gmcore.settings import DescriptorSettings, HeadSettings
+
+from . import losses
+from .heads import head_outputs
+from .layers import GaussianMomentsLayer, NTKDense, ScaleShift, Standardization
+
+
+@keras.saving.register_keras_serializable("gmtensor")
+class GMModel(keras.Model):
+    """Gaussian-moment network with one or several heads, trained with `model.fit`.
+
+    Input and labels are the dicts of `gmkeras.data`; the output is a dict of the quantities below, float64.
+
+    ==========  ======================================  ====================
+    head        quantities                              unit
+    ==========  ======================================  ====================
+    energy      energy, forces*, stress*                eV, eV/A, eV/A^3
+    charges     charges, dipole                         e, e A
+    d_tensor    d_tensor                                cm^-1
+    tensor      tensor                                  that of the labels
+    ==========  ======================================  ====================
+
+    `*` only from `quantities(..., derivatives=True)`, which the training, test and prediction steps call when a loss on
+    forces or stress is asked for: F = -dE/dr, stress = (dE/dstrain)/V.
+
+    Parameters
+    ----------
+    descriptor : settings of the descriptor.
+    heads : outputs, in this order.
+    hidden : widths of the hidden layers.
+    loss_weights : quantity -> weight of its loss (`gmkeras.losses`); only these quantities are trained and measured.
+    seed : of beta and of the weights of the network.
+
+    Keras would compile with XLA where it finds a GPU; the engine runs outside XLA, so `jit_compile=True` is set aside
+    with a warning.
+    """
+
+    def __init__(
+        self,
+        descriptor: DescriptorSettings,
+        heads: Sequence[HeadSettings],
+        hidden: Sequence[int] = (512, 512),
+        loss_weights: Mapping[str, float] | None = None,
+        seed: int = 0,
+        dtype: str = "float32",
+        name: str = "gm_model",
+    ):
+        super().__init__(name=name, dtype=dtype, autocast=False)
+        self.supports_jit = False
+        weights = {quantity: float(weight) for quantity, weight in (loss_weights or {}).items() if weight > 0}
+        unknown = sorted(set(weights) - set(losses.QUANTITIES))
+        if unknown:
+            raise ValueError(f"loss_weights must name quantities of {', '.join(losses.QUANTITIES)}, got {unknown[0]!r}")
+        self.descriptor, self.head_settings = descriptor, tuple(heads)
+        self.hidden, self.loss_weights, self.seed = tuple(hidden), weights, seed
+        self.needs_derivatives = "forces" in weights or "stress" in weights
+        seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(len(self.hidden) + 2) >> 1]
+        self.moments_layer = GaussianMomentsLayer(
+            **_layer_arguments(descriptor), seed=seeds[0], dtype=dtype, name="descriptor"
+        )
+        self.standardization = Standardization(dtype=dtype, name="standardization")
+        self.dense_layers = [
+            NTKDense(width, "scaled_swish", seed=s, dtype=dtype, name=f"hidden_{k}")
+            for k, (width, s) in enumerate(zip(self.hidden, seeds[1:]))
+        ]
+        width = sum(head.width for head in self.head_settings)
+        self.dense_layers.append(NTKDense(width, seed=seeds[-1], dtype=dtype, name="output"))
+        self.scale_shift = {
+            head.name: ScaleShift(len(descriptor.species), head.width, dtype=dtype, name=head.name)
+            for head in self.head_settings
+        }
+        self._loss_metric = keras.metrics.Mean(name="loss", dtype="float64")
+        self._mae_metrics = {
+            quantity: keras.metrics.Mean(name=f"{quantity}_mae", dtype="float64") for quantity in weights
+        }
+        self._build_layers()
+
+    def _build_layers(self) -> None:
+        """Make all variables now: initial values, restarts and optimizers need them before the first batch."""
+        self.moments_layer.build()
+        shape = (None, self.moments_layer.n_features)
+        self.standardization.build(shape)
+        for layer in self.dense_layers:
+            layer.build(shape)
+            shape = (None, layer.units)
+        for layer in self.scale_shift.values():
+            layer.build()
+        self.built = True
+
+    def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        features, moments = self.moments_layer(inputs)
+        h = self.standardization(features)
+        for layer in self.dense_layers:
+            h = layer(h)
+        outputs = {}
+        columns = tf.split(h, [head.width for head in self.head_settings], axis=1)
+        for head, y in zip(self.head_settings, columns):
+            m = self.scale_shift[head.name](y, species=inputs["species"])
+            outputs |= head_outputs(head, self.descriptor, m, moments, inputs)
+        return outputs
+
+    def quantities(self, inputs: Mapping[str, tf.Tensor], derivatives: bool | None = None) -> dict[str, tf.Tensor]:
+        """All quantities; with `derivatives` (default: if a loss needs them) also forces and stress.
+
+        Without a cell the stress is NaN.
+        """
+        if not (self.needs_derivatives if derivatives is None else derivatives):
+            return self(inputs)
+        positions, strain = inputs["positions"], inputs["strain"]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([positions, strain])
+            outputs = self(inputs)
+        g_positions, g_strain = tape.gradient(outputs["energy"], [positions, strain])
+        return outputs | {"forces": -g_positions, "stress": g_strain / inputs["volume"][:, None, None]}
+
+    def losses_and_errors(
+        self, inputs: Mapping[str, tf.Tensor], labels: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Total loss and the deviations of each trained quantity."""
+        outputs = self.quantities(inputs)
+        deviations = {name: losses.errors(name, outputs[name], labels[name]) for name in self.loss_weights}
+        terms = [w * losses.loss(name, deviations[name], inputs["volume"]) for name, w in self.loss_weights.items()]
+        return tf.add_n(terms), deviations
+
+    def train_step(self, data):
+        inputs, labels = data
+        variables = self.trainable_variables
+        with tf.GradientTape() as tape:
+            loss, deviations = self.losses_and_errors(inputs, labels)
+        # ZERO: a shift of the energy has no gradient where only forces are trained
+        unconnected = tf.UnconnectedGradients.ZERO
+        gradients = tape.gradient(loss, [v.value for v in variables], unconnected_gradients=unconnected)
+        self.optimizer.apply_gradients(zip(gradients, variables))
+        return self._measure(inputs, labels, loss, deviations)
+
+    def test_step(self, data):
+        inputs, labels = data
+        return self._measure(inputs, labels, *self.losses_and_errors(inputs, labels))
+
+    def predict_step(self, data):
+        inputs = data[0] if isinstance(data, tuple) else data
+        return self.quantities(inputs)
+
+    def _measure(self, inputs, labels, loss, deviations):
+        self._loss_metric.update_state(loss, sample_weight=tf.shape(inputs["volume"])[0])
+        for name, metric in self._mae_metrics.items():
+            n = losses.count(name, labels[name])
+            mean = tf.math.divide_no_nan(tf.reduce_sum(tf.abs(deviations[name])), n)
+            metric.update_state(mean, sample_weight=n)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def compile(self, *args, jit_compile="auto", **kwargs):
+        """As in Keras, but XLA is never used."""
+        if jit_compile is True:
+            warnings.warn("jit_compile=True is set aside: the descriptor runs outside XLA", stacklevel=2)
+        super().compile(*args, jit_compile=False, **kwargs)
+
+    def get_config(self):
+        return {
+            "descriptor": asdict(self.descriptor),
+            "heads": [asdict(head) for head in self.head_settings],
+            "hidden": list(self.hidden),
+            "loss_weights": dict(self.loss_weights),
+            "seed": self.seed,
+            "dtype": self.dtype_policy.name,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        settings = dict(config["descriptor"], species=tuple(config["descriptor"]["species"]))
+        heads = [HeadSettings(**head) for head in config["heads"]]
+        return cls(**config | {"descriptor": DescriptorSettings(**settings), "heads": heads})
+
+
+def _layer_arguments(descriptor: DescriptorSettings) -> dict:
+    return asdict(descriptor) | {"species": descriptor.species}

@@ -1,0 +1,55 @@
+"""Adam with a learning rate per group of parameters, all decaying linearly to zero (P, section 2.2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+
+GROUPS = ("network", "radial", "scale", "shift")
+
+
+def parameter_group(path: str) -> str:
+    """Group of a trainable variable by its name.
+
+    >>> parameter_group("gm_model/descriptor/beta"), parameter_group("gm_model/hidden_0/kernel")
+    ('radial', 'network')
+    """
+    return {"beta": "radial", "scale": "scale", "shift": "shift"}.get(path.rsplit("/", 1)[-1], "network")
+
+
+@keras.saving.register_keras_serializable("gmtensor")
+class GroupedAdam(keras.optimizers.Adam):
+    """Adam(0.9, 0.999, 1e-7) whose rate at `step` is rates[variable or its group] (1 - step/max_step).
+
+    All state (step and moments) is in `variables`: a restart that restores them goes on exactly.
+
+    Parameters
+    ----------
+    rates : learning rate by group ("network", "radial", "scale", "shift"), or by the path of a variable, which wins.
+    max_step : step at which all rates are zero.
+
+    Raises
+    ------
+    ValueError : a group has no rate.
+    """
+
+    def __init__(self, rates: Mapping[str, float], max_step: int, name: str = "grouped_adam", **kwargs):
+        missing = [group for group in GROUPS if group not in rates]
+        if missing:
+            raise ValueError(f"rates must name every group of {', '.join(GROUPS)}, got none for {', '.join(missing)}")
+        decay = keras.optimizers.schedules.PolynomialDecay(1.0, max_step, end_learning_rate=0.0, power=1.0)
+        super().__init__(learning_rate=decay, beta_1=0.9, beta_2=0.999, epsilon=1e-7, name=name)
+        self.rates = dict(rates)
+        self.max_step = max_step
+
+    def build(self, variables):
+        super().build(variables)
+        self._rate_by_index = [self.rates.get(v.path, self.rates[parameter_group(v.path)]) for v in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate = self._rate_by_index[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * rate)
+
+    def get_config(self):
+        return {"rates": self.rates, "max_step": self.max_step, "name": self.name}
