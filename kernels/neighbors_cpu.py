@@ -114,8 +114,14 @@ def _choose_bins(k, images, pbc, bounds, slices, single_bin, reach, grid, n_bins
 
 
 @exact_jit
-def _bin(s, origin, per_unit, n):
-    return min(max(np.int64(math.floor((s - origin) * per_unit)), 0), n - 1)
+def _bin(s, grid, n):
+    return min(max(np.int64(math.floor((s - grid[0]) * grid[1])), 0), n - 1)
+
+
+@exact_jit
+def _bins_in_reach(s, reach, grid, n):
+    """First and one past the last bin that meets [s - reach, s + reach]."""
+    return _bin(s - reach, grid, n), _bin(s + reach, grid, n) + 1
 
 
 @exact_jit
@@ -136,12 +142,12 @@ def count_images(offsets, fractional, pbc, reach, grid, n_bins, first_bin, bin_s
             y0, y1 = _image_span(fractional[i, 1], reach[k, 1], pbc[k, 1])
             z0, z1 = _image_span(fractional[i, 2], reach[k, 2], pbc[k, 2])
             for x in range(x0, x1):
-                bx = _bin(fractional[i, 0] + x, grid[k, 0, 0], grid[k, 0, 1], n_bins[k, 0])
+                bx = _bin(fractional[i, 0] + x, grid[k, 0], n_bins[k, 0])
                 for y in range(y0, y1):
-                    by = _bin(fractional[i, 1] + y, grid[k, 1, 0], grid[k, 1, 1], n_bins[k, 1])
+                    by = _bin(fractional[i, 1] + y, grid[k, 1], n_bins[k, 1])
                     column = first_bin[k] + (bx * n_bins[k, 1] + by) * n_bins[k, 2]
                     for z in range(z0, z1):
-                        bz = _bin(fractional[i, 2] + z, grid[k, 2, 0], grid[k, 2, 1], n_bins[k, 2])
+                        bz = _bin(fractional[i, 2] + z, grid[k, 2], n_bins[k, 2])
                         bin_start[column + bz + 1] += 1
     for b in range(1, bin_start.size):
         bin_start[b] += bin_start[b - 1]
@@ -161,12 +167,12 @@ def place_images(
             y0, y1 = _image_span(fractional[i, 1], reach[k, 1], pbc[k, 1])
             z0, z1 = _image_span(fractional[i, 2], reach[k, 2], pbc[k, 2])
             for x in range(x0, x1):
-                bx = _bin(fractional[i, 0] + x, grid[k, 0, 0], grid[k, 0, 1], n_bins[k, 0])
+                bx = _bin(fractional[i, 0] + x, grid[k, 0], n_bins[k, 0])
                 for y in range(y0, y1):
-                    by = _bin(fractional[i, 1] + y, grid[k, 1, 0], grid[k, 1, 1], n_bins[k, 1])
+                    by = _bin(fractional[i, 1] + y, grid[k, 1], n_bins[k, 1])
                     column = first_bin[k] + (bx * n_bins[k, 1] + by) * n_bins[k, 2]
                     for z in range(z0, z1):
-                        bz = _bin(fractional[i, 2] + z, grid[k, 2, 0], grid[k, 2, 1], n_bins[k, 2])
+                        bz = _bin(fractional[i, 2] + z, grid[k, 2], n_bins[k, 2])
                         g = cursor[column + bz]
                         cursor[column + bz] = g + 1
                         for b in range(3):
@@ -186,17 +192,14 @@ def count_rows(begin, end, limit2, close2, structure, fractional, wrapped, reach
     for i in range(begin, end):
         k = structure[i]
         x, y, z = wrapped[i, 0], wrapped[i, 1], wrapped[i, 2]
-        x0 = _bin(fractional[i, 0] - reach[k, 0], grid[k, 0, 0], grid[k, 0, 1], n_bins[k, 0])
-        x1 = _bin(fractional[i, 0] + reach[k, 0], grid[k, 0, 0], grid[k, 0, 1], n_bins[k, 0])
-        y0 = _bin(fractional[i, 1] - reach[k, 1], grid[k, 1, 0], grid[k, 1, 1], n_bins[k, 1])
-        y1 = _bin(fractional[i, 1] + reach[k, 1], grid[k, 1, 0], grid[k, 1, 1], n_bins[k, 1])
-        z0 = _bin(fractional[i, 2] - reach[k, 2], grid[k, 2, 0], grid[k, 2, 1], n_bins[k, 2])
-        z1 = _bin(fractional[i, 2] + reach[k, 2], grid[k, 2, 0], grid[k, 2, 1], n_bins[k, 2])
+        x0, x1 = _bins_in_reach(fractional[i, 0], reach[k, 0], grid[k, 0], n_bins[k, 0])
+        y0, y1 = _bins_in_reach(fractional[i, 1], reach[k, 1], grid[k, 1], n_bins[k, 1])
+        z0, z1 = _bins_in_reach(fractional[i, 2], reach[k, 2], grid[k, 2], n_bins[k, 2])
         within, close = 0, 0
-        for bx in range(x0, x1 + 1):
-            for by in range(y0, y1 + 1):
+        for bx in range(x0, x1):
+            for by in range(y0, y1):
                 column = first_bin[k] + (bx * n_bins[k, 1] + by) * n_bins[k, 2]
-                for g in range(np.uint64(bin_start[column + z0]), np.uint64(bin_start[column + z1 + 1])):
+                for g in range(np.uint64(bin_start[column + z0]), np.uint64(bin_start[column + z1])):
                     dx, dy, dz = (wx[g] - x) + sx[g], (wy[g] - y) + sy[g], (wz[g] - z) + sz[g]
                     d2 = dx * dx + dy * dy + dz * dz
                     within += d2 < limit2
@@ -216,17 +219,14 @@ def fill_rows(begin, end, limit2, structure, fractional, wrapped, reach, grid, n
     for i in range(begin, end):
         k = structure[i]
         x, y, z = wrapped[i, 0], wrapped[i, 1], wrapped[i, 2]
-        x0 = _bin(fractional[i, 0] - reach[k, 0], grid[k, 0, 0], grid[k, 0, 1], n_bins[k, 0])
-        x1 = _bin(fractional[i, 0] + reach[k, 0], grid[k, 0, 0], grid[k, 0, 1], n_bins[k, 0])
-        y0 = _bin(fractional[i, 1] - reach[k, 1], grid[k, 1, 0], grid[k, 1, 1], n_bins[k, 1])
-        y1 = _bin(fractional[i, 1] + reach[k, 1], grid[k, 1, 0], grid[k, 1, 1], n_bins[k, 1])
-        z0 = _bin(fractional[i, 2] - reach[k, 2], grid[k, 2, 0], grid[k, 2, 1], n_bins[k, 2])
-        z1 = _bin(fractional[i, 2] + reach[k, 2], grid[k, 2, 0], grid[k, 2, 1], n_bins[k, 2])
+        x0, x1 = _bins_in_reach(fractional[i, 0], reach[k, 0], grid[k, 0], n_bins[k, 0])
+        y0, y1 = _bins_in_reach(fractional[i, 1], reach[k, 1], grid[k, 1], n_bins[k, 1])
+        z0, z1 = _bins_in_reach(fractional[i, 2], reach[k, 2], grid[k, 2], n_bins[k, 2])
         n = np.uint64(0)
-        for bx in range(x0, x1 + 1):
-            for by in range(y0, y1 + 1):
+        for bx in range(x0, x1):
+            for by in range(y0, y1):
                 column = first_bin[k] + (bx * n_bins[k, 1] + by) * n_bins[k, 2]
-                for g in range(np.uint64(bin_start[column + z0]), np.uint64(bin_start[column + z1 + 1])):
+                for g in range(np.uint64(bin_start[column + z0]), np.uint64(bin_start[column + z1])):
                     dx, dy, dz = (wx[g] - x) + sx[g], (wy[g] - y) + sy[g], (wz[g] - z) + sz[g]
                     d2 = dx * dx + dy * dy + dz * dz
                     scratch[n] = g  # written always, kept by the count: no branch to mispredict
