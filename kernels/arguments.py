@@ -22,7 +22,7 @@ class Geometry(NamedTuple):
 
 
 class RadialBasis(NamedTuple):
-    """Cutoff and Gaussians: scalars (3,) = r_max, gamma, c kappa; centers (n_basis,) = mu_b, A; both in working type."""
+    """Cutoff and Gaussians in working type: scalars (3,) = r_max, gamma, c kappa; centers (n_basis,) = mu_b, A."""
 
     scalars: np.ndarray
     centers: np.ndarray
@@ -31,8 +31,8 @@ class RadialBasis(NamedTuple):
 class Blocks(NamedTuple):
     """Share of the threads: block k owns the center atoms bounds[k] <= i < bounds[k + 1] and the scratch rows [k].
 
-    bounds (n_blocks + 1,) int64; reals (n_blocks, n_rows, capacity) working type; integers (n_blocks, 2, capacity) int32.
-    capacity: the longest row of the neighbor list, rounded up to a multiple of the vector length.
+    bounds (n_blocks + 1,) int64; reals (n_blocks, n_rows, capacity) in working type; integers (n_blocks, 2, capacity)
+    int32. capacity: the longest row of the neighbor list, rounded up to a multiple of the vector length.
     """
 
     bounds: np.ndarray

@@ -49,7 +49,7 @@ def _power_of_two(typing_context, exponent):
 
 
 def exp(x):
-    """e^x for finite x <= 0; below the smallest normal number the result is 0. Unlike the library call it vectorizes."""
+    """e^x for finite x <= 0, zero below the smallest normal number. Unlike the library call it vectorizes."""
     return math.exp(x)
 
 

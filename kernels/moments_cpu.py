@@ -268,7 +268,7 @@ def backward(geometry, positions, radial, beta, blocks, first, g_moments, wanted
 
 @jit
 def _tangent(i, n, geometry, gg_positions, gg_strain, reals, integers):
-    """rhod = u.w into RHO_DOT and ud = (w - rhod u) / rho into AX, AY, AZ, for w = v_j - v_i + S d; w into PX, PY, PZ."""
+    """For w = v_j - v_i + S d: rhod = u.w into row F, ud = (w - rhod u) / rho into AX, AY, AZ, w into PX, PY, PZ."""
     ux, uy, uz, rho, inverse = reals[UX], reals[UY], reals[UZ], reals[RHO], reals[INVERSE]
     ax, ay, az, px, py, pz, rho_dot = reals[AX], reals[AY], reals[AZ], reals[PX], reals[PY], reals[PZ], reals[F]
     strain = gg_strain[geometry.structure[i]]

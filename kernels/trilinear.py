@@ -81,7 +81,7 @@ def cubic_product(a, b):
 
 @jit
 def _pack_cubic(tx, ty, tz):
-    """Packed derivative from T_ij,k, symmetric in ij: sum over the distinct index permutations; t* = slices k = x, y, z."""
+    """Packed derivative from T_ij,k, symmetric in ij, given as slices k = x, y, z: sum over distinct permutations."""
     xyz = ty[2] + tz[1] + tx[4]
     return (
         tx[0],
