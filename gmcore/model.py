@@ -1,0 +1,173 @@
+"""A trained model: from structures to energies, forces, charges and tensors, with the spread of the committee.
+
+Prediction needs no TensorFlow. Of a committee the mean is returned under the name of the quantity and the population
+standard deviation over the members, element by element, under the name with `_std` (P eq. 12).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from ase import Atoms
+
+from .descriptor import check_device
+from .errors import GMError
+from .evaluator import Evaluator
+from .heads import PER_ATOM
+from .model_file import read_model, verify_golden
+from .neighbors import NeighborError, Pairs, build_pairs
+from .settings import Member, ModelSettings
+from .structures import Batch
+
+BATCH_ATOMS = 8192  # atoms evaluated together; bounds the memory of neighbor lists, whatever the number of structures
+
+
+class Model:
+    """A committee of one or more members; made by `load_model`, or from its parts.
+
+    Parameters
+    ----------
+    settings, members : see `gmcore.settings`.
+    dtype : "float32" or "float64" for descriptor and network; that of the settings if not given.
+
+    Attributes
+    ----------
+    settings : ModelSettings
+    species : SpeciesTable, the elements that the model knows.
+    cutoff : float, A.
+    units : dict, what the model predicts and in which unit.
+    n_members : int
+    """
+
+    def __init__(self, settings: ModelSettings, members: Sequence[Member], dtype: str | None = None):
+        self.evaluator = Evaluator(settings, members, dtype)
+        self.settings, self.species = settings, self.evaluator.species
+        self.cutoff, self.units, self.n_members = self.evaluator.cutoff, self.evaluator.units, len(members)
+
+    def predict(
+        self,
+        atoms: Atoms | Sequence[Atoms],
+        properties: Iterable[str] | None = None,
+        batch_size: int | None = None,
+        total_charge: float | Sequence[float] | None = None,
+    ) -> dict[str, np.ndarray | list[np.ndarray]]:
+        """Predict for one structure or many.
+
+        Parameters
+        ----------
+        properties : keys of `units` that are wanted; all of them if not given.
+        batch_size : structures evaluated together; as many as have 8192 atoms if not given.
+        total_charge : e, one number or one per structure, for models whose charges sum up to it; if not given,
+            `atoms.info["total_charge"]` and then the constant of the training data.
+
+        Returns
+        -------
+        dict with the keys asked for, in the units of `units`: energy (n_structures,); forces (n_structures, n_atoms, 3)
+        and charges (n_structures, n_atoms), a list of arrays where the structures differ in size; stress (n_structures,
+        3, 3), NaN for structures that are not periodic; dipole (n_structures, 3); tensors (n_structures, 3, 3). For a
+        committee each also with `_std`, the population standard deviation over the members.
+
+        Errors
+        ------
+        UnknownElementError, StructureError, NeighborError, GMError : input that cannot be used.
+        """
+        frames = [atoms] if isinstance(atoms, Atoms) else list(atoms)
+        keys = self.evaluator.check_keys(properties)
+        whole = Batch.from_atoms(frames)  # refuses any bad structure before work is spent on the good ones
+        self.species.index(whole.numbers)
+        charges = _total_charges(frames, total_charge, self.settings)
+        parts: dict[str, list[np.ndarray]] = {}
+        for first, last in _batches(whole.offsets, batch_size):
+            batch = _slice(whole, first, last)
+            try:
+                pairs = build_pairs(batch, self.cutoff)
+            except NeighborError as error:
+                raise NeighborError(f"{error}, counted from structure {first}" if first else str(error)) from error
+            charge = None if charges is None else charges[first:last]
+            for key, values in self.evaluate(batch, pairs, keys, charge).items():
+                per_atom = key.removesuffix("_std") in PER_ATOM
+                parts.setdefault(key, []).extend(np.split(values, batch.offsets[1:-1]) if per_atom else values)
+        alike = len(set(np.diff(whole.offsets))) == 1
+        return {
+            key: np.stack(values) if alike or key.removesuffix("_std") not in PER_ATOM else values
+            for key, values in parts.items()
+        }
+
+    def evaluate(
+        self,
+        batch: Batch,
+        pairs: Pairs,
+        properties: Iterable[str] | None = None,
+        total_charge: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """As `predict`, for a batch with its neighbor list: the form that molecular dynamics calls.
+
+        forces (n_atoms, 3) and charges (n_atoms,) run over the atoms of all structures, one after another.
+        """
+        members = self.evaluator.evaluate(batch, pairs, properties, total_charge)
+        result = {}
+        for key, values in members.items():
+            result[key] = values[0] if self.n_members == 1 else values.mean(axis=0)
+        if self.n_members > 1:
+            result |= {f"{key}_std": values.std(axis=0) for key, values in members.items()}
+        return result
+
+
+def load_model(path: str | os.PathLike, dtype: str | None = None, device: str = "cpu") -> Model:
+    """Read a model file and check that it still computes what it computed when it was written.
+
+    Parameters
+    ----------
+    dtype : "float32" or "float64"; that of the training if not given.
+    device : "cpu".
+
+    Errors
+    ------
+    ModelFileError : missing, truncated, foreign or newer file, or one that no longer reproduces its golden output.
+    GMError : a device or dtype that this version does not have.
+    """
+    check_device(device)
+    model = Model(*read_model(path), dtype)
+    verify_golden(path, model.evaluator)
+    return model
+
+
+def _batches(offsets: np.ndarray, batch_size: int | None) -> Iterator[tuple[int, int]]:
+    """First and one past the last structure of each batch; at least one structure each."""
+    n_structures = len(offsets) - 1
+    if batch_size is not None and batch_size < 1:
+        raise GMError(f"batch_size must be at least 1, got {batch_size}")
+    first = 0
+    while first < n_structures:
+        if batch_size is None:
+            fitting = int(np.searchsorted(offsets, offsets[first] + BATCH_ATOMS, side="right")) - 1
+            last = min(max(fitting, first + 1), n_structures)
+        else:
+            last = min(first + batch_size, n_structures)
+        yield first, last
+        first = last
+
+
+def _slice(batch: Batch, first: int, last: int) -> Batch:
+    if (first, last) == (0, batch.n_structures):
+        return batch
+    rows = slice(batch.offsets[first], batch.offsets[last])
+    offsets = batch.offsets[first : last + 1] - batch.offsets[first]
+    return Batch(batch.positions[rows], batch.numbers[rows], batch.cells[first:last], batch.pbc[first:last], offsets)
+
+
+def _total_charges(
+    frames: Sequence[Atoms], given: float | Sequence[float] | None, settings: ModelSettings
+) -> np.ndarray | None:
+    """(n_structures,) e: what the caller says, else what each structure says, else the constant of the training data;
+    None where one is left without."""
+    if given is None:
+        constant = next((head.options.get("total_charge") for head in settings.heads if head.kind == "charges"), None)
+        given = [frame.info.get("total_charge", constant) for frame in frames]
+        if any(charge is None for charge in given):
+            return None
+    if np.shape(given) not in ((), (len(frames),)):
+        raise GMError(f"total_charge must be one number or one per structure ({len(frames)}), got {np.shape(given)}")
+    return np.broadcast_to(np.asarray(given, float), len(frames))
