@@ -68,7 +68,7 @@ class Dataset:
         return tuple(int(z) for z in np.unique(np.concatenate([frame.numbers for frame in self.atoms])))
 
     def summary(self) -> list[str]:
-        """Return lines that say what is in the data set, for the output of a program."""
+        """Return lines that say what is in the data set; `notes` stand apart, since parts of one set share them."""
         formulas = Counter(frame.get_chemical_formula() for frame in self.atoms)
         common = ", ".join(f"{n} x {name}" for name, n in formulas.most_common(4))
         more = f" and {len(formulas) - 4} other formulas" if len(formulas) > 4 else ""
@@ -82,7 +82,7 @@ class Dataset:
                 f"{label}: mean {numbers.mean():.6g}, deviation {numbers.std():.4g}, "
                 f"from {numbers.min():.6g} to {numbers.max():.6g} {self.units[label]}"
             )
-        return [*lines, *self.notes]
+        return lines
 
     def write(self, path: str | Path) -> None:
         """Write an HDF5 data set that `read_dataset` reads back; units stand in the file."""

@@ -7,6 +7,7 @@ structures therefore keeps the test and validation parts and uses a subset of th
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,8 +100,12 @@ def read_splits(path: str | Path) -> Indices:
     return Indices(n_structures, **parts)
 
 
-def load_datasets(config: TrainConfig, *, write: bool = True) -> dict[str, Dataset]:
+def load_datasets(
+    config: TrainConfig, *, write: bool = True, labels: Sequence[str] | None = None
+) -> dict[str, Dataset]:
     """Read the data of a training, divided: keys "train", "validation" and, where there is one, "test".
+
+    labels : those of the configuration, or fewer.
 
     The division is written to `splits.json` in the output folder. One that stands there already must be the same:
     a model never meets its training structures again as test structures of a changed configuration.
@@ -113,7 +118,8 @@ def load_datasets(config: TrainConfig, *, write: bool = True) -> dict[str, Datas
         "total_charge": data.total_charge,
         "pbc": data.pbc,
     }
-    dataset = read_dataset(data.files, config.labels, **options)
+    labels = config.labels if labels is None else labels
+    dataset = read_dataset(data.files, labels, **options)
     indices = split_indices(len(dataset), data.split)
     path = config.output / FILE_NAME
     if path.is_file():
@@ -123,5 +129,13 @@ def load_datasets(config: TrainConfig, *, write: bool = True) -> dict[str, Datas
         write_splits(path, indices, None if data.split.file else data.split.seed)
     parts = {part: dataset.subset(getattr(indices, part)) for part in PARTS if getattr(indices, part)}
     if data.test_files:
-        parts["test"] = read_dataset(data.test_files, config.labels, **options)
+        parts["test"] = read_dataset(data.test_files, labels, **options)
     return parts
+
+
+def describe_parts(parts: Mapping[str, Dataset]) -> list[str]:
+    """Return lines for the output of a program: what is in each part, then what reading the data changed."""
+    lines = []
+    for part, dataset in parts.items():
+        lines += [f"{part}:", *(f"  {line}" for line in dataset.summary())]
+    return lines + list(dict.fromkeys(note for dataset in parts.values() for note in dataset.notes))

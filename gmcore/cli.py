@@ -1,0 +1,369 @@
+"""The command line `gmtensor`.
+
+Everything heavy is imported inside the commands, so that `gmtensor --help` answers at once. An error that the user
+can mend is one sentence on stderr and exit code 2; `gmtensor --debug COMMAND` shows where it came from.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from gmcore.errors import GMError
+
+if TYPE_CHECKING:
+    from gmcore.config import TrainConfig
+    from gmcore.datasets import Dataset
+    from gmcore.model import Model
+
+USER_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+class _Commands(TyperGroup):
+    """Turns errors of the user into one sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # "gmtensor schema | head" is no error
+            raise
+        except (ValueError, OSError) as error:  # GMError is a ValueError
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(USER_ERROR) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Gaussian-moment models: potentials, charges and magnetic anisotropy tensors.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration, YAML.")]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file, HDF5.")]
+UnitOptions = Annotated[
+    list[str] | None,
+    typer.Option("--unit", metavar="QUANTITY=UNIT", help="Unit of a quantity in the file; repeat for each quantity."),
+]
+KeyOptions = Annotated[
+    list[str] | None,
+    typer.Option("--key", metavar="LABEL=NAME", help="Name that a label has in the file; repeat for each label."),
+]
+Charge = Annotated[
+    str | None,
+    typer.Option(help="Total charge of every structure in e, or the name of a key in the file."),
+]
+Periodic = Annotated[
+    bool | None,
+    typer.Option("--pbc/--no-pbc", help="Override the periodicity that the file states."),
+]
+Format = Annotated[str, typer.Option(help="Format of the file: auto, extxyz, ase, npz or hdf5.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads; all cores if not given.")]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app(prog_name="gmtensor")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from gmcore.version import __version__
+
+        typer.echo(f"gmtensor {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def template(
+    kind: Annotated[str, typer.Argument(help="d-tensor, potential, charges or tensor.")] = "d-tensor",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File; the screen if not given.")] = None,
+) -> None:
+    """Write a configuration to start from."""
+    from gmcore.files import atomic_path
+    from gmcore.templates import template as text_of
+
+    text = text_of(kind, str(output or "config.yaml"))
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    if output.exists():
+        raise GMError(f"{output} exists already; choose another name or remove it")
+    with atomic_path(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@app.command()
+def validate(
+    config: ConfigFile,
+    data: Annotated[bool, typer.Option("--data/--no-data", help="Also read the data and divide them.")] = True,
+) -> None:
+    """Check a configuration and the data that it names; nothing is written."""
+    from gmcore.config import load_config
+
+    settings = load_config(config)
+    if data:
+        from gmcore.splits import describe_parts, load_datasets
+
+        for line in describe_parts(load_datasets(settings, write=False)):
+            typer.echo(line)
+    typer.echo(f"{config} is valid")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of configurations: every key with its type, default, bounds and meaning."""
+    from gmcore.config import TrainConfig
+
+    typer.echo(json.dumps(TrainConfig.model_json_schema(), indent=2))
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Continue where an interrupted training stopped.")
+    ] = True,
+) -> None:
+    """Train the models of a configuration; writes models, logs, metrics and figures to its output folder."""
+    from gmcore.config import load_config
+
+    settings = load_config(config)
+    train_models = _training()
+    try:
+        train_models(settings, resume=resume)
+    except KeyboardInterrupt:
+        typer.echo(f"\ninterrupted; continue with: gmtensor train {config}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    _print_metrics(settings.output)
+
+
+@app.command()
+def evaluate(
+    model: ModelFile,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Configuration (.yaml), whose part is used, or data.")],
+    part: Annotated[str, typer.Option(help="Part of a configuration's data: train, validation, test or all.")] = "test",
+    unit: UnitOptions = None,
+    key: KeyOptions = None,
+    total_charge: Charge = None,
+    pbc: Periodic = None,
+    format: Format = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder for metrics.json and parity figures."),
+    ] = None,
+    threads: Threads = None,
+) -> None:
+    """Compare a model with reference data.
+
+    DATA is a configuration, or a data file with the unit of each label to compare: --unit energy=eV --unit
+    forces=eV/A --key energy=energy_ref. Lengths of extended XYZ and ASE files are A unless stated otherwise; an HDF5
+    data set of this project states its units itself.
+    """
+    from gmcore.evaluation import evaluate_model, metrics_table, write_report
+
+    loaded = _load_model(model, threads)
+    if data.suffix.lower() in (".yaml", ".yml"):
+        if unit or key or total_charge or pbc is not None:
+            raise GMError("--unit, --key, --total-charge and --pbc belong to a data file; a configuration states them")
+        parts = _parts_of_config(loaded, data, part)
+    else:
+        stated = _units(data, format, unit)
+        labels = [label for label in stated if label != "length"] or _labels_in(data, format, loaded)
+        options = {"units": stated, "keys": _pairs("--key", key), "total_charge": _charge(total_charge)}
+        from gmcore.datasets import read_dataset
+
+        parts = {data.name: read_dataset(data, labels, format=format, pbc=pbc, **options)}
+    evaluations = {}
+    for name, dataset in parts.items():
+        evaluations[name] = evaluate_model(loaded, dataset)
+        typer.echo(f"{name}: {len(dataset)} structures")
+        for line in (*dataset.notes, *metrics_table(evaluations[name].metrics)):
+            typer.echo(f"  {line}")
+    if output is not None:
+        typer.echo(f"written: {write_report(output, evaluations)}")
+
+
+@app.command()
+def predict(
+    model: ModelFile,
+    structures: Annotated[Path, typer.Argument(metavar="STRUCTURES", help="Structures in any readable format.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output: .extxyz, .h5, .npz or .csv.")],
+    quantity: Annotated[
+        list[str] | None,
+        typer.Option("--property", help="What to predict; repeat. Everything the model can if not given."),
+    ] = None,
+    unit: UnitOptions = None,
+    total_charge: Charge = None,
+    pbc: Periodic = None,
+    format: Format = "auto",
+    threads: Threads = None,
+) -> None:
+    """Predict for structures; units are written into the output."""
+    from gmcore.datasets import read_dataset
+    from gmcore.prediction_files import check_suffix, write_predictions
+
+    check_suffix(output)
+    loaded = _load_model(model, threads)
+    dataset = read_dataset(
+        structures,
+        (),
+        units=_units(structures, format, unit),
+        total_charge=_charge(total_charge),
+        format=format,
+        pbc=pbc,
+    )
+    predictions = loaded.predict(dataset.atoms, properties=quantity or None)
+    left_out = write_predictions(output, dataset.atoms, predictions, loaded.units)
+    if left_out:
+        typer.echo(f"left out, one row per structure has no place for them: {', '.join(left_out)}", err=True)
+    typer.echo(f"written: {output} ({len(dataset)} structures: {', '.join(predictions)})")
+
+
+@app.command()
+def info(
+    model: ModelFile,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what is in a model file."""
+    from gmcore.model_file import read_model
+    from gmcore.model_summary import model_facts, model_lines
+
+    facts = model_facts(*read_model(model))
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        for line in model_lines(facts):
+            typer.echo(line)
+
+
+@app.command("learning-curve")
+def learning_curve(
+    config: ConfigFile,
+    sizes: Annotated[str, typer.Option(help="Numbers of training structures, as in 100,200,400.")],
+) -> None:
+    """Train with several numbers of structures and draw errors against size in log-log."""
+    from gmcore.config import load_config
+    from gmcore.learning_curve import run_learning_curve
+
+    settings = load_config(config)
+    try:
+        numbers = [int(size) for size in sizes.replace(",", " ").split()]
+    except ValueError:
+        raise GMError(f"--sizes must be whole numbers such as 100,200,400, got {sizes!r}") from None
+    train_models = _training()
+    try:
+        paths = run_learning_curve(settings, numbers, train_models)
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted; the same command continues where it stopped", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    for path in paths:
+        typer.echo(f"written: {path}")
+
+
+def _training() -> Any:
+    """Return the function that trains; it lives in the package that needs TensorFlow."""
+    from importlib.util import find_spec
+
+    if find_spec("tensorflow") is None:
+        raise GMError("training needs TensorFlow: pip install 'gmtensor[train]'")
+    from gmkeras.training import train as train_models
+
+    return train_models
+
+
+def _load_model(path: Path, threads: int | None) -> Model:
+    from gmcore.model import load_model
+    from gmcore.threads import available_cores, set_threads
+
+    set_threads(threads or available_cores())
+    return load_model(path)
+
+
+def _print_metrics(folder: Path) -> None:
+    from gmcore.evaluation import METRICS_FILE, metrics_table
+    from gmcore.splits import PARTS
+
+    content = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    for part in PARTS:
+        if part in content:
+            typer.echo(f"{part}:")
+            for line in metrics_table(content[part]):
+                typer.echo(f"  {line}")
+    typer.echo(f"written: {folder}")
+
+
+def _parts_of_config(model: Model, path: Path, part: str) -> dict[str, Dataset]:
+    """Return the parts asked for, with the labels that the model predicts."""
+    from gmcore.config import load_config
+    from gmcore.splits import PARTS, load_datasets
+
+    if part not in (*PARTS, "all"):
+        raise GMError(f"--part must be one of {', '.join(PARTS)}, all, got {part!r}")
+    config: TrainConfig = load_config(path)
+    labels = [label for label in config.labels if label in model.units]
+    if not labels:
+        raise GMError(f"{path} asks for {', '.join(config.labels)}, the model predicts {', '.join(model.units)}")
+    parts = load_datasets(config, write=False, labels=labels)
+    if part != "all" and part not in parts:
+        raise GMError(f"{path} has no {part} part; it has {', '.join(parts)}")
+    return parts if part == "all" else {part: parts[part]}
+
+
+def _units(path: Path, format: str, given: list[str] | None) -> dict[str, str]:
+    """Return the units stated on the command line; formats of ASE have their lengths in A by definition."""
+    from gmcore.readers import file_format
+
+    default = {"length": "A"} if file_format(path, format) in ("extxyz", "ase") else {}
+    return default | _pairs("--unit", given)
+
+
+def _labels_in(path: Path, format: str, model: Model) -> list[str]:
+    """Return the labels of an HDF5 data set, which states its units, that the model predicts."""
+    from gmcore.readers import read_frames
+
+    first = next(iter(read_frames(path, format)))
+    labels = [label for label in model.units if label in first.fields and label in first.units]
+    if not labels:
+        raise GMError(
+            f"say what to compare by stating its unit, as in --unit energy=eV; the model predicts "
+            f"{', '.join(model.units)}, the file has {', '.join(first.fields) or 'no labels'}"
+        )
+    return labels
+
+
+def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise GMError(f"{option} must be of the form NAME=VALUE, got {text!r}")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _charge(given: str | None) -> float | str | None:
+    """Return a number where the option holds one, else the name of a key."""
+    try:
+        return None if given is None else float(given)
+    except ValueError:
+        return given

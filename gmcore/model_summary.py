@@ -1,0 +1,75 @@
+"""What is in a model file, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ase.data import chemical_symbols
+
+from gmcore.heads import output_units
+from gmcore.settings import Member, ModelSettings
+
+
+def model_facts(settings: ModelSettings, members: Sequence[Member]) -> dict[str, Any]:
+    """Return plain data ready for JSON: species, descriptor, network, heads, units, members, provenance."""
+    descriptor, member = settings.descriptor, members[0]
+    n_parameters = sum(
+        array.size
+        for array in (
+            member.beta,
+            *member.weights,
+            *member.biases,
+            *member.scale.values(),
+            *member.shift.values(),
+        )
+    )
+    return {
+        "species": [chemical_symbols[z] for z in descriptor.species],
+        "descriptor": {
+            "r_max": descriptor.r_max,
+            "r_min": descriptor.r_min,
+            "n_basis": descriptor.n_basis,
+            "n_radial": descriptor.n_radial,
+            "n_features": int(member.weights[0].shape[0]),
+        },
+        "network": [int(member.weights[0].shape[0]), *(int(weights.shape[1]) for weights in member.weights)],
+        "heads": [
+            {"name": head.name, "kind": head.kind, "width": head.width, "options": head.options}
+            for head in settings.heads
+        ],
+        "units": output_units(settings.heads),
+        "members": len(members),
+        "parameters_per_member": int(n_parameters),
+        "dtype": settings.dtype,
+        "provenance": settings.provenance,
+    }
+
+
+def model_lines(facts: dict[str, Any]) -> list[str]:
+    """Return the facts as lines of text."""
+    descriptor = facts["descriptor"]
+    lines = [
+        f"predicts: {', '.join(f'{key} [{unit}]' for key, unit in facts['units'].items())}",
+        f"members: {facts['members']} ({facts['parameters_per_member']} parameters each, {facts['dtype']})",
+        f"species: {' '.join(facts['species'])}",
+        f"descriptor: r_max {descriptor['r_max']:g} A, r_min {descriptor['r_min']:g} A, "
+        f"n_basis {descriptor['n_basis']}, n_radial {descriptor['n_radial']}",
+        f"network: {'-'.join(str(width) for width in facts['network'])}",
+    ]
+    for head in facts["heads"]:
+        options = ", ".join(f"{key} {value}" for key, value in head["options"].items() if not isinstance(value, list))
+        lines.append(f"head {head['name']}: {head['kind']}, {options or 'no options'}")
+    lines += _entries("", facts["provenance"])
+    return lines
+
+
+def _entries(prefix: str, entries: dict[str, Any]) -> list[str]:
+    """Return one line per value of nested metadata: "config.training.epochs: 300"."""
+    lines = []
+    for key, value in entries.items():
+        if isinstance(value, dict) and value:
+            lines += _entries(f"{prefix}{key}.", value)
+        else:
+            lines.append(f"{prefix}{key}: {value}")
+    return lines
