@@ -171,4 +171,4 @@ def complex_step(f: Callable, x, h: float = 1e-40):
         z = x.astype(complex)
         z.flat[k] += 1j * h
         columns.append(np.imag(f(z)) / h)
-    return np.stack(columns, axis=-1).reshape(*np.shape(columns[0]), *x.shape)
+    return np.stack(columns, axis=-1).reshape((*np.shape(columns[0]), *x.shape))

@@ -177,3 +177,8 @@ def test_atom_without_neighbors_has_zero_features():
     beta = np.ones((2, 2, 3, 5))
     pairs = reference.find_pairs(np.zeros((1, 3)), np.zeros((3, 3)), False, 4.0)
     assert not reference.features(np.zeros((1, 3)), np.zeros(1, int), *pairs, beta, SETTINGS).any()
+
+
+def test_complex_step_of_scalars_and_arrays():
+    assert reference.complex_step(lambda x: x**3, 2.0) == pytest.approx(12.0, rel=1e-15)
+    assert reference.complex_step(lambda x: np.outer(x, x), np.ones(2)).shape == (2, 2, 2)
