@@ -29,6 +29,11 @@ FLAGS = {"error_model": "numpy", "fastmath": FAST_MATH}
 # `workqueue`, Numba's last resort, aborts the process when two Python threads enter parallel code (TensorFlow does).
 config.THREADING_LAYER_PRIORITY = ["tbb", "omp", "workqueue"]
 
+# Idle OpenMP threads spin for a millisecond by default. On a machine that does anything else that costs more than the
+# kernels: energy and forces of 64 atoms took 18 us an atom alone and up to 600 beside one busy process; with a short
+# spin 18.5 and 40. Read when the OpenMP library is loaded, which happens at the first parallel kernel.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 
 def source_hash() -> str:
     """Hash of all kernel sources, Numba, LLVM and Python versions: the name of the cache folder."""
