@@ -22,7 +22,7 @@ from .network import Network
 from .settings import Member, ModelSettings
 from .stages import Contractions, Moments, check_dtype, make_geometry
 from .structures import Batch, SpeciesTable
-from .threads import get_threads
+from .threads import get_threads, serial_blas
 
 CHUNK = 1024  # atoms; with many threads more, so that each has enough rows for its matrix products
 ROWS_PER_THREAD = 128
@@ -100,7 +100,7 @@ class Evaluator:
         keys = self.check_keys(keys)
         species = self.species.index(batch.numbers)
         geometry = make_geometry(batch, species, pairs)
-        with self._lock:
+        with self._lock, serial_blas():
             results = [self._member(k, batch, geometry, keys, total_charge) for k in range(self.n_members)]
         return {key: np.stack([result[key] for result in results]) for key in keys}
 

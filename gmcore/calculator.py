@@ -1,0 +1,83 @@
+"""ASE calculator of a model file.
+
+Besides ASE's own properties `results` holds tensors under the names of their heads (`d_tensor`, cm^-1) and, for a
+committee, the population standard deviation of everything: `energy_std`, `forces_std`, ...; `stress` and `stress_std`
+are in Voigt order, eV/A^3, and missing for structures without a cell. There is no electronic entropy, so `free_energy`
+is the energy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from .heads import PER_ATOM
+from .model import Model, load_model
+from .neighbors import NeighborList
+from .structures import Batch
+
+
+class GMCalculator(Calculator):
+    """Energies, forces, stress, charges, dipole and tensors of a model for ASE.
+
+    Parameters
+    ----------
+    model : path of a model file, or a loaded `Model`.
+    skin : A; the neighbor list is reused until atoms have moved half of it.
+    dtype : "float32" or "float64"; that of the training if not given.
+    total_charge : e, for models whose charges sum up to it; else `atoms.info["total_charge"]`.
+
+    Examples
+    --------
+    >>> atoms.calc = GMCalculator("model.h5")  # doctest: +SKIP
+    >>> atoms.get_potential_energy()  # doctest: +SKIP
+    """
+
+    implemented_properties: ClassVar[list[str]] = []  # those of the model, set on the instance
+
+    def __init__(
+        self,
+        model: str | os.PathLike | Model,
+        skin: float = 1.0,
+        dtype: str | None = None,
+        total_charge: float | None = None,
+        **kwargs,
+    ):
+        self.model = model if isinstance(model, Model) else load_model(model, dtype)
+        self.total_charge = total_charge
+        self.implemented_properties = list(self.model.units)
+        if "energy" in self.model.units:
+            self.implemented_properties.append("free_energy")
+        self._neighbors = NeighborList(self.model.cutoff, skin)
+        super().__init__(**kwargs)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Fill `results` with everything the model predicts: forces cost little more than an energy."""
+        super().calculate(atoms, properties, system_changes)
+        batch = Batch.from_atoms(self.atoms)
+        charge = self.total_charge
+        if charge is None:
+            charge = self.atoms.info.get("total_charge")
+        charge = None if charge is None else np.array([charge], float)
+        outputs = self.model.evaluate(batch, self._neighbors.update(batch), total_charge=charge)
+        for key, value in outputs.items():
+            quantity = key.removesuffix("_std")
+            value = value if quantity in PER_ATOM else value[0]
+            if quantity == "stress":
+                if np.isnan(value).any():
+                    continue
+                value = full_3x3_to_voigt_6_stress(value)
+            self.results[key] = float(value) if quantity == "energy" else value
+        if "energy" in self.results:
+            self.results["free_energy"] = self.results["energy"]
