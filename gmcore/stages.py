@@ -116,7 +116,7 @@ class Moments:
         and None is returned for both.
         """
         positions, packed, span = self._inputs(geometry, positions, beta, span)
-        g_moments = np.ascontiguousarray(g_moments, self.dtype)
+        g_moments = self._cotangent(g_moments, span.last - span.first)
         own = accumulator or PositionSum(geometry, len(positions) if want_positions else 0)
         g_beta = self._beta_sum(packed, want_beta)
         with _one_at_a_time:
@@ -138,7 +138,7 @@ class Moments:
         gg_moments (as M), h_positions, h_strain, h_beta; None for what is not wanted.
         """
         positions, packed, span = self._inputs(geometry, positions, beta, None)
-        g_moments = np.ascontiguousarray(g_moments, self.dtype)
+        g_moments = self._cotangent(g_moments, span.last)
         gg_positions = np.ascontiguousarray(gg_positions, np.float64)
         gg_strain = np.ascontiguousarray(gg_strain, np.float64)
         gg_moments = np.empty_like(g_moments)
@@ -163,6 +163,12 @@ class Moments:
         packed = np.zeros((*self.beta_shape[:2], self.settings.n_basis, moments_cpu.MAX_RADIAL), self.dtype)
         packed[..., : self.settings.n_radial] = np.swapaxes(beta, 2, 3)
         return positions, packed, span or Span(0, n_atoms)
+
+    def _cotangent(self, g_moments, n_centers: int) -> np.ndarray:
+        expected = (n_centers, self.settings.n_radial, moments_cpu.N_COMPONENTS)
+        if np.shape(g_moments) != expected:
+            raise GMError(f"g_moments must have shape {expected}, got {np.shape(g_moments)}")
+        return np.ascontiguousarray(g_moments, self.dtype)
 
     def _blocks(self, geometry: Geometry, span: Span) -> Blocks:
         """One block of centers per thread, with about the same number of pairs; scratch is kept between calls."""
