@@ -150,11 +150,17 @@ def train(
     settings = load_config(config)
     train_models = _training()
     try:
-        train_models(settings, resume=resume)
+        result = train_models(settings, resume=resume)
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted; continue with: gmtensor train {config}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    _print_metrics(settings.output)
+    from gmcore.evaluation import metrics_table
+
+    for part, metrics in result.metrics.items():
+        typer.echo(f"{part}:")
+        for line in metrics_table(metrics):
+            typer.echo(f"  {line}")
+    typer.echo(f"models: {', '.join(str(path) for path in result.models)}")
 
 
 @app.command()
@@ -299,19 +305,6 @@ def _load_model(path: Path, threads: int | None) -> Model:
     return load_model(path)
 
 
-def _print_metrics(folder: Path) -> None:
-    from gmcore.evaluation import METRICS_FILE, metrics_table
-    from gmcore.splits import PARTS
-
-    content = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
-    for part in PARTS:
-        if part in content:
-            typer.echo(f"{part}:")
-            for line in metrics_table(content[part]):
-                typer.echo(f"  {line}")
-    typer.echo(f"written: {folder}")
-
-
 def _parts_of_config(model: Model, path: Path, part: str) -> dict[str, Dataset]:
     """Return the parts asked for, with the labels that the model predicts."""
     from gmcore.config import load_config
@@ -339,16 +332,21 @@ def _units(path: Path, format: str, given: list[str] | None) -> dict[str, str]:
 
 def _labels_in(path: Path, format: str, model: Model) -> list[str]:
     """Return the labels of an HDF5 data set, which states its units, that the model predicts."""
+    import numpy as np
+
     from gmcore.readers import read_frames
 
-    first = next(iter(read_frames(path, format)))
-    labels = [label for label in model.units if label in first.fields and label in first.units]
-    if not labels:
+    found = {}  # a stress of molecules alone is NaN throughout and no label
+    for frame in read_frames(path, format):
+        for label in model.units:
+            if label in frame.units and label in frame.fields and np.isfinite(frame.fields[label]).all():
+                found[label] = None
+    if not found:
         raise GMError(
-            f"say what to compare by stating its unit, as in --unit energy=eV; the model predicts "
-            f"{', '.join(model.units)}, the file has {', '.join(first.fields) or 'no labels'}"
+            "say what to compare by stating its unit, as in --unit energy=eV; "
+            f"the model predicts {', '.join(model.units)}"
         )
-    return labels
+    return [label for label in model.units if label in found]
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:

@@ -115,6 +115,8 @@ def read_dataset(
     UnitError : a unit that is not stated, not known, or contradicts the file.
     """
     keys, units = dict(keys or {}), dict(units or {})
+    for quantity, unit in units.items():
+        conversion(quantity, unit)  # a wrong unit is said before a large file is read
     files = [files] if isinstance(files, (str, Path)) else list(files)
     frames = [frame for file in files for frame in read_frames(file, format)]
     if pbc is not None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from gmcore.config import TrainConfig
 from gmcore.errors import GMError
-from gmcore.evaluation import METRICS_FILE
 from gmcore.figures import TITLES, learning_curve
 from gmcore.files import atomic_path
 
@@ -26,7 +25,8 @@ def run_learning_curve(config: TrainConfig, sizes: Sequence[int], train: Callabl
     Parameters
     ----------
     sizes : numbers of training structures, different and positive.
-    train : trains a configuration and leaves `metrics.json` in its output folder.
+    train : trains a configuration; what it returns has `metrics`, part -> quantity -> errors. Those of the test part
+        are drawn, of the validation part where there is none.
 
     Errors
     ------
@@ -37,9 +37,8 @@ def run_learning_curve(config: TrainConfig, sizes: Sequence[int], train: Callabl
     folder = config.output / FOLDER
     points = {}
     for size in sorted(sizes):
-        run = with_training_size(config, size)
-        train(run)
-        points[size] = _errors(run.output / METRICS_FILE)
+        metrics = train(with_training_size(config, size)).metrics
+        points[size] = metrics["test" if "test" in metrics else "validation"]
     table = folder / "learning_curve.json"
     curves: dict[str, dict[str, Any]] = {}
     for quantity in next(iter(points.values())):
@@ -69,9 +68,3 @@ def with_training_size(config: TrainConfig, size: int) -> TrainConfig:
     split = config.data.split.model_copy(update={"train": size})
     data = config.data.model_copy(update={"split": split})
     return config.model_copy(update={"data": data, "output": config.output / FOLDER / f"train_{size}"})
-
-
-def _errors(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the errors of the test part, of the validation part where there is none."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return content.get("test") or content["validation"]

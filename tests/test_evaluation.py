@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -177,9 +178,7 @@ def test_learning_curve_follows_the_trainings(tmp_path):
     def train(run):
         trained.append(run.data.split.train)
         error = {"mae": 8.0 / run.data.split.train, "rmse": 16.0 / run.data.split.train, "unit": "cm^-1", "n": 30}
-        run.output.mkdir(parents=True)
-        part = {"d_tensor": error, "d_tensor_D": error}
-        (run.output / "metrics.json").write_text(json.dumps({"validation": {}, "test": part}))
+        return SimpleNamespace(metrics={"validation": {}, "test": {"d_tensor": error, "d_tensor_D": error}})
 
     paths = run_learning_curve(config, [20, 10, 40], train)
     assert trained == [10, 20, 40]
