@@ -1,0 +1,31 @@
+"""The engine of gmtensor: structures, neighbor lists, Gaussian moments, models and what is done with them.
+
+Never imports TensorFlow. The public names below are imported when first used, so that `import gmcore` is quick.
+"""
+
+from importlib import import_module
+
+from .version import __version__
+
+_HOMES = {
+    "GMCalculator": "calculator",
+    "GMError": "errors",
+    "GaussianMoments": "descriptor",
+    "Model": "model",
+    "invariants": "anisotropy",
+    "load_model": "model",
+    "read_dataset": "datasets",
+    "set_threads": "threads",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gmcore' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

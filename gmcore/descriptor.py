@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import ase
 import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
 
 from .errors import GMError
 from .neighbors import build_pairs
@@ -21,6 +22,14 @@ def check_device(device: str) -> None:
     """Refuse what this version cannot compute on."""
     if device != "cpu":
         raise GMError(f"device must be 'cpu' in this version, got {device!r}")
+
+
+def _atomic_number(species: int | str) -> int:
+    if isinstance(species, str):
+        if species not in atomic_numbers:
+            raise GMError(f"{species!r} is not a chemical symbol")
+        return atomic_numbers[species]
+    return species
 
 
 class GaussianMoments:
@@ -52,8 +61,7 @@ class GaussianMoments:
         self, species, r_max, r_min=0.5, n_basis=7, n_radial=5, coefficients=None, dtype="float32", device="cpu"
     ):
         check_device(device)
-        numbers = [ase.data.atomic_numbers.get(z, 0) if isinstance(z, str) else z for z in species]
-        self.species = SpeciesTable(numbers)
+        self.species = SpeciesTable(_atomic_number(z) for z in species)
         self.settings = DescriptorSettings(self.species.numbers, float(r_max), float(r_min), n_basis, n_radial)
         self._moments = Moments(self.settings, dtype)
         self._contractions = Contractions(n_radial, dtype)
@@ -68,7 +76,7 @@ class GaussianMoments:
         """Number of features per atom: 94, 360, 910 for n_radial = 3, 5, 7."""
         return self._contractions.n_features
 
-    def features(self, atoms: ase.Atoms | Sequence[ase.Atoms]) -> np.ndarray:
+    def features(self, atoms: Atoms | Sequence[Atoms]) -> np.ndarray:
         """Features of every atom, structures one after another: (n_atoms, n_features)."""
         batch = Batch.from_atoms(atoms)
         geometry = make_geometry(batch, self.species.index(batch.numbers), build_pairs(batch, self.settings.r_max))

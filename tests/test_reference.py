@@ -5,6 +5,7 @@ from itertools import pairwise, permutations
 import numpy as np
 import pytest
 from conftest import relative_error
+from golden import GUARD, load
 
 from gmcore import reference
 from gmcore.settings import DescriptorSettings, Member
@@ -44,13 +45,6 @@ def central_difference(f, x, h=1e-5):
     return np.stack(jacobian, axis=-1).reshape(*np.shape(jacobian[0]), *x.shape)
 
 
-def golden_triples(n):
-    """Order of tr(M_r M_s M_t) in the golden files: per r first all (r, s, s), s = r leading, then r < s < t."""
-    for r in range(n):
-        yield from ((r, s, s) for s in [r, *(s for s in range(n) if s != r)])
-        yield from ((r, s, t) for s in range(r + 1, n) for t in range(s + 1, n))
-
-
 @pytest.mark.parametrize(("n_radial", "n_features"), [(3, 94), (5, 360), (7, 910)])
 def test_feature_counts(n_radial, n_features):
     assert reference.contractions(np.zeros((2, n_radial, 16))).shape == (2, n_features)
@@ -58,23 +52,16 @@ def test_feature_counts(n_radial, n_features):
 
 @pytest.mark.parametrize("n", [5, 7])
 def test_golden_features(shared_data, n):
-    golden = np.load(shared_data / "golden" / f"features_{n}.npz")
+    golden = load(shared_data, n)
     species = np.searchsorted(golden["species"], golden["numbers"])
     r_max, r_min = float(golden["r_max"]), float(golden["r_min"])
     settings = DescriptorSettings(tuple(golden["species"].tolist()), r_max, r_min, int(golden["n_basis"]), n)
     pairs = reference.find_pairs(golden["positions"], np.zeros((3, 3)), False, r_max)
     arguments = (golden["positions"], species, *pairs, golden["coefficients"], settings)
 
-    # the triples are the one block that the golden files list in an order of their own
-    ours = [(r, s, t) for r in range(n) for s in range(r, n) for t in range(s, n)]
-    start = n + 3 * n * (n + 1) // 2
-    expected = golden["features"].copy()
-    order = [ours.index(tuple(sorted(triple))) for triple in golden_triples(n)]
-    expected[:, start + np.array(order)] = golden["features"][:, start : start + len(ours)]
-
     # absolute: features are of order one; the files themselves are off by 3e-16 from a sum in extended precision
-    assert np.abs(reference.features(*arguments, guard=1e-5) - expected).max() < 4e-16
-    assert 1e-7 < np.abs(reference.features(*arguments) - expected).max() < 2e-5
+    assert np.abs(reference.features(*arguments, guard=GUARD) - golden["features"]).max() < 4e-16
+    assert 1e-7 < np.abs(reference.features(*arguments) - golden["features"]).max() < 2e-5
 
 
 def test_independent_components_rebuild_the_full_tensors(rng):
