@@ -1,8 +1,9 @@
-"""Whether the numbers of a model fit its settings; asked before a model is written, after it is read, and on assembly."""
+"""Whether the numbers of a model fit its settings: asked when a model is assembled, written and read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def check_model(settings: ModelSettings, members: Sequence[Member]) -> None:
         finite, or a feature_std that is not positive.
     """
     species = settings.descriptor.species
-    if not species or any(a >= b for a, b in zip(species, species[1:])):
+    if not species or any(a >= b for a, b in pairwise(species)):
         raise GMError(f"the species of a model must be ascending atomic numbers, got {list(species)}")
     check_heads(settings.heads, settings.descriptor.n_radial)
     if not members:

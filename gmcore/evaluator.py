@@ -9,7 +9,6 @@ factor: pairs, moments and their cotangents.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -54,7 +53,6 @@ class Evaluator:
         self._members = list(members)
         self._betas = [np.ascontiguousarray(member.beta, self.dtype) for member in members]
         self._networks = [Network(member, self.dtype.name) for member in members]
-        self._lock = threading.Lock()  # the networks' work arrays serve one call at a time
 
     @property
     def n_members(self) -> int:
@@ -100,7 +98,7 @@ class Evaluator:
         keys = self.check_keys(keys)
         species = self.species.index(batch.numbers)
         geometry = make_geometry(batch, species, pairs)
-        with self._lock, serial_blas():
+        with serial_blas():  # also keeps other Python threads out of the networks' work arrays
             results = [self._member(k, batch, geometry, keys, total_charge) for k in range(self.n_members)]
         return {key: np.stack([result[key] for result in results]) for key in keys}
 

@@ -82,11 +82,9 @@ def check_heads(heads: Sequence[HeadSettings], n_radial: int) -> None:
         width = head_width(head.kind, head.options, n_radial)
         if head.width != width:
             raise GMError(f"head {head.name} must have width {width}, got {head.width}")
-        norm = head.options.get("channel_norm")
-        if norm is not None and np.shape(norm) != (n_moment_channels(n_radial),):
-            raise GMError(
-                f"channel_norm of head {head.name} must hold {n_moment_channels(n_radial)} numbers, got {np.shape(norm)}"
-            )
+        norm, n_channels = head.options.get("channel_norm"), n_moment_channels(n_radial)
+        if norm is not None and (np.shape(norm) != (n_channels,) or not np.all(np.asarray(norm) > 0.0)):
+            raise GMError(f"channel_norm of head {head.name} must be {n_channels} positive numbers, got {norm}")
         outputs = list(output_units([head]))
         if set(outputs) & set(taken) or (head.kind in ("d_tensor", "tensor") and head.name in UNITS):
             raise GMError(f"the outputs of two heads must differ, got {', '.join(outputs)} again from head {head.name}")

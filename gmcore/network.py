@@ -50,6 +50,7 @@ class Network:
         self._weights = np.concatenate([w.ravel() for w in weights]).astype(self.dtype)
         self._biases = np.concatenate([0.1 * np.asarray(b, np.float64) for b in member.biases]).astype(self.dtype)
         self._inputs = np.empty((0, self.n_features), self.dtype)
+        self._hidden = self._slopes = np.empty(0, self.dtype)
         self._starts = None
 
     def _reserve(self, n_atoms: int) -> None:

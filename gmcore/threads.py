@@ -10,7 +10,7 @@ import sys
 import threading
 
 import numba
-from threadpoolctl import ThreadpoolController, threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from .errors import GMError
 
@@ -35,7 +35,10 @@ def set_threads(n_threads: int) -> None:
     if not 1 <= n_threads <= limit:
         raise GMError(f"the number of threads must be between 1 and {limit}, got {n_threads}")
     numba.set_num_threads(n_threads)
-    threadpool_limits(limits=n_threads, user_api="blas")
+    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+        library.set_num_threads(n_threads)
+        # newer versions of threadpoolctl let only the first Python thread change the number, until it is released
+        getattr(library, "clear_controlling_thread", lambda: None)()
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None:
         try:
@@ -51,26 +54,27 @@ def get_threads() -> int:
 
 
 class _SerialBlas:
-    """Counts who is inside, so that the last to leave restores the number of BLAS threads that the first found."""
+    """One Python thread at a time, entered again at will; BLAS has the threads it had before once all have left."""
 
     def __init__(self):
-        self._lock, self._inside, self._limiter = threading.Lock(), 0, None
-        self._controller = None
+        self._lock, self._depth = threading.RLock(), 0
+        self._controller = self._limiter = None
 
-    def __enter__(self):
-        with self._lock:
-            if self._inside == 0:
-                if self._controller is None:
-                    importlib.import_module("scipy.linalg.cython_blas")  # the library that `np.dot` of kernels calls
-                    self._controller = ThreadpoolController().select(user_api="blas")
-                self._limiter = self._controller.limit(limits=1)
-            self._inside += 1
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._depth == 0:
+            if self._controller is None:
+                importlib.import_module("scipy.linalg.cython_blas")  # the library that `np.dot` of kernels calls
+                self._controller = ThreadpoolController().select(user_api="blas")
+            self._limiter = self._controller.limit(limits=1)
+            self._limiter.__enter__()
+        self._depth += 1
 
-    def __exit__(self, *exception):
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._limiter.restore_original_limits()
+    def __exit__(self, *exception) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._limiter.__exit__(*exception)
+        self._lock.release()
 
 
 _serial_blas = _SerialBlas()

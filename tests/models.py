@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def random_parts(
             beta=rng.uniform(-1, 1, shape),
             feature_mean=0.1 * rng.normal(size=widths[0]),
             feature_std=rng.uniform(1.0, 3.0, widths[0]),
-            weights=[rng.normal(size=pair) for pair in zip(widths, widths[1:])],
+            weights=[rng.normal(size=pair) for pair in pairwise(widths)],
             biases=[rng.normal(size=width) for width in widths[1:]],
             scale={head.name: rng.uniform(0.5, 1.5, (len(species), head.width)) for head in heads},
             shift={head.name: rng.normal(size=(len(species), head.width)) for head in heads},
