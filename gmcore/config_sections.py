@@ -72,10 +72,10 @@ class Split(Section):
     section = "data.split"
 
     train: int | None = Field(None, ge=1, description="structures to train on; without it: all that remain")
-    validation: int = Field(0, ge=0, description="structures that choose the best epoch")
+    validation: int = Field(0, ge=0, description="structures that choose the best epoch; at least 1")
     test: int = Field(0, ge=0, description="structures held back for the final metrics")
-    seed: int = Field(1, ge=0, description="seed of the shuffle; test and validation do not depend on `train`")
-    file: ConfigPath | None = Field(None, description="a splits.json to follow; `train` then shortens its first part")
+    seed: int = Field(1, ge=0, description="seed of the shuffle; test and validation do not depend on train")
+    file: ConfigPath | None = Field(None, description="a splits.json to follow; train then shortens its first part")
 
     @model_validator(mode="after")
     def _either(self) -> Split:
@@ -93,11 +93,11 @@ class Data(Section):
 
     files: ConfigPaths = Field(min_length=1, description="data files, relative to the configuration file")
     format: Literal["auto", "extxyz", "ase", "npz", "hdf5"] = Field(
-        "auto", description="auto takes it from the suffix: .xyz .extxyz | .traj .db .json | .npz | .h5 .hdf5"
+        "auto", description="extxyz, ase, npz, hdf5; auto takes it from the suffix (docs/data.md)"
     )
     units: dict[str, str] = Field(
         default_factory=dict,
-        description="unit of length and of every label used, as the file has it; an HDF5 data set states its own",
+        description="unit of length and of every label used, as the files have them",
     )
     keys: dict[str, str] = Field(default_factory=dict, description="name in the file of a label that has another name")
     total_charge: float | str | None = Field(
@@ -132,7 +132,7 @@ class Data(Section):
 
 
 class Descriptor(Section):
-    """The Gaussian-moment descriptor (design symbols r_c, r_min, N_b, N_r)."""
+    """The Gaussian-moment descriptor (r_c, r_min, N_b, N_r of the paper)."""
 
     section = "descriptor"
 
@@ -165,9 +165,9 @@ class Energy(Section):
     """Potential energy, with forces and stress as its derivatives."""
 
     section = "properties.energy"
-    energy_weight: Weight = Field(1.0, description="weight of the squared error of the energy per structure, eV^2")
+    energy_weight: Weight = Field(1.0, description="weight of the squared error of the energy of a structure")
     forces_weight: Weight = Field(4.0, description="weight of the squared force errors summed over atoms, A^2")
-    stress_weight: Weight = Field(0.0, description="weight of the squared error of volume * stress, summed over 3x3")
+    stress_weight: Weight = Field(0.0, description="weight of the squared error of volume times stress")
 
     @model_validator(mode="after")
     def _something(self) -> Energy:
@@ -184,8 +184,8 @@ class Charges(Section):
     origin: Literal["coordinates", "center_of_mass"] = Field(
         "coordinates", description="the point that the dipole refers to; matters for ions"
     )
-    charges_weight: Weight = Field(1.0, description="weight of the squared charge errors summed over atoms, e^-2")
-    dipole_weight: Weight = Field(1.0, description="weight of the squared dipole error, (e*A)^-2")
+    charges_weight: Weight = Field(1.0, description="weight of the squared charge errors summed over atoms")
+    dipole_weight: Weight = Field(1.0, description="weight of the squared dipole error, A^-2")
 
     @model_validator(mode="after")
     def _something(self) -> Charges:
@@ -248,8 +248,8 @@ class LearningRates(Section):
     section = "training.learning_rates"
     network: Rate | None = Field(None, description="weights and biases of the network")
     radial: Rate | None = Field(None, description="radial coefficients beta")
-    scale: Rate | None = Field(None, description="scale of each species and head")
-    shift: Rate | None = Field(None, description="shift of each species and head")
+    scale: Rate | None = Field(None, description="scale per species; with initial_scale spread in units of it")
+    shift: Rate | None = Field(None, description="shift per species; with initial_scale spread in units of it")
 
 
 class Training(Section):
