@@ -2,8 +2,8 @@
 
 CuPy owns memory, sorting and scans; Numba launches the kernels; matrix products go to cuBLAS through a handle of our own
 (`gmcore.cublas`), because CuPy refuses cuBLAS while a graph is captured and has one precision for the whole process.
-Everything runs on one stream of this package, which another library must not be assumed to wait for: `synchronize`
-before handing an array on.
+Everything runs on one stream of this package, in order with CuPy's current stream of the caller (`active`). Another
+library does not wait for it: `synchronize` before handing an array on.
 
 With NUMBA_ENABLE_CUDASIM=1 Numba runs the kernels in Python on the host and NumPy stands in for CuPy, so that the whole
 path is tested on machines without a GPU. A capture then yields nothing and callers go on step by step.
@@ -104,12 +104,19 @@ class Device:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Context in which CuPy works on the stream of this package."""
+        """Context in which CuPy works on the stream of this package: after what the caller has asked of its current
+        stream, and before what it asks next."""
         if self.simulated:
             yield
-        else:
-            with self._stream:
-                yield
+            return
+        caller = self.xp.cuda.get_current_stream()
+        if caller.ptr == self._stream.ptr:
+            yield
+            return
+        self._stream.wait_event(caller.record())
+        with self._stream:
+            yield
+        caller.wait_event(self._stream.record())
 
     # arrays ----------------------------------------------------------------------------------------------------------
 
