@@ -4,7 +4,7 @@ A handle of our own rather than CuPy's: products can be captured into a graph (w
 is allocated), TF32 is a choice of the call and not of the process, and a fixed workspace on one stream makes results
 the same bits, run after run (cuBLAS manual, "Results reproducibility").
 
-cuBLAS counts columns first. A row-major matrix read that way is its transpose, so c = a b is asked for as c^T = b^T a^T.
+cuBLAS counts columns first. A row-major matrix read that way is its transpose: c = a b is asked for as c^T = b^T a^T.
 """
 
 from __future__ import annotations
@@ -55,9 +55,7 @@ class Cublas:
         self._math = DEFAULT_MATH
         self._call("cublasCreate_v2", ctypes.byref(self._handle))
         self._call("cublasSetStream_v2", self._handle, ctypes.c_void_p(stream))
-        self._call(
-            "cublasSetWorkspace_v2", self._handle, ctypes.c_void_p(workspace), ctypes.c_size_t(self.WORKSPACE)
-        )
+        self._call("cublasSetWorkspace_v2", self._handle, ctypes.c_void_p(workspace), ctypes.c_size_t(self.WORKSPACE))
 
     def matmul(
         self, a: int, b: int, out: int, shape: tuple[int, int, int], width: int, dtype: np.dtype,

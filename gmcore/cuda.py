@@ -1,7 +1,7 @@
 """The CUDA device: the only file that knows CuPy. Imported when device="cuda" is asked for, never before.
 
-CuPy owns memory, sorting and scans; Numba launches the kernels; matrix products go to cuBLAS through a handle of our own
-(`gmcore.cublas`), because CuPy refuses cuBLAS while a graph is captured and has one precision for the whole process.
+CuPy owns memory, sorting and scans; Numba launches the kernels; matrix products go to cuBLAS through a handle of our
+own (`gmcore.cublas`): CuPy refuses cuBLAS while a graph is captured, and has one precision for the whole process.
 Everything runs on one stream of this package, in order with CuPy's current stream of the caller (`active`). Another
 library does not wait for it: `synchronize` before handing an array on.
 

@@ -6,8 +6,8 @@ slices and are counted on beyond the cell: bin b stands for bin b - X n of the c
 smaller than the cutoff is one bin whose shifts run over as many cells as are in reach.
 
 Centers are taken in the order of the bins, so that the threads of a warp walk the same bins. Each row is written by one
-thread in a fixed order: the same input gives the same arrays. d = (w_j - w_i) + X @ lattice changes its sign exactly when
-i and j change places, so each pair has its reverse even where rounding decides; hence no fast-math in this file.
+thread in a fixed order: the same input gives the same arrays. d = (w_j - w_i) + X @ lattice changes its sign exactly
+when i and j change places, so each pair has its reverse even where rounding decides; hence no fast-math in this file.
 """
 
 import math
@@ -99,8 +99,9 @@ def bin_atoms(structure, fractional, turns, grid, n_bins, first_bin, stride, zer
 
 @cuda_jit
 def count_rows(
-    order, place, structure, fractional, lattice, pbc, reach, grid, n_bins, first_bin, bin_start, limit2, count, nearest2
-):
+    order, place, structure, fractional, lattice, pbc, reach, grid, n_bins, first_bin, bin_start, limit2, count,
+    nearest2,
+):  # fmt: skip
     """Number of neighbors of every center and the squared distance of the nearest one (inf without any).
 
     order (n_atoms,): atoms bin by bin; bin_start (n_all_bins + 1,) counts in it; place (n_atoms, 3): their wrapped
