@@ -169,7 +169,8 @@ def training(monkeypatch):
     def train(config, resume=True):
         calls.append((config, resume))
         error = {"mae": 1.0 / config.data.split.train, "rmse": 2.0, "unit": "cm^-1", "n": 6}
-        return SimpleNamespace(metrics={"test": {"d_tensor": error}}, models=(config.output / "model.h5",))
+        models = (config.output / "model.h5",)
+        return SimpleNamespace(metrics={"test": {"d_tensor": error}}, models=models, notes=("trace taken out",))
 
     monkeypatch.setattr(gmcore.cli, "_training", lambda: train)
     return calls
@@ -178,6 +179,7 @@ def training(monkeypatch):
 def test_train(folder, training):
     result = run("train", folder / "config.yaml")
     assert result.code == 0 and "d_tensor" in result.out and str(folder / "out" / "model.h5") in result.out
+    assert "trace taken out" in result.out
     run("train", folder / "config.yaml", "--no-resume")
     assert [resume for _, resume in training] == [True, False]
 
@@ -200,6 +202,7 @@ def test_interrupted_training_says_how_to_go_on(folder, monkeypatch, command):
 
 
 def test_training_without_tensorflow(folder, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # set by the command; put back afterwards
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find(name))
     assert refused("train", folder / "config.yaml") == "training needs TensorFlow: pip install 'gmtensor[train]'"
