@@ -158,8 +158,6 @@ def train(
         typer.echo(f"{part}:")
         for line in metrics_table(metrics):
             typer.echo(f"  {line}")
-    for note in result.notes:
-        typer.echo(note)
     typer.echo(f"models: {', '.join(str(path) for path in result.models)}")
 
 

@@ -35,7 +35,7 @@ from gmcore.heads import check_heads
 from gmcore.model import Model, load_model
 from gmcore.model_file import write_model
 from gmcore.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
-from gmcore.splits import load_datasets
+from gmcore.splits import describe_parts, load_datasets
 from gmcore.threads import available_cores, set_threads
 from gmcore.version import __version__
 
@@ -87,6 +87,8 @@ def train(config: TrainConfig, resume: bool = True) -> TrainResult:
     models = []
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[status]}")
     with Progress(*columns, console=Console(stderr=True)) as progress:
+        for line in describe_parts(parts):
+            progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         for folder, own in _committees(config):
             models.append(_train_committee(own, parts, folder, resume, progress))
     loaded: list[Model] = [load_model(path) for path in models]
