@@ -185,7 +185,10 @@ def test_units_follow_the_heads():
         ([HeadSettings("d", "d_tensor")], r"basis of head d must be 'positions' or 'moments', got None"),
         ([HeadSettings("energy", "energy", width=2)], r"head energy must have width 1, got 2"),
         ([HeadSettings("d", "d_tensor", width=1, options={"basis": "moments"})], r"must have width 9, got 1"),
-        ([HeadSettings("q", "charges", options={"origin": "metal"})], r"'coordinates' or 'center_of_mass', got 'metal'"),
+        (
+            [HeadSettings("q", "charges", options={"origin": "metal"})],
+            r"'coordinates' or 'center_of_mass', got 'metal'",
+        ),
         ([HeadSettings("a", "energy"), HeadSettings("b", "energy")], r"two heads must differ, got energy, forces"),
         ([HeadSettings("forces", "tensor", options={"basis": "positions"})], r"got forces again from head forces"),
         (

@@ -87,7 +87,9 @@ def test_a_changed_byte_is_found(path):
         read_model(path)
 
 
-@pytest.mark.parametrize("name", ["members/1/weights/1", "members/0/beta", "members/0/shift/energy", "golden/positions"])
+@pytest.mark.parametrize(
+    "name", ["members/1/weights/1", "members/0/beta", "members/0/shift/energy", "golden/positions"]
+)
 def test_a_file_that_no_longer_reproduces_itself_is_refused(path, name):
     with h5py.File(path, "r+") as file:
         file[name][...] = file[name][()] * 1.01
@@ -178,7 +180,9 @@ def test_overwritten_middle(path, rng):
 def test_newer_schema(path):
     with h5py.File(path, "r+") as file:
         file.attrs["schema"] = 2
-    with pytest.raises(ModelFileError, match=r"has schema 2, this version of gmtensor .* reads up to 1: update gmtensor"):
+    with pytest.raises(
+        ModelFileError, match=r"has schema 2, this version of gmtensor .* reads up to 1: update gmtensor"
+    ):
         load_model(path)
 
 
@@ -236,7 +240,10 @@ def test_metadata_must_be_json(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: setattr(m, "beta", m.beta[:1]), r"beta of member 0 must have shape \(4, 4, 3, 5\), got \(1, 4, 3, 5\)"),
+        (
+            lambda m: setattr(m, "beta", m.beta[:1]),
+            r"beta of member 0 must have shape \(4, 4, 3, 5\), got \(1, 4, 3, 5\)",
+        ),
         (lambda m: m.weights.pop(), r"exactly the arrays that its settings ask for, they differ in weights/2"),
         (lambda m: m.scale.clear(), r"they differ in scale/energy"),
         (lambda m: m.biases[0].fill(np.nan), r"biases/0 of member 0 must be finite, got NaN or infinity"),
