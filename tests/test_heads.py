@@ -1,5 +1,7 @@
 """Heads: what the formulas say, on structures small enough to write them out, and the symmetries they promise."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from conftest import relative_error
@@ -45,7 +47,7 @@ def random_moments(rng, n_atoms) -> np.ndarray:
 
 def test_structure_sum(rng):
     values, offsets = rng.normal(size=(7, 2)), np.array([0, 0, 3, 3, 7, 7])
-    expected = [values[a:b].sum(axis=0) for a, b in zip(offsets[:-1], offsets[1:])]
+    expected = [values[a:b].sum(axis=0) for a, b in pairwise(offsets)]
     assert relative_error(structure_sum(values, offsets), np.array(expected)) < 1e-15
     assert structure_sum(np.zeros((0, 2)), np.array([0, 0])).tolist() == [[0.0, 0.0]]
 
@@ -61,7 +63,7 @@ def test_charges_and_dipole(rng):
     batch, m = make_batch(rng), rng.normal(size=(10, 1))
     result = head_outputs(make_head("charges", N_RADIAL), m, batch, None)
     assert np.array_equal(result["charges"], m[:, 0])
-    expected = [(m[a:b] * batch.positions[a:b]).sum(axis=0) for a, b in zip(batch.offsets, batch.offsets[1:])]
+    expected = [(m[a:b] * batch.positions[a:b]).sum(axis=0) for a, b in pairwise(batch.offsets)]
     assert relative_error(result["dipole"], np.array(expected)) < 1e-14
 
 
@@ -86,7 +88,7 @@ def test_conserved_charges_take_the_constant_of_the_training_data(rng):
 def test_dipole_about_the_center_of_mass_does_not_move_with_an_ion(rng):
     head = make_head("charges", N_RADIAL, origin="center_of_mass")
     batch, m = make_batch(rng), rng.normal(size=(10, 1))
-    moved = Batch.from_arrays(batch.positions + [3.0, -1.0, 7.0], batch.numbers, offsets=batch.offsets)
+    moved = Batch.from_arrays(batch.positions + np.array([3.0, -1.0, 7.0]), batch.numbers, offsets=batch.offsets)
     dipole = head_outputs(head, m, batch, None)["dipole"]
     assert relative_error(head_outputs(head, m, moved, None)["dipole"], dipole) < 1e-12
     assert np.abs(dipole[2]).max() < 1e-14  # a single atom is its own center

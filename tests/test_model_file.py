@@ -164,7 +164,7 @@ def test_truncated_file(path, fraction):
 
 
 def test_overwritten_middle(path, rng):
-    """Any damage in any place gives one sentence or, where it hits unused space, none; never a crash or a wrong model."""
+    """Damage anywhere gives one sentence or, in unused space, none; never a crash or a wrong model."""
     content, refused = path.read_bytes(), 0
     expected = read_model(path)[1][1].beta
     for start in rng.integers(0, len(content) - 64, 40):
