@@ -29,7 +29,7 @@ class GMCalculator(Calculator):
     Parameters
     ----------
     model : path of a model file, or a loaded `Model`.
-    skin : A; the neighbor list is reused until atoms have moved half of it.
+    skin : A; the neighbor list (attribute `neighbors`) is reused until atoms have moved about half of it.
     dtype : "float32" or "float64"; that of the training if not given.
     total_charge : e, for models whose charges sum up to it; else `atoms.info["total_charge"]`.
 
@@ -54,7 +54,7 @@ class GMCalculator(Calculator):
         self.implemented_properties = list(self.model.units)
         if "energy" in self.model.units:
             self.implemented_properties.append("free_energy")
-        self._neighbors = NeighborList(self.model.cutoff, skin)
+        self.neighbors = NeighborList(self.model.cutoff, skin)
         super().__init__(**kwargs)
 
     def calculate(
@@ -70,7 +70,7 @@ class GMCalculator(Calculator):
         if charge is None:
             charge = self.atoms.info.get("total_charge")
         charge = None if charge is None else np.array([charge], float)
-        outputs = self.model.evaluate(batch, self._neighbors.update(batch), total_charge=charge)
+        outputs = self.model.evaluate(batch, self.neighbors.update(batch), total_charge=charge)
         for key, value in outputs.items():
             quantity = key.removesuffix("_std")
             value = value if quantity in PER_ATOM else value[0]

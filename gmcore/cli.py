@@ -16,8 +16,6 @@ from typer.core import TyperGroup
 from gmcore.errors import GMError
 
 if TYPE_CHECKING:
-    from gmcore.config import TrainConfig
-    from gmcore.datasets import Dataset
     from gmcore.model import Model
 
 USER_ERROR = 2
@@ -185,19 +183,19 @@ def evaluate(
     forces=eV/A --key energy=energy_ref. Lengths of extended XYZ and ASE files are A unless stated otherwise; an HDF5
     data set of this project states its units itself.
     """
+    from gmcore.command_data import charge_or_key, labels_in, name_value_pairs, parts_of_config, stated_units
+    from gmcore.datasets import read_dataset
     from gmcore.evaluation import evaluate_model, metrics_table, write_report
 
     loaded = _load_model(model, threads)
     if data.suffix.lower() in (".yaml", ".yml"):
         if unit or key or total_charge or pbc is not None:
             raise GMError("--unit, --key, --total-charge and --pbc belong to a data file; a configuration states them")
-        parts = _parts_of_config(loaded, data, part)
+        parts = parts_of_config(loaded, data, part)
     else:
-        stated = _units(data, format, unit)
-        labels = [label for label in stated if label != "length"] or _labels_in(data, format, loaded)
-        options = {"units": stated, "keys": _pairs("--key", key), "total_charge": _charge(total_charge)}
-        from gmcore.datasets import read_dataset
-
+        stated = stated_units(data, format, unit)
+        labels = [label for label in stated if label != "length"] or labels_in(data, format, loaded)
+        options = {"units": stated, "keys": name_value_pairs("--key", key), "total_charge": charge_or_key(total_charge)}
         parts = {data.name: read_dataset(data, labels, format=format, pbc=pbc, **options)}
     evaluations = {}
     for name, dataset in parts.items():
@@ -225,6 +223,7 @@ def predict(
     threads: Threads = None,
 ) -> None:
     """Predict for structures; units are written into the output."""
+    from gmcore.command_data import charge_or_key, stated_units
     from gmcore.datasets import read_dataset
     from gmcore.prediction_files import check_suffix, write_predictions
 
@@ -233,8 +232,8 @@ def predict(
     dataset = read_dataset(
         structures,
         (),
-        units=_units(structures, format, unit),
-        total_charge=_charge(total_charge),
+        units=stated_units(structures, format, unit),
+        total_charge=charge_or_key(total_charge),
         format=format,
         pbc=pbc,
     )
@@ -288,8 +287,11 @@ def learning_curve(
 
 def _training() -> Any:
     """Return the function that trains; it lives in the package that needs TensorFlow."""
+    import os
     from importlib.util import find_spec
 
+    # on a machine without a GPU TensorFlow reports that as an error; real ones arrive as exceptions
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if find_spec("tensorflow") is None:
         raise GMError("training needs TensorFlow: pip install 'gmtensor[train]'")
     from gmkeras.training import train as train_models
@@ -303,65 +305,3 @@ def _load_model(path: Path, threads: int | None) -> Model:
 
     set_threads(threads or available_cores())
     return load_model(path)
-
-
-def _parts_of_config(model: Model, path: Path, part: str) -> dict[str, Dataset]:
-    """Return the parts asked for, with the labels that the model predicts."""
-    from gmcore.config import load_config
-    from gmcore.splits import PARTS, load_datasets
-
-    if part not in (*PARTS, "all"):
-        raise GMError(f"--part must be one of {', '.join(PARTS)}, all, got {part!r}")
-    config: TrainConfig = load_config(path)
-    labels = [label for label in config.labels if label in model.units]
-    if not labels:
-        raise GMError(f"{path} asks for {', '.join(config.labels)}, the model predicts {', '.join(model.units)}")
-    parts = load_datasets(config, write=False, labels=labels)
-    if part != "all" and part not in parts:
-        raise GMError(f"{path} has no {part} part; it has {', '.join(parts)}")
-    return parts if part == "all" else {part: parts[part]}
-
-
-def _units(path: Path, format: str, given: list[str] | None) -> dict[str, str]:
-    """Return the units stated on the command line; formats of ASE have their lengths in A by definition."""
-    from gmcore.readers import file_format
-
-    default = {"length": "A"} if file_format(path, format) in ("extxyz", "ase") else {}
-    return default | _pairs("--unit", given)
-
-
-def _labels_in(path: Path, format: str, model: Model) -> list[str]:
-    """Return the labels of an HDF5 data set, which states its units, that the model predicts."""
-    import numpy as np
-
-    from gmcore.readers import read_frames
-
-    found = {}  # a stress of molecules alone is NaN throughout and no label
-    for frame in read_frames(path, format):
-        for label in model.units:
-            if label in frame.units and label in frame.fields and np.isfinite(frame.fields[label]).all():
-                found[label] = None
-    if not found:
-        raise GMError(
-            "say what to compare by stating its unit, as in --unit energy=eV; "
-            f"the model predicts {', '.join(model.units)}"
-        )
-    return [label for label in model.units if label in found]
-
-
-def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    pairs = {}
-    for text in given or ():
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise GMError(f"{option} must be of the form NAME=VALUE, got {text!r}")
-        pairs[name.strip()] = value.strip()
-    return pairs
-
-
-def _charge(given: str | None) -> float | str | None:
-    """Return a number where the option holds one, else the name of a key."""
-    try:
-        return None if given is None else float(given)
-    except ValueError:
-        return given

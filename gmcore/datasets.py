@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from gmcore.anisotropy import invariants
 from gmcore.labels import PER_ATOM, TENSORS, detraced, label_array, symmetrized
 from gmcore.readers import DataError, Frame, read_frames
 from gmcore.readers.hdf5 import write_hdf5
@@ -82,6 +83,12 @@ class Dataset:
                 f"{label}: mean {numbers.mean():.6g}, deviation {numbers.std():.4g}, "
                 f"from {numbers.min():.6g} to {numbers.max():.6g} {self.units[label]}"
             )
+            if label == "d_tensor":
+                found, unit = invariants(np.array(values)), self.units[label]
+                lines.append(
+                    f"D: mean {found.d.mean():.5g}, deviation {found.d.std():.3g} {unit}; "
+                    f"E: mean {found.e.mean():.4g}, deviation {found.e.std():.3g} {unit}"
+                )
         return lines
 
     def write(self, path: str | Path) -> None:

@@ -225,7 +225,9 @@ def _opened(path: str | os.PathLike) -> Iterator[h5py.File]:
                     "update gmtensor"
                 )
             yield file
-    except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except ModelFileError:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} is truncated or damaged: {' '.join(str(error).split())}") from error
 
 

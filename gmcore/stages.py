@@ -16,7 +16,6 @@ Source: P section 2.1; method sections 1, 2, 6, 7.
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import dataclass
 
 import numba
@@ -28,11 +27,9 @@ from .kernels.arguments import Blocks, Geometry, RadialBasis
 from .neighbors import Pairs
 from .settings import DescriptorSettings
 from .structures import Batch
+from .threads import one_at_a_time
 
 DTYPES = ("float32", "float64")
-
-# Scratch and Numba's fallback threading layer belong to one Python thread at a time.
-_one_at_a_time = threading.Lock()
 
 
 def make_geometry(batch: Batch, species: np.ndarray, pairs: Pairs) -> Geometry:
@@ -99,7 +96,7 @@ class Moments:
         """M (n_centers, n_radial, 16) of all centers, or of those in `span`."""
         positions, packed, span = self._inputs(geometry, positions, beta, span)
         moments = np.empty((span.last - span.first, self.settings.n_radial, moments_cpu.N_COMPONENTS), self.dtype)
-        with _one_at_a_time:
+        with one_at_a_time:
             blocks = self._blocks(geometry, span)
             moments_cpu.forward(geometry, positions, self.radial, packed, blocks, span.first, moments)
         return moments
@@ -119,7 +116,7 @@ class Moments:
         g_moments = self._cotangent(g_moments, span.last - span.first)
         own = accumulator or PositionSum(geometry, len(positions) if want_positions else 0)
         g_beta = self._beta_sum(packed, want_beta)
-        with _one_at_a_time:
+        with one_at_a_time:
             blocks = self._blocks(geometry, span)
             moments_cpu.backward(
                 geometry, positions, self.radial, packed, blocks, span.first, g_moments, (want_positions, want_beta),
@@ -144,7 +141,7 @@ class Moments:
         gg_moments = np.empty_like(g_moments)
         own = PositionSum(geometry, len(positions) if want_positions else 0)
         h_beta = self._beta_sum(packed, want_beta)
-        with _one_at_a_time:
+        with one_at_a_time:
             blocks = self._blocks(geometry, span)
             moments_cpu.double_backward(
                 geometry, positions, self.radial, packed, blocks, span.first, g_moments, gg_positions, gg_strain,
@@ -227,7 +224,7 @@ class Contractions:
         """G (n_atoms, n_features) of M (n_atoms, n_radial, 16)."""
         (moments,) = self._inputs(moments)
         features = np.empty((len(moments), self.n_features), self.dtype)
-        with _one_at_a_time:
+        with one_at_a_time:
             contractions_cpu.forward(moments, self._blocks(), features)
         return features
 
@@ -235,7 +232,7 @@ class Contractions:
         """J^T g_features, shaped as M."""
         moments, g_features = self._inputs(moments, g_features)
         g_moments = np.empty_like(moments)
-        with _one_at_a_time:
+        with one_at_a_time:
             contractions_cpu.backward(moments, g_features, self._blocks(), g_moments)
         return g_moments
 
@@ -243,7 +240,7 @@ class Contractions:
         """Derivatives of <g_moments, gg_moments>: gg_features (as G) and h_moments (as M)."""
         moments, g_features, gg_moments = self._inputs(moments, g_features, gg_moments)
         gg_features, h_moments = np.empty_like(g_features), np.empty_like(moments)
-        with _one_at_a_time:
+        with one_at_a_time:
             contractions_cpu.double_backward(moments, g_features, gg_moments, self._blocks(), gg_features, h_moments)
         return gg_features, h_moments
 

@@ -14,6 +14,9 @@ from threadpoolctl import ThreadpoolController
 
 from .errors import GMError
 
+# Held while kernels run: their scratch and Numba's fallback threading layer belong to one Python thread at a time.
+one_at_a_time = threading.RLock()
+
 
 def available_cores() -> int:
     """Number of cores this process may use."""
@@ -54,14 +57,14 @@ def get_threads() -> int:
 
 
 class _SerialBlas:
-    """One Python thread at a time, entered again at will; BLAS has the threads it had before once all have left."""
+    """Holds `one_at_a_time`, entered again at will; once all have left, BLAS has the threads that it had before."""
 
     def __init__(self):
-        self._lock, self._depth = threading.RLock(), 0
+        self._depth = 0
         self._controller = self._limiter = None
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        one_at_a_time.acquire()
         if self._depth == 0:
             if self._controller is None:
                 importlib.import_module("scipy.linalg.cython_blas")  # the library that `np.dot` of kernels calls
@@ -74,7 +77,7 @@ class _SerialBlas:
         self._depth -= 1
         if self._depth == 0:
             self._limiter.__exit__(*exception)
-        self._lock.release()
+        one_at_a_time.release()
 
 
 _serial_blas = _SerialBlas()

@@ -93,7 +93,7 @@ def conversion(quantity: str, unit: str) -> tuple[float, str]:
     """Return (factor, internal unit): value in `unit` times factor = value in the internal unit.
 
     >>> conversion("energy", "kcal/mol")
-    (0.0433641042401803..., 'eV')
+    (0.043364104241800934, 'eV')
     """
     if quantity not in UNITS:
         raise UnitError(f"no quantity {quantity!r} has a unit{did_you_mean(quantity, UNITS)}")

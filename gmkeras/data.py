@@ -217,7 +217,12 @@ def model_inputs(
     """Inputs of a model or of `GaussianMomentsLayer` for one structure or several."""
     frames = [atoms] if hasattr(atoms, "get_positions") else list(atoms)
     inputs, _ = PreparedData(frames, settings, total_charge=total_charge).batch(np.arange(len(frames)))
-    return {name: tf.constant(value) for name, value in inputs.items()}
+    return tensors(inputs)
+
+
+def tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
+    """Arrays of a batch as tensors."""
+    return {name: tf.constant(value) for name, value in arrays.items()}
 
 
 def geometry(inputs: Mapping[str, np.ndarray]) -> Geometry:

@@ -1,15 +1,15 @@
 """From the outputs m (n_atoms, width) of the network to energies, charges, dipoles and tensors (method, sections 4, 8).
 
 Everything here is float64 and linear in m (but for a constant where the total charge is conserved), so that a head has
-no weights of its own; the same formulas without TensorFlow are in `gmcore.heads`. Symmetric tensors are carried as the
-six elements xx, xy, xz, yy, yz, zz.
+no weights of its own. The twin without TensorFlow, with more to read, is `gmcore.heads`. Symmetric tensors are carried
+as the six elements xx, xy, xz, yy, yz, zz.
 
     energy                E_k = sum_i m_i
     charges               q_i = m_i, conserved: + (Q_k - sum_j m_j) / N_k;  dipole = sum_i q_i (r_i - o)       (P eq. 2)
     d_tensor, positions   D = sum_i m_i (3 rhat_i rhat_i^T - 1), rhat_i = (r_i - rbar)/|r_i - rbar|            (P eq. 7)
     tensor, positions     P = sum_i m_i rhat_i rhat_i^T
-    moments               sum_i sum_c m_ic A_ic, A_ic = traceless part of M2_s, then of sym(M1_s M1_t), s <= t, each over
-                          its constant norm; a tensor that is not traceless has one more output, times the unit tensor
+    moments               sum_i sum_c m_ic A_ic, A_ic = traceless part of M2_s, then of sym(M1_s M1_t), s <= t, over
+                          its constant norm; a tensor that is not traceless has one output more, times the unit tensor
 """
 
 from __future__ import annotations
@@ -20,31 +20,14 @@ import numpy as np
 import tensorflow as tf
 from ase.data import atomic_masses
 
+from gmcore.heads import COINCIDENT
 from gmcore.settings import DescriptorSettings, HeadSettings
 
 ROWS, COLUMNS = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
 """Indices of the six elements of a symmetric tensor."""
 UNIT = (1.0, 0.0, 0.0, 1.0, 0.0, 1.0)
-AT_CENTER = 1e-6
-"""An atom closer to rbar than this, A, has no direction and contributes nothing."""
 
 Inputs = Mapping[str, tf.Tensor]
-
-
-def n_moment_channels(n_radial: int) -> int:
-    """Tensors A_ic per atom: n_radial from M2 and n_radial (n_radial + 1)/2 from products of M1.
-
-    >>> n_moment_channels(5)
-    20
-    """
-    return n_radial + n_radial * (n_radial + 1) // 2
-
-
-def head_width(kind: str, basis: str | None, n_radial: int) -> int:
-    """Network outputs per atom of a head."""
-    if basis != "moments":
-        return 1
-    return n_moment_channels(n_radial) + (kind == "tensor")
 
 
 def head_outputs(
@@ -81,7 +64,8 @@ def tensor_basis(head: HeadSettings, moments: tf.Tensor, inputs: Inputs) -> tf.T
     if head.options["basis"] == "positions":
         return _direction_tensors(inputs, traceless)[:, None, :]
     channels = moment_channels(moments)
-    channels /= tf.constant(head.options.get("channel_norm", 1.0), tf.float64, shape=None)[..., None]
+    if "channel_norm" in head.options:
+        channels /= tf.constant(head.options["channel_norm"], tf.float64)[:, None]
     if traceless:
         return channels
     unit = tf.tile(tf.constant(UNIT, tf.float64, shape=(1, 1, 6)), [tf.shape(channels)[0], 1, 1])
@@ -143,7 +127,7 @@ def _direction_tensors(inputs: Inputs, traceless: bool) -> tf.Tensor:
     """3 rhat rhat^T - 1, or rhat rhat^T: (n_atoms, 6)."""
     arm = inputs["positions"] - _center(tf.ones_like(inputs["positions"][:, 0]), inputs)
     length = tf.norm(arm, axis=1, keepdims=True)
-    at_center = length < AT_CENTER
+    at_center = length < COINCIDENT
     direction = arm / tf.where(at_center, tf.ones_like(length), length)
     products = tf.gather(direction, ROWS, axis=1) * tf.gather(direction, COLUMNS, axis=1)
     if traceless:

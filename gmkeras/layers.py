@@ -25,9 +25,9 @@ class GaussianMomentsLayer(keras.layers.Layer):
     """Gaussian-moment features of every atom, with trainable radial coefficients beta (P, section 2.1).
 
     Input is a dict of tensors as made by `gmkeras.data.model_inputs`: `positions` (n_atoms, 3) A and `strain`
-    (n_structures, 3, 3), zeros, both float64, and the geometry `species`, `structure`, `row_start`, `neighbor`, `shift`,
-    `displacement` of `gmcore.kernels.arguments.Geometry`. Output: features (n_atoms, n_features) and moments (n_atoms,
-    n_radial, 16). Differentiable twice in positions and strain, once in beta; not compilable by XLA.
+    (n_structures, 3, 3), zeros, both float64, and the geometry `species`, `structure`, `row_start`, `neighbor`,
+    `shift`, `displacement` of `gmcore.kernels.arguments.Geometry`. Output: features (n_atoms, n_features) and moments
+    (n_atoms, n_radial, 16). Differentiable twice in positions and strain, once in beta; not compilable by XLA.
 
     Parameters
     ----------
@@ -176,7 +176,10 @@ class NTKDense(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("gmtensor")
 class ScaleShift(keras.layers.Layer):
-    """m_i = scale[Z_i] y_i + shift[Z_i], one pair of numbers per species and output.
+    """m_i = unit (scale[Z_i] y_i + shift[Z_i]), one pair of numbers per species and output.
+
+    `unit` (width,) is a constant, 1 unless it is set: it brings outputs that multiply tensors of very different size
+    to one order of magnitude.
 
     Parameters and result are float64 whatever the dtype of y: the shifts of energies may be 1e4 eV, their sums are
     wanted to 1e-3 eV.
@@ -206,6 +209,9 @@ class ScaleShift(keras.layers.Layer):
             return self.add_weight(name=name, shape=shape, initializer=initializer, dtype="float64", autocast=False)
 
         self.scale, self.shift = table("scale", "ones"), table("shift", "zeros")
+        self.unit = self.add_weight(
+            name="unit", shape=(self.width,), initializer="ones", dtype="float64", autocast=False, trainable=False
+        )
         self.built = True
 
     def call(self, y: tf.Tensor, species: tf.Tensor) -> tf.Tensor:
@@ -213,7 +219,7 @@ class ScaleShift(keras.layers.Layer):
         chosen = tf.one_hot(species, self.n_species, dtype=tf.float64)
         scale = tf.matmul(chosen, tf.convert_to_tensor(self.scale))
         shift = tf.matmul(chosen, tf.convert_to_tensor(self.shift))
-        return scale * tf.cast(y, tf.float64) + shift
+        return (scale * tf.cast(y, tf.float64) + shift) * self.unit
 
     def get_config(self):
         return super().get_config() | {"n_species": self.n_species, "width": self.width}

@@ -169,7 +169,8 @@ def training(monkeypatch):
     def train(config, resume=True):
         calls.append((config, resume))
         error = {"mae": 1.0 / config.data.split.train, "rmse": 2.0, "unit": "cm^-1", "n": 6}
-        return SimpleNamespace(metrics={"test": {"d_tensor": error}}, models=(config.output / "model.h5",))
+        models = (config.output / "model.h5",)
+        return SimpleNamespace(metrics={"test": {"d_tensor": error}}, models=models)
 
     monkeypatch.setattr(gmcore.cli, "_training", lambda: train)
     return calls
@@ -200,6 +201,7 @@ def test_interrupted_training_says_how_to_go_on(folder, monkeypatch, command):
 
 
 def test_training_without_tensorflow(folder, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # set by the command; put back afterwards
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find(name))
     assert refused("train", folder / "config.yaml") == "training needs TensorFlow: pip install 'gmtensor[train]'"

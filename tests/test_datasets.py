@@ -447,6 +447,7 @@ def test_shared_cobalt_tensors(shared_data):
     dataset = read_dataset(path, ["d_tensor"], units=UNITS, keys={"d_tensor": "D_raw"})
     assert len(dataset) == 1200 and dataset.species == (1, 6, 7, 8, 16, 27)
     assert "mean 79.48, deviation 6.59 cm^-1" in dataset.notes[0]
+    assert dataset.summary()[2].startswith("D: mean -99.332, deviation 8.24 cm^-1; E: mean 1.05")
     same = read_dataset(path, ["d_tensor"], units=UNITS, keys={"d_tensor": "D_tensor"})
     np.testing.assert_allclose(dataset.labels["d_tensor"], same.labels["d_tensor"], atol=1e-9)
     d = invariants(np.array(dataset.labels["d_tensor"])).d

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def make_member(rng, widths) -> Member:
         beta=np.zeros((1, 1, 1, 1)),
         feature_mean=rng.normal(size=widths[0]),
         feature_std=rng.uniform(0.5, 2.0, widths[0]),
-        weights=[rng.normal(size=pair) for pair in zip(widths[:-1], widths[1:])],
+        weights=[rng.normal(size=pair) for pair in pairwise(widths)],
         biases=[rng.normal(size=width) for width in widths[1:]],
         scale={},
         shift={},

@@ -1,0 +1,131 @@
+"""What happens at the end of an epoch: best weights are kept, logs and a checkpoint written, the progress bar moved."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.progress import Progress, TaskID
+
+from gmcore.errors import GMError
+
+from .checkpoint import TrainingState, save_checkpoint
+
+SECONDS_BETWEEN_CHECKPOINTS = 10.0
+
+
+class DivergenceError(GMError):
+    """A training whose loss is no longer a number."""
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Record the epoch in `state`, and its weights if its validation error is the lowest so far.
+
+    The error is the sum over the quantities of the validation MAE in units of the quantity's mean absolute deviation in
+    the training data; with one quantity the epoch with the lowest MAE (P, section 2.2.3).
+
+    Parameters
+    ----------
+    spreads : quantity -> its mean absolute deviation.
+    """
+
+    def __init__(self, state: TrainingState, spreads: Mapping[str, float]):
+        super().__init__()
+        self._state, self._spreads = state, dict(spreads)
+
+    def on_epoch_end(self, epoch, logs=None):
+        state = self._state
+        row = {name: float(value) for name, value in logs.items()}
+        if not np.isfinite(row["loss"]):
+            raise DivergenceError(f"the loss must stay finite, got {row['loss']} in epoch {epoch + 1}: lower the rates")
+        error = sum(row[f"val_{quantity}_mae"] / spread for quantity, spread in self._spreads.items())
+        state.epoch = epoch + 1
+        state.history.append({"epoch": epoch + 1, **row, "val_error": error})
+        if error < state.best_error:
+            state.best_error, state.best_epoch = error, epoch + 1
+            state.best_weights = [weight.numpy() for weight in self.model.weights]
+
+
+class Logs(keras.callbacks.Callback):
+    """Write the history to `history.csv` and, for TensorBoard, to event files in `events`, both in `folder`.
+
+    The event files are written without the TensorBoard package, which TensorFlow need not bring along.
+    """
+
+    def __init__(self, folder: Path, state: TrainingState):
+        super().__init__()
+        self._csv, self._state = folder / "history.csv", state
+        self._events = tf.summary.create_file_writer(str(folder / "events"))
+        self._metadata = tf.compat.v1.SummaryMetadata(
+            plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
+        )
+
+    def on_train_begin(self, logs=None):
+        self._csv.unlink(missing_ok=True)
+        self._append(self._state.history)  # the epochs before a restart
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = self._state.history[-1]
+        self._append([row])
+        with self._events.as_default(step=row["epoch"]):
+            for name in row.keys() - {"epoch"}:
+                tf.summary.write(name, tf.constant(row[name], tf.float32), metadata=self._metadata)
+        self._events.flush()
+
+    def on_train_end(self, logs=None):
+        self._events.close()
+
+    def _append(self, rows: Sequence[Mapping[str, float]]) -> None:
+        new = not self._csv.exists()
+        with open(self._csv, "a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            for k, row in enumerate(rows):
+                if new and k == 0:
+                    writer.writerow(row)
+                writer.writerow(row.values())
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Save the training every few seconds, at the end of an epoch, and after the last one.
+
+    Parameters
+    ----------
+    n_epochs : epochs of the whole training.
+    seconds : least time between two checkpoints.
+    """
+
+    def __init__(self, path: Path, fingerprint: str, state: TrainingState, n_epochs: int, seconds: float | None = None):
+        super().__init__()
+        self._path, self._fingerprint, self._state, self._n_epochs = path, fingerprint, state, n_epochs
+        self._seconds = SECONDS_BETWEEN_CHECKPOINTS if seconds is None else seconds
+        self._last = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self._n_epochs or time.monotonic() - self._last >= self._seconds:
+            save_checkpoint(self._path, self._fingerprint, self.model, self._state)
+            self._last = time.monotonic()
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """Advance a task of a `rich` progress display by one for every batch, and show the errors of the last epoch."""
+
+    def __init__(self, progress: Progress, task: TaskID, state: TrainingState):
+        super().__init__()
+        self._progress, self._task, self._state = progress, task, state
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._progress.advance(self._task)
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = self._state.history[-1]
+        shown = [
+            f"{name.removeprefix('val_')} {row[name]:.4g}"
+            for name in row
+            if name.startswith("val_") and name.endswith("_mae")
+        ]
+        self._progress.update(self._task, status=f"epoch {row['epoch']}, {', '.join(shown)}")

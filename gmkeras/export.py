@@ -1,0 +1,67 @@
+"""From a trained Keras model to the plain arrays that `gmcore` stores and evaluates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gmcore.config_sections import Properties
+from gmcore.datasets import Dataset
+from gmcore.heads import head_width
+from gmcore.settings import HeadSettings, Member
+
+from .model import GMModel
+
+
+def head_settings(properties: Properties, n_radial: int, data: Dataset) -> tuple[HeadSettings, ...]:
+    """Heads for the properties of a configuration; units and a total charge that never changes come from the data."""
+    heads = []
+    for name in properties.names:
+        section, options = getattr(properties, name), {}
+        unit = {"energy": "eV", "charges": "e"}.get(name) or data.units[name]
+        if name == "charges":
+            options = {"conserve": section.conserve, "origin": section.origin}
+            if section.conserve and np.ptp(data.total_charge) == 0.0:
+                options["total_charge"] = float(data.total_charge[0])
+        elif name != "energy":
+            options = {"basis": section.basis}
+        heads.append(HeadSettings(name, name, head_width(name, options, n_radial), unit, options))
+    return tuple(heads)
+
+
+def loss_weights(properties: Properties) -> dict[str, float]:
+    """Quantity -> weight of its loss, for the quantities whose weight is not zero."""
+    weights = {}
+    for name in properties.names:
+        section = getattr(properties, name)
+        for key, value in section.model_dump().items():
+            if key == "weight":
+                weights[name] = value
+            elif key.endswith("_weight"):
+                weights[key.removesuffix("_weight")] = value
+    return {quantity: weight for quantity, weight in weights.items() if weight > 0}
+
+
+def member_of(model: GMModel) -> Member:
+    """Parameters of a model as they are now; the constant units of scale and shift are multiplied in."""
+    scale, shift = {}, {}
+    for head in model.head_settings:
+        layer = model.scale_shift[head.name]
+        unit = layer.unit.numpy()
+        scale[head.name], shift[head.name] = layer.scale.numpy() * unit, layer.shift.numpy() * unit
+    return Member(
+        beta=model.moments_layer.beta.numpy(),
+        feature_mean=model.standardization.mean.numpy(),
+        feature_std=model.standardization.std.numpy(),
+        weights=[layer.kernel.numpy() for layer in model.dense_layers],
+        biases=[layer.bias.numpy() for layer in model.dense_layers],
+        scale=scale,
+        shift=shift,
+    )
+
+
+def set_weights(model: GMModel, weights: Sequence[np.ndarray]) -> None:
+    """Give a model the weights of `TrainingState.best_weights`."""
+    for variable, value in zip(model.weights, weights, strict=True):
+        variable.assign(value)

@@ -1,0 +1,177 @@
+"""Where a training starts: constants that standardize the features, scale and shift of every head.
+
+A head is linear in the outputs m, so that what scale s and shift mu of each species contribute is known beforehand:
+prediction = constant + s u + X mu, where u is what the network predicts with scale 1 and shift 0, and X the response to
+the shifts (for energies: how many atoms of each species a structure has).
+
+"spread" (default): mu is the ridge regression of the references on X, minus s times that of u, and s the ratio of the
+two residual spreads: the first prediction has the mean and the spread of the data. Where forces are trained, s is the
+ratio of their spreads instead.
+
+"reference" (the paper's): energies: mu = ridge regression of E_k - N_k Ebar, plus Ebar; s = sqrt(sum_k y_k^2/N_k /
+sum_k N_k) over its residuals y. Tensors and charges: standard deviation and mean of the reference elements i >= j; of a
+traceless tensor one diagonal element is left out (P, section 2.2.2). Heads over moments start from shift 0.
+
+The ridge parameter is scaled to the data: a fixed one would leave residuals of keV on all-electron energies.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from gmcore.settings import HeadSettings
+
+from .data import PreparedData, epoch_order, tensors
+from .heads import tensor_basis
+from .model import GMModel
+from .statistics import BATCH_SIZE, batch_moments, channel_norms, feature_statistics
+
+RIDGE = 1e-9
+"""Ridge parameter in units of the mean squared singular value of X."""
+SAMPLE = 512
+"""Structures that the spread of the first prediction is measured on."""
+
+
+def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial_scale: str) -> None:
+    """Set the constants, scales and shifts of a model from the training data.
+
+    Parameters
+    ----------
+    standardize : whether features are shifted and scaled to mean 0 and deviation 1.
+    initial_scale : "spread" or "reference".
+
+    Raises
+    ------
+    ValueError : another initial_scale.
+    """
+    if initial_scale not in ("spread", "reference"):
+        raise ValueError(f"initial_scale must be 'spread' or 'reference', got {initial_scale!r}")
+    if standardize:
+        model.standardization.set_constants(*feature_statistics(model.moments_layer, data))
+    for head in model.head_settings:
+        layer = model.scale_shift[head.name]
+        layer.scale.assign(np.ones(layer.scale.shape))
+        layer.shift.assign(np.zeros(layer.shift.shape))
+        if head.options.get("basis") == "moments":
+            units = 1.0 / channel_norms(model.moments_layer, data)
+            layer.unit.assign(units if head.kind == "d_tensor" else np.append(units, 1.0))
+    responses, forces = _measure(model, data, np.sort(epoch_order(data.n_structures, 0, 0)[:SAMPLE]))
+    for head in model.head_settings:
+        response = responses[head.name]
+        if initial_scale == "spread" or response.reference is None:
+            scale, shift = _from_spread(response, forces if head.kind == "energy" else None)
+        else:
+            scale, shift = _from_reference(head, response)
+        layer = model.scale_shift[head.name]
+        layer.scale.assign(np.full(layer.scale.shape, scale))
+        layer.shift.assign(np.broadcast_to(np.reshape(shift, (-1, head.width)), layer.shift.shape))
+
+
+def ridge(design: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """mu = (X^T X + lambda 1)^-1 X^T y; without any response mu is 0.
+
+    >>> ridge(np.array([[2.0], [4.0]]), np.array([1.0, 2.0])).round(6).tolist()
+    [0.5]
+    """
+    n_columns = design.shape[1]
+    strength = np.sqrt(RIDGE * np.square(design).sum() / n_columns)
+    augmented = np.concatenate([design, strength * np.eye(n_columns)])
+    return np.linalg.lstsq(augmented, np.concatenate([values, np.zeros(n_columns)]), rcond=None)[0]
+
+
+class _Response(NamedTuple):
+    """How one head answers: prediction less its constant part = s unit + design mu, row by row.
+
+    reference (n_rows,), None where the quantity has no label; unit (n_rows,); design (n_rows, n_species * width);
+    n_atoms (n_rows,): atoms of the structure that a row belongs to.
+    """
+
+    reference: np.ndarray | None
+    unit: np.ndarray
+    design: np.ndarray
+    n_atoms: np.ndarray
+
+
+def _measure(model: GMModel, data: PreparedData, sample: np.ndarray) -> tuple[dict[str, _Response], list | None]:
+    """Responses of all heads, and (reference, unit) forces where forces are trained, over the structures `sample`."""
+    parts = {head.name: [] for head in model.head_settings}
+    forces = []
+    for start in range(0, len(sample), BATCH_SIZE):
+        inputs, labels = data.batch(sample[start : start + BATCH_SIZE])
+        outputs = {name: value.numpy() for name, value in model.quantities(tensors(inputs)).items()}
+        for head in model.head_settings:
+            parts[head.name].append(_response(model, head, inputs, labels, outputs))
+        if "forces" in model.loss_weights:
+            forces.append((labels["forces"], outputs["forces"]))
+    responses = {
+        name: _Response(*(None if column[0] is None else np.concatenate(column) for column in zip(*batches)))
+        for name, batches in parts.items()
+    }
+    return responses, [np.concatenate(column) for column in zip(*forces)] or None
+
+
+def _response(model: GMModel, head: HeadSettings, inputs, labels, outputs) -> _Response:
+    structure, n_structures = inputs["structure"], len(inputs["strain"])
+    n_atoms = np.bincount(structure, minlength=n_structures)
+    species = np.eye(len(model.descriptor.species))[inputs["species"]]
+
+    def per_structure(values: np.ndarray) -> np.ndarray:
+        total = np.zeros((n_structures, *values.shape[1:]))
+        np.add.at(total, structure, values)
+        return total
+
+    if head.kind == "energy":
+        return _Response(labels.get("energy"), outputs["energy"], per_structure(species), n_atoms)
+    if head.kind == "charges":
+        constant = np.zeros(len(structure))
+        if head.options.get("conserve", False):
+            species = species - (per_structure(species) / n_atoms[:, None])[structure]
+            constant = (inputs["total_charge"] / n_atoms)[structure]
+        if "charges" in labels:
+            return _Response(labels["charges"] - constant, outputs["charges"] - constant, species, n_atoms[structure])
+        arms = inputs["positions"]  # of the dipole; the origin does not matter for a spread
+        offset = per_structure(arms * constant[:, None])
+        design = per_structure(arms[:, :, None] * species[:, None, :]).reshape(3 * n_structures, -1)
+        unit = (outputs["dipole"] - offset).ravel()
+        return _Response((labels["dipole"] - offset).ravel(), unit, design, np.repeat(n_atoms, 3))
+    moments = tf.constant(batch_moments(model.moments_layer, inputs))
+    basis = tensor_basis(head, moments, tensors(inputs)).numpy() * model.scale_shift[head.name].unit.numpy()[:, None]
+    design = per_structure(basis.transpose(0, 2, 1)[:, :, None, :] * species[:, None, :, None])
+    elements = (slice(None), *np.triu_indices(3))
+    reference, unit = labels[head.kind][elements].ravel(), outputs[head.kind][elements].ravel()
+    return _Response(reference, unit, design.reshape(len(reference), -1), np.repeat(n_atoms, 6))
+
+
+def _from_spread(response: _Response, forces: list | None) -> tuple[float, np.ndarray]:
+    mu_unit = ridge(response.design, response.unit)
+    if response.reference is None:
+        return _ratio(*forces), np.zeros_like(mu_unit)
+    mu = ridge(response.design, response.reference)
+    if forces is None:
+        scale = _ratio(response.reference - response.design @ mu, response.unit - response.design @ mu_unit)
+    else:
+        scale = _ratio(*forces)
+    return scale, mu - scale * mu_unit
+
+
+def _from_reference(head: HeadSettings, response: _Response) -> tuple[float, np.ndarray]:
+    reference, n_atoms = response.reference, response.n_atoms
+    if head.kind == "energy":
+        mean = reference.sum() / n_atoms.sum()
+        deviation = reference - mean * n_atoms
+        mu = ridge(response.design, deviation)
+        left = deviation - response.design @ mu
+        return np.sqrt(np.sum(np.square(left) / n_atoms) / n_atoms.sum()), mu + mean
+    if head.kind == "d_tensor":
+        reference = reference.reshape(-1, 6)[:, :5]
+    shift = np.full(response.design.shape[1], reference.mean() if head.width == 1 else 0.0)
+    return reference.std(), shift
+
+
+def _ratio(reference: np.ndarray, unit: np.ndarray) -> float:
+    """Ratio of root mean squares; 1 where the data do not vary."""
+    wanted, given = np.sqrt(np.mean(np.square(reference))), np.sqrt(np.mean(np.square(unit)))
+    return float(wanted / given) if wanted > 0.0 and given > 0.0 else 1.0

@@ -1,0 +1,256 @@
+"""From a configuration to a model file with its metrics and figures.
+
+    output/config.yaml, splits.json           what was done with which structures
+    output/member_0/history.csv, events/      logs of each committee member; TensorBoard reads events/
+    output/member_0/checkpoint.npz            where an interrupted training goes on
+    output/model.h5                           the committee (`gmcore.load_model`)
+    output/metrics.json, *.png                errors of train, validation and test parts, parity plots, loss curves
+
+With `separate_models` each property has a folder of its own in between. Members differ by their seed, seed + member,
+which decides initial parameters and the order of the batches; the same configuration gives the same weights, also when
+the training was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gmcore.config import TrainConfig
+from gmcore.datasets import Dataset
+from gmcore.evaluation import evaluate_model, write_report
+from gmcore.figures import loss_curves
+from gmcore.files import atomic_path
+from gmcore.heads import check_heads
+from gmcore.model import Model, load_model
+from gmcore.model_file import write_model
+from gmcore.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
+from gmcore.splits import describe_parts, load_datasets
+from gmcore.threads import available_cores, set_threads
+from gmcore.version import __version__
+
+from .callbacks import BestWeights, Checkpoints, Logs, ProgressBar
+from .checkpoint import TrainingState, load_checkpoint
+from .data import PreparedData
+from .export import head_settings, loss_weights, member_of, set_weights
+from .initial import initialize
+from .model import GMModel
+from .optimizer import GroupedAdam
+
+MODEL_FILE = "model.h5"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training leaves behind.
+
+    Attributes
+    ----------
+    folder : output folder.
+    models : model files; one, or one per property.
+    metrics : part -> quantity -> {"mae", "rmse", "unit", ...}, as in metrics.json.
+    notes : what reading changed in the data.
+    """
+
+    folder: Path
+    models: tuple[Path, ...]
+    metrics: dict[str, dict]
+    notes: tuple[str, ...]
+
+
+def train(config: TrainConfig, resume: bool = True) -> TrainResult:
+    """Train the committee that `config` describes, evaluate it, write everything.
+
+    Parameters
+    ----------
+    resume : go on where an interrupted training in the same folder stopped; otherwise begin again.
+
+    Raises
+    ------
+    GMError : data, settings or a checkpoint that cannot be used.
+    """
+    limit = tf.config.threading.get_intra_op_parallelism_threads()
+    set_threads(config.training.threads or limit or available_cores())
+    parts = load_datasets(config)
+    with atomic_path(config.output / "config.yaml") as temporary:
+        temporary.write_text(config.to_yaml(), encoding="utf-8")
+    models = []
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[status]}")
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        for line in describe_parts(parts):
+            progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for folder, own in _committees(config):
+            models.append(_train_committee(own, parts, folder, resume, progress))
+    loaded: list[Model] = [load_model(path) for path in models]
+    evaluations = {part: evaluate_model(loaded, data) for part, data in parts.items()}
+    write_report(config.output, evaluations, {"n_structures": {part: len(data) for part, data in parts.items()}})
+    metrics = {part: evaluation.metrics for part, evaluation in evaluations.items()}
+    return TrainResult(config.output, tuple(models), metrics, parts["train"].notes)
+
+
+def _committees(config: TrainConfig) -> list[tuple[Path, TrainConfig]]:
+    """Folder and configuration of each model file."""
+    names = config.properties.names
+    if not config.training.separate_models or len(names) == 1:
+        return [(config.output, config)]
+    others = {name: dict.fromkeys(set(names) - {name}) for name in names}
+    return [
+        (
+            config.output / name,
+            config.model_copy(update={"properties": config.properties.model_copy(update=others[name])}),
+        )
+        for name in names
+    ]
+
+
+def _train_committee(
+    config: TrainConfig, parts: dict[str, Dataset], folder: Path, resume: bool, progress: Progress
+) -> Path:
+    """Train all members one after another and write the model file."""
+    training = parts["train"]
+    descriptor = DescriptorSettings(training.species, **config.descriptor.model_dump())
+    heads = head_settings(config.properties, descriptor.n_radial, training)
+    check_heads(heads, descriptor.n_radial)
+    labels = tuple(loss_weights(config.properties))
+    data = {
+        part: PreparedData(
+            parts[part].atoms,
+            descriptor,
+            {label: parts[part].labels[label] for label in labels},
+            parts[part].total_charge,
+        )
+        for part in ("train", "validation")
+    }
+    members, states = [], []
+    for k in range(config.training.members):
+        member, state = _train_member(config, descriptor, heads, data, folder / f"member_{k}", k, resume, progress)
+        members.append(member)
+        states.append(state)
+    columns = [name for name in states[0].history[0] if name != "epoch"]
+    loss_curves(
+        folder / "loss_curves.png",
+        [{name: [row[name] for row in state.history] for name in columns} for state in states],
+    )
+    path = folder / MODEL_FILE
+    provenance = _provenance(config, parts, states)
+    golden = min(training.atoms, key=len)
+    write_model(path, ModelSettings(descriptor, heads, config.training.dtype, provenance), members, golden)
+    return path
+
+
+def _train_member(
+    config: TrainConfig,
+    descriptor: DescriptorSettings,
+    heads: tuple[HeadSettings, ...],
+    data: dict[str, PreparedData],
+    folder: Path,
+    member: int,
+    resume: bool,
+    progress: Progress,
+) -> tuple[Member, TrainingState]:
+    """Train one member from its beginning or its checkpoint; returns the parameters of its best epoch."""
+    settings = config.training
+    seed, n_epochs = config.seed + member, settings.epochs
+    steps = -(-data["train"].n_structures // settings.batch_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.npz"
+    if not resume:
+        checkpoint.unlink(missing_ok=True)
+
+    weights = loss_weights(config.properties)
+    model = GMModel(descriptor, heads, config.network.hidden, weights, seed, settings.dtype)
+    initialize(model, data["train"], standardize=config.network.standardize, initial_scale=settings.initial_scale)
+    optimizer = GroupedAdam(_rates(config, model), max_step=n_epochs * steps)
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer=optimizer)
+    fingerprint = _fingerprint(config, data, member)
+    state = load_checkpoint(checkpoint, fingerprint, model)
+
+    task = progress.add_task(f"{folder.parent.name} member {member}", total=n_epochs * steps, status="")
+    progress.update(task, completed=state.epoch * steps)
+    if state.epoch < n_epochs:
+        model.fit(
+            data["train"].dataset(settings.batch_size, seed=seed, first_epoch=state.epoch),
+            validation_data=data["validation"].dataset(settings.batch_size),
+            steps_per_epoch=steps,
+            initial_epoch=state.epoch,
+            epochs=n_epochs,
+            shuffle=False,  # the data come shuffled
+            verbose=0,
+            callbacks=[
+                BestWeights(state, {quantity: _spread(data["train"].label(quantity)) for quantity in weights}),
+                Logs(folder, state),
+                Checkpoints(checkpoint, fingerprint, state, n_epochs),
+                ProgressBar(progress, task, state),
+            ],
+        )
+    set_weights(model, state.best_weights)
+    return member_of(model), state
+
+
+def _rates(config: TrainConfig, model: GMModel) -> dict[str, float]:
+    """Learning rates by group. Those of scale and shift are in units of the initial scale where that was measured:
+    Adam's steps do not depend on the size of the gradient, so a rate has the unit of its parameter."""
+    rates = config.training.learning_rates.model_dump()
+    if config.training.initial_scale == "spread":
+        for layer in model.scale_shift.values():
+            unit = float(np.abs(layer.scale.numpy()).mean())
+            rates |= {layer.scale.path: rates["scale"] * unit, layer.shift.path: rates["shift"] * unit}
+    return rates
+
+
+def _spread(values: np.ndarray) -> float:
+    """Mean absolute deviation from the mean; 1 where nothing varies."""
+    values = values[np.isfinite(values)]
+    return float(np.abs(values - values.mean()).mean()) or 1.0
+
+
+def _fingerprint(config: TrainConfig, data: dict[str, PreparedData], member: int) -> str:
+    """Hash of everything that decides the weights of a member, but for the number of threads."""
+    content = config.model_dump(mode="json", exclude={"output": True, "training": {"members", "threads"}})
+    digest = hashlib.sha256(json.dumps([content, member], sort_keys=True).encode())
+    for part in data.values():
+        for arrays in part.batches(part.n_structures):
+            for values in arrays:
+                for name in sorted(values):
+                    digest.update(np.ascontiguousarray(values[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _provenance(config: TrainConfig, parts: dict[str, Dataset], states: list[TrainingState]) -> dict:
+    """Where the model comes from: settings, data, versions, and how far each member came."""
+    return {
+        "config": config.model_dump(mode="json", exclude_none=True),
+        "n_structures": {part: len(data) for part, data in parts.items()},
+        "data_notes": list(parts["train"].notes),
+        "members": [
+            {
+                "seed": config.seed + k,
+                "best_epoch": state.best_epoch,
+                "validation": {
+                    name: value
+                    for name, value in state.history[state.best_epoch - 1].items()
+                    if name.startswith("val_")
+                },
+            }
+            for k, state in enumerate(states)
+        ],
+        "versions": {
+            "gmtensor": __version__,
+            "python": sys.version.split()[0],
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+        },
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,275 @@
+"""Model files: what goes in comes out, and everything that is wrong with a file is said in one sentence."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from ase import Atoms
+from models import make_head, random_model, random_parts, unit_norms
+
+from gmcore import model_file
+from gmcore.consistency import check_model, member_arrays
+from gmcore.errors import GMError
+from gmcore.evaluator import Evaluator
+from gmcore.info import describe_model, model_description
+from gmcore.model import load_model
+from gmcore.model_file import ModelFileError, checksum, golden_cluster, read_metadata, read_model, write_model
+
+HEADS = (
+    "energy",
+    make_head("charges", 3, conserve=True, total_charge=-2.0),
+    make_head("d_tensor", 3, basis="moments", channel_norm=unit_norms(3)),
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return random_model(tmp_path / "model.h5", HEADS, n_members=2)
+
+
+def reseal(path) -> None:
+    """Give a file that was changed the checksum of its new content, as a program that writes such files would."""
+    with h5py.File(path, "r+") as file:
+        arrays = {}
+        file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        text = arrays.pop("metadata").decode()
+        file.attrs["sha256"] = checksum(text, arrays)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_round_trip(tmp_path, dtype):
+    settings, members = random_parts(HEADS, n_members=2, dtype=dtype)
+    settings.provenance["metrics"] = {"mae": np.float64(0.25), "epochs": np.arange(3)}
+    write_model(tmp_path / "model.h5", settings, members)
+    read_settings, read_members = read_model(tmp_path / "model.h5")
+    assert read_settings.descriptor == settings.descriptor
+    assert read_settings.heads == settings.heads
+    assert read_settings.dtype == dtype
+    assert read_settings.provenance == {
+        "origin": "random weights",
+        "metrics": {"mae": 0.25, "epochs": [0, 1, 2]},
+    }
+    for old, new in zip(members, read_members, strict=True):
+        old, new = member_arrays(old), member_arrays(new)
+        assert old.keys() == new.keys()
+        assert all(np.array_equal(old[name], new[name]) and old[name].dtype == new[name].dtype for name in old)
+
+
+def test_more_than_ten_members_and_layers_stay_in_order(tmp_path):
+    settings, members = random_parts(hidden=(3,) * 11, n_members=11)
+    write_model(tmp_path / "model.h5", settings, members)
+    read = read_model(tmp_path / "model.h5")[1]
+    assert [m.beta.sum() for m in read] == [m.beta.sum() for m in members]
+    assert all(np.array_equal(a, b) for a, b in zip(read[3].weights, members[3].weights, strict=True))
+
+
+def test_it_is_plain_hdf5_with_json(path):
+    with h5py.File(path, "r") as file:
+        assert file.attrs["format"] == "gmtensor-model" and file.attrs["schema"] == 1
+        metadata = json.loads(file["metadata"][()].decode())
+        assert metadata["units"]["forces"] == "eV/A" and metadata["units"]["d_tensor"] == "cm^-1"
+        kinds = []
+        file.visititems(lambda name, item: kinds.append(item.dtype.kind) if isinstance(item, h5py.Dataset) else None)
+    assert set(kinds) <= set("fiO")  # floats, integers and the one text: nothing pickled
+    assert read_metadata(path) == metadata
+
+
+def test_a_changed_byte_is_found(path):
+    with h5py.File(path, "r+") as file:
+        file["members/1/scale/energy"][0, 0] += 1e-12
+    with pytest.raises(ModelFileError, match=r"is damaged: its content does not have the checksum"):
+        read_model(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["members/1/weights/1", "members/0/beta", "members/0/shift/energy", "golden/positions"]
+)
+def test_a_file_that_no_longer_reproduces_itself_is_refused(path, name):
+    with h5py.File(path, "r+") as file:
+        file[name][...] = file[name][()] * 1.01
+    reseal(path)
+    read_model(path)
+    with pytest.raises(ModelFileError, match=r"no longer reproduces its golden output: \w+ must agree within"):
+        load_model(path)
+
+
+def test_golden_reveals_a_changed_program(path, monkeypatch):
+    """The file is untouched; the formula of the charges is not what it was."""
+    original = model_file.Evaluator.evaluate
+    monkeypatch.setattr(Evaluator, "evaluate", lambda self, *a, **k: _double(original(self, *a, **k), "charges"))
+    with pytest.raises(ModelFileError, match=r"golden output: charges must agree .*, it differs by 1"):
+        load_model(path)
+
+
+def _double(outputs, key):
+    return outputs | {key: 2.0 * outputs[key]}
+
+
+def test_golden_holds_in_the_other_precision(tmp_path):
+    for dtype, other in (("float32", "float64"), ("float64", "float32")):
+        path = random_model(tmp_path / f"{dtype}.h5", HEADS, dtype=dtype)
+        assert load_model(path, other).evaluator.dtype == other
+
+
+def test_golden_structure_of_the_caller(tmp_path):
+    """A periodic one: its stress is stored and checked too."""
+    settings, members = random_parts()
+    crystal = Atoms("CO", [[0, 0, 0], [1.2, 0.9, 1.0]], cell=[3.1, 2.9, 3.3], pbc=True)
+    write_model(tmp_path / "model.h5", settings, members, crystal)
+    with h5py.File(tmp_path / "model.h5", "r") as file:
+        assert file["golden/outputs/stress"].shape == (1, 1, 3, 3)
+        assert file["golden/numbers"][()].tolist() == [6, 8]
+    load_model(tmp_path / "model.h5")
+
+
+def test_golden_cluster_holds_every_pair_of_species():
+    settings, _ = random_parts(species=(1, 6, 7, 8, 27, 30, 92))
+    atoms = golden_cluster(settings.descriptor)
+    assert sorted(atoms.numbers) == sorted(2 * [1, 6, 7, 8, 27, 30, 92])
+    assert atoms.get_all_distances().max() < settings.descriptor.r_max
+    assert atoms.get_all_distances()[np.triu_indices(14, 1)].min() > 0.5
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ModelFileError, match=r"model file .*none.h5 does not exist"):
+        load_model(tmp_path / "none.h5")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a zip file", b"\x80\x04\x95 a pickle"])
+def test_foreign_file(tmp_path, content):
+    (tmp_path / "model.h5").write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"is not a gmtensor model: it is not HDF5, or its beginning is lost"):
+        load_model(tmp_path / "model.h5")
+
+
+def test_foreign_hdf5(tmp_path):
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        file["layers"] = np.zeros(3)
+    with pytest.raises(ModelFileError, match=r"is HDF5, but not a gmtensor model"):
+        load_model(tmp_path / "weights.h5")
+
+
+@pytest.mark.parametrize("fraction", [0.02, 0.3, 0.6, 0.9, 0.999])
+def test_truncated_file(path, fraction):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(fraction * len(content))])
+    with pytest.raises(ModelFileError, match=r"truncated or damaged|beginning is lost"):
+        load_model(path)
+
+
+def test_overwritten_middle(path, rng):
+    """Damage anywhere gives one sentence or, in unused space, none; never a crash or a wrong model."""
+    content, refused = path.read_bytes(), 0
+    expected = read_model(path)[1][1].beta
+    for start in rng.integers(0, len(content) - 64, 40):
+        path.write_bytes(content[:start] + rng.bytes(64) + content[start + 64 :])
+        try:
+            assert np.array_equal(read_model(path)[1][1].beta, expected)
+        except ModelFileError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 20
+
+
+def test_newer_schema(path):
+    with h5py.File(path, "r+") as file:
+        file.attrs["schema"] = 2
+    with pytest.raises(
+        ModelFileError, match=r"has schema 2, this version of gmtensor .* reads up to 1: update gmtensor"
+    ):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("members/0/beta", r"is not complete: member 0 lacks 'beta'"),
+        ("members/1/weights/2", r"does not hold a usable model: member 1 must have exactly the arrays .* weights/2"),
+        ("members", r"does not hold a usable model: a model must have at least one member, got none"),
+        ("golden/positions", r"is not complete: its golden input or output lacks 'positions'"),
+        ("golden/outputs/forces", r"is not complete: its golden input or output lacks 'outputs/forces'"),
+    ],
+)
+def test_incomplete_file(path, name, message):
+    with h5py.File(path, "r+") as file:
+        del file[name]
+    reseal(path)
+    with pytest.raises(ModelFileError, match=message):
+        load_model(path)
+
+
+def test_kill_during_a_write_leaves_the_old_file(path, tmp_path):
+    before = path.read_bytes()
+    code = (
+        "import os, signal, h5py\nfrom models import random_model\nwritten = []\noriginal = h5py.File.__setitem__\n"
+        "def killed(self, name, value):\n    original(self, name, value)\n    written.append(name)\n"
+        "    self.flush()\n    if len(written) == 9: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "h5py.File.__setitem__ = killed\nrandom_model(os.environ['TARGET'], seed=5)\n"
+    )
+    tests = os.path.dirname(__file__)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([tests, os.path.dirname(tests)]), "TARGET": str(path)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert path.read_bytes() == before
+    load_model(path)
+
+
+def test_error_during_a_write_leaves_the_old_file_and_no_other(path, tmp_path, monkeypatch):
+    before = path.read_bytes()
+    monkeypatch.setattr(model_file, "checksum", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        random_model(path, seed=5)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.h5"]
+
+
+def test_metadata_must_be_json(tmp_path):
+    settings, members = random_parts()
+    settings.provenance["network"] = object()
+    with pytest.raises(GMError, match=r"metadata of a model must be JSON, got a object in them"):
+        write_model(tmp_path / "model.h5", settings, members)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda m: setattr(m, "beta", m.beta[:1]),
+            r"beta of member 0 must have shape \(4, 4, 3, 5\), got \(1, 4, 3, 5\)",
+        ),
+        (lambda m: m.weights.pop(), r"exactly the arrays that its settings ask for, they differ in weights/2"),
+        (lambda m: m.scale.clear(), r"they differ in scale/energy"),
+        (lambda m: m.biases[0].fill(np.nan), r"biases/0 of member 0 must be finite, got NaN or infinity"),
+        (lambda m: m.feature_std.fill(0.0), r"feature_std of member 0 must be positive, got 0.0"),
+    ],
+)
+def test_parts_that_do_not_fit(tmp_path, change, message):
+    settings, members = random_parts()
+    change(members[0])
+    with pytest.raises(GMError, match=message):
+        write_model(tmp_path / "model.h5", settings, members)
+    assert not list(tmp_path.iterdir())
+
+
+def test_species_must_ascend():
+    settings, members = random_parts()
+    settings.descriptor = dataclasses.replace(settings.descriptor, species=(6, 1, 7, 8))
+    with pytest.raises(GMError, match=r"species of a model must be ascending atomic numbers, got \[6, 1, 7, 8\]"):
+        check_model(settings, members)
+
+
+def test_description(path):
+    facts = model_description(path)
+    assert facts["species"] == ["H", "C", "N", "O"]
+    assert facts["layers"] == [94, 12, 10, 11]
+    assert facts["members"] == 2
+    text = describe_model(path)
+    for words in ("r_max: 4.2", "energy: eV", "d_tensor: cm^-1", "random weights", "reproduced within", "conserve"):
+        assert words in text
