@@ -24,6 +24,7 @@ import numba
 import numpy as np
 
 from .errors import GMError
+from .memory import DeviceMemoryError
 
 MIN_CAPABILITY = (7, 0)
 """Oldest compute capability (Volta): independent thread scheduling, and what current compilers still support."""
@@ -136,7 +137,7 @@ class Device:
                 return make(shape, dtype)
             except self.xp.cuda.memory.OutOfMemoryError as error:
                 wanted = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-                raise memory_error(wanted, self.free_memory()) from error
+                raise DeviceMemoryError(wanted, self.free_memory()) from error
 
     def upload(self, array: np.ndarray, dtype: Any = None) -> Array:
         """Copy to the device, C-contiguous."""
@@ -177,15 +178,19 @@ class Device:
 
     # work ------------------------------------------------------------------------------------------------------------
 
-    def launch(self, kernel: Any, n_threads: int, *arguments: Any, block: int = BLOCK) -> None:
-        """Run a Numba kernel with at least `n_threads` threads, one dimension."""
-        if n_threads == 0:
+    def launch(self, kernel: Any, n_threads: int, *arguments: Any) -> None:
+        """Run a kernel whose threads know nothing of each other, with at least `n_threads` threads."""
+        block = 1 if self.simulated else BLOCK  # a thread of the simulator is one of Python: none is started to idle
+        self.launch_blocks(kernel, -(-n_threads // block), block, *arguments)
+
+    def launch_blocks(self, kernel: Any, n_blocks: int, block: int, *arguments: Any) -> None:
+        """Run a kernel with `n_blocks` blocks of `block` threads that work together."""
+        if n_blocks == 0:
             return
-        if self.simulated:  # a thread of the simulator is a thread of Python: none is started to idle
-            kernel[n_threads, 1](*arguments)
+        if self.simulated:
+            kernel[n_blocks, block](*arguments)
         else:
-            grid = -(-n_threads // block)
-            kernel[grid, block, self._numba_stream](*map(self._argument, arguments))
+            kernel[n_blocks, block, self._numba_stream](*map(self._argument, arguments))
 
     def _argument(self, value: Any) -> Any:
         """Numba's view of an array; by itself Numba would wait for the stream at every launch."""
@@ -247,11 +252,3 @@ class Device:
         """Array that shares the memory of an object with `__dlpack__`; the producer's work must be done."""
         with self.active():
             return self.xp.from_dlpack(tensor)
-
-
-def memory_error(wanted: int, free: int) -> CudaError:
-    """What is said when the device is too small."""
-    return CudaError(
-        f"the device must have {wanted / 2**20:.0f} MiB of free memory for this input, got {free / 2**20:.0f} MiB: "
-        "use fewer atoms, a smaller skin or a larger card"
-    )

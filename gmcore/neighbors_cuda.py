@@ -25,6 +25,7 @@ from .device_batch import DeviceBatch
 from .kernels import neighbors_cpu
 from .kernels import neighbors_cuda as kernels
 from .kernels.arguments import Geometry
+from .memory import SPARE_PAIRS, DeviceMemoryError, list_bytes
 from .neighbor_search import COINCIDENT, MAX_SHIFTS, NeighborError, check_cutoff
 from .neighbors import ROUNDING, build_pairs
 from .structures import Batch, StructureError
@@ -33,8 +34,6 @@ SLICES = 2.0
 """Bins per cutoff along each axis of the cell."""
 TILE = 64
 """Atoms per thread where bounds are sought."""
-SPARE = 1.15
-"""Room for this many times the pairs that there were when the arrays were made."""
 
 
 class _Grid:
@@ -192,8 +191,8 @@ class DeviceNeighborList:
             self._count(batch, search)
             codes = (on_device["stride"], code, center_code)
             while not self._fill(n_atoms, search, codes):
-                self._reserve("neighbor", int(SPARE * self.n_pairs) + TILE, np.int32)
-                self._reserve("shift", int(SPARE * self.n_pairs) + TILE, np.int32)
+                self._reserve("neighbor", int(SPARE_PAIRS * self.n_pairs) + TILE, np.int32)
+                self._reserve("shift", int(SPARE_PAIRS * self.n_pairs) + TILE, np.int32)
             self._write("displacement", self._displacements(host))
             self._reserve("reference", (n_atoms, 3), np.float64)
             self._buffers["reference"][...] = batch.positions
@@ -241,6 +240,9 @@ class DeviceNeighborList:
         row_start[:1] = 0
         device.xp.cumsum(count, out=row_start[1:])
         self.n_pairs = int(device.download(row_start[-1:])[0])
+        wanted, budget = list_bytes(0, self.n_pairs), device.budget()
+        if wanted > budget:
+            raise DeviceMemoryError(wanted, budget)
         self._nearest = math.sqrt(float(nearest2.min())) if n else math.inf
         if self._nearest < COINCIDENT:
             self._refuse_coincident(batch)
@@ -250,7 +252,7 @@ class DeviceNeighborList:
         device, buffers = self.device, self._buffers
         for name in ("neighbor", "shift"):
             if name not in buffers:
-                self._reserve(name, int(SPARE * self.n_pairs) + TILE, np.int32)
+                self._reserve(name, int(SPARE_PAIRS * self.n_pairs) + TILE, np.int32)
         overflow = device.zeros(1, np.int32)
         device.launch(
             kernels.fill_rows, n_atoms, *search, *codes, buffers["row_start"], buffers["neighbor"], buffers["shift"],
@@ -270,7 +272,7 @@ class DeviceNeighborList:
         """Copy host values into the array of this name; one with more rows than needed is kept."""
         old = self._buffers.get(name)
         if old is None or len(old) < len(values):
-            self._reserve(name, (int(SPARE * len(values)) + 1, *values.shape[1:]), np.float64)
+            self._reserve(name, (int(SPARE_PAIRS * len(values)) + 1, *values.shape[1:]), np.float64)
         with self.device.active():
             self._buffers[name][: len(values)] = self.device.upload(values, np.float64)
 
