@@ -58,30 +58,33 @@ class Cublas:
         self._call("cublasSetWorkspace_v2", self._handle, ctypes.c_void_p(workspace), ctypes.c_size_t(self.WORKSPACE))
 
     def matmul(
-        self, a: int, b: int, out: int, shape: tuple[int, int, int], width: int, dtype: np.dtype,
-        *, transpose_b: bool = False, tf32: bool = False,
+        self, a: int, b: int, out: int, shape: tuple[int, int, int, int], dtype: np.dtype,
+        transpose: tuple[bool, bool] = (False, False), tf32: bool = False,
     ) -> None:  # fmt: skip
-        """out (n, i, k) = a (n, i, j) b for addresses of row-major stacks; b is (n, j, k), or (n, k, j) transposed.
+        """out = a b for addresses of row-major stacks and shape = (n, rows, inner, columns).
+
+        out is (n, rows, columns); a is (n, rows, inner), or (n, inner, rows) if transpose[0]; b is (n, inner, columns),
+        or (n, columns, inner) if transpose[1].
 
         Errors
         ------
         GMError : a dimension beyond 32 bits, or an error of cuBLAS.
         """
-        n, rows, inner = shape
-        if max(n, rows, inner, width) > MAX_INT:
-            raise GMError(f"a matrix product must have dimensions below 2**31, got {(n, rows, inner, width)}")
+        n, rows, inner, columns = shape
+        if max(shape) > MAX_INT:
+            raise GMError(f"a matrix product must have dimensions below 2**31, got {shape}")
         double = np.dtype(dtype) == np.float64
         real = ctypes.c_double if double else ctypes.c_float
         self._set_math(TF32_MATH if tf32 and not double else DEFAULT_MATH)
         one, zero = real(1.0), real(0.0)
         integer, stride, pointer = ctypes.c_int, ctypes.c_longlong, ctypes.c_void_p
+        operation_a, operation_b = (TRANSPOSE if wanted else NO_TRANSPOSE for wanted in transpose)
         self._call(
             "cublasDgemmStridedBatched" if double else "cublasSgemmStridedBatched",
-            self._handle, TRANSPOSE if transpose_b else NO_TRANSPOSE, NO_TRANSPOSE,
-            integer(width), integer(rows), integer(inner), ctypes.byref(one),
-            pointer(b), integer(inner if transpose_b else width), stride(inner * width),
-            pointer(a), integer(inner), stride(rows * inner), ctypes.byref(zero),
-            pointer(out), integer(width), stride(rows * width), integer(n),
+            self._handle, operation_b, operation_a, integer(columns), integer(rows), integer(inner), ctypes.byref(one),
+            pointer(b), integer(inner if transpose[1] else columns), stride(inner * columns),
+            pointer(a), integer(rows if transpose[0] else inner), stride(rows * inner), ctypes.byref(zero),
+            pointer(out), integer(columns), stride(rows * columns), integer(n),
         )  # fmt: skip
 
     def _set_math(self, mode: int) -> None:

@@ -36,6 +36,8 @@ HEADROOM = 0.9
 
 Array = Any
 """An array on the device: cupy.ndarray, or numpy.ndarray in the simulator."""
+Extent = int | tuple[int, ...]
+"""Length of a grid or a block along one axis or several."""
 
 
 class CudaError(GMError):
@@ -183,14 +185,21 @@ class Device:
         block = 1 if self.simulated else BLOCK  # a thread of the simulator is one of Python: none is started to idle
         self.launch_blocks(kernel, -(-n_threads // block), block, *arguments)
 
-    def launch_blocks(self, kernel: Any, n_blocks: int, block: int, *arguments: Any) -> None:
-        """Run a kernel with `n_blocks` blocks of `block` threads that work together."""
-        if n_blocks == 0:
+    def launch_blocks(
+        self,
+        kernel: Any,
+        n_blocks: int | tuple[int, ...],
+        block: int | tuple[int, ...],
+        *arguments: Any,
+        shared: int = 0,
+    ) -> None:
+        """Run a kernel with `n_blocks` blocks of `block` threads that work together, along one axis or several;
+        shared: bytes of dynamic shared memory of a block."""
+        if np.prod(n_blocks) == 0:
             return
-        if self.simulated:
-            kernel[n_blocks, block](*arguments)
-        else:
-            kernel[n_blocks, block, self._numba_stream](*map(self._argument, arguments))
+        if not self.simulated:
+            arguments = map(self._argument, arguments)
+        kernel[n_blocks, block, self._numba_stream or 0, shared](*arguments)
 
     def _argument(self, value: Any) -> Any:
         """Numba's view of an array; by itself Numba would wait for the stream at every launch."""
@@ -203,13 +212,20 @@ class Device:
             return type(value)(*values) if hasattr(value, "_fields") else tuple(values)
         return value
 
-    def matmul(self, a: Array, b: Array, out: Array, *, transpose_b: bool = False, tf32: bool = False) -> None:
-        """out = a b, or a b^T, for stacks of C-contiguous matrices (n, i, j), (n, j, k) or (n, k, j), (n, i, k).
-
-        float32 is full float32 unless `tf32`.
-        """
+    def matmul(
+        self,
+        a: Array,
+        b: Array,
+        out: Array,
+        *,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        tf32: bool = False,
+    ) -> None:
+        """out (n, i, k) = a b for stacks of C-contiguous matrices: a (n, i, j), or (n, j, i) if transposed; b (n, j, k),
+        or (n, k, j) if transposed. float32 is full float32 unless `tf32`."""
         if self.simulated:
-            np.matmul(a, b.swapaxes(1, 2) if transpose_b else b, out=out)
+            np.matmul(a.swapaxes(1, 2) if transpose_a else a, b.swapaxes(1, 2) if transpose_b else b, out=out)
             return
         if self._blas is None:
             from .cublas import Cublas
@@ -217,9 +233,10 @@ class Device:
             workspace = self.empty(Cublas.WORKSPACE, np.uint8)
             version = self.xp.cuda.runtime.runtimeGetVersion() // 1000
             self._blas = Cublas(version, self._stream.ptr, workspace.data.ptr, owner=workspace)
-        self._blas.matmul(
-            a.data.ptr, b.data.ptr, out.data.ptr, a.shape, out.shape[2], a.dtype, transpose_b=transpose_b, tf32=tf32
-        )
+        n, rows, columns = out.shape
+        shape = n, rows, a.shape[1 if transpose_a else 2], columns
+        addresses = a.data.ptr, b.data.ptr, out.data.ptr
+        self._blas.matmul(*addresses, shape, a.dtype, (transpose_a, transpose_b), tf32)
 
     def capture(self, function: Callable[[], None]) -> Callable[[], None] | None:
         """Record what `function` launches as a graph and return what replays it; None where that is not possible.

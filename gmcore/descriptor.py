@@ -17,11 +17,13 @@ from .settings import DescriptorSettings
 from .stages import Contractions, Moments, make_geometry
 from .structures import Batch, SpeciesTable
 
+DEVICES = ("cpu", "cuda")
+
 
 def check_device(device: str) -> None:
     """Refuse what this version cannot compute on."""
-    if device != "cpu":
-        raise GMError(f"device must be 'cpu' in this version, got {device!r}")
+    if device not in DEVICES:
+        raise GMError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
 
 
 def _atomic_number(species: int | str) -> int:

@@ -1,7 +1,8 @@
 """The networks of all committee members on the device, up and down by hand; each layer is one batched product.
 
-Arrays are stacks over the members, C-contiguous: features (n_members, n_atoms, n_features). The formulas, what is
-folded into the weights and what is not, are those of `gmcore.network`. float32 products are full float32; TF32 (10 bits
+Arrays are stacks over the members, C-contiguous: features (n_members, n_features, n_atoms), as the contractions write
+them, everything else (n_members, n_atoms, width). The formulas, what is folded into the weights and what is not, are
+those of `gmcore.network`. float32 products are full float32; TF32 (10 bits
 of mantissa, relative errors near 1e-3) only when asked for by name.
 
 Not supported: members of different widths, derivatives in the weights, second derivatives.
@@ -65,10 +66,10 @@ class DeviceNetworks:
         self._launch(kernels.subtract, work.features, self._mean)
         h = work.features
         for z, slope, weight, bias in zip(work.hidden, work.slopes, self._weights, self._biases):
-            self._product(h, weight, z)
+            self._product(h, weight, z, transpose_a=h is work.features)
             self._launch(kernels.activate, z, bias, slope)
             h = z
-        self._product(h, self._weights[-1], work.outputs)
+        self._product(h, self._weights[-1], work.outputs, transpose_a=h is work.features)
         return work.outputs
 
     def backward(self, work: Workspace) -> Array:
@@ -82,11 +83,11 @@ class DeviceNetworks:
                 self._product(g, weight, g_h, transpose_b=True)
                 self._launch(kernels.multiply, slope, g_h)
             g = g_h
-        self._product(g, self._weights[0], work.features, transpose_b=True)
+        self._product(self._weights[0], g, work.features, transpose_b=True)
         return work.features
 
-    def _product(self, a: Array, b: Array, out: Array, transpose_b: bool = False) -> None:
-        self.device.matmul(a, b, out, transpose_b=transpose_b, tf32=self._tf32)
+    def _product(self, a: Array, b: Array, out: Array, **transpose: bool) -> None:
+        self.device.matmul(a, b, out, tf32=self._tf32, **transpose)
 
     def _launch(self, kernel: Any, stack: Array, *arguments: Array) -> None:
         """One thread per column and `ROWS` rows of the stack."""
@@ -96,37 +97,33 @@ class DeviceNetworks:
 class Workspace:
     """Features, hidden layers, slopes, outputs and cotangents of the outputs, for a number of rows chosen later.
 
-    `take(n_rows)` lays the stacks (n_members, n_rows, width) out anew in the same memory, each C-contiguous.
+    `take(n_rows)` lays the stacks out anew in the same memory, each C-contiguous.
+
+    Attributes
+    ----------
+    rows : atoms that there is room for.
+    features : (n_members, n_features, n_rows).
+    hidden, slopes : lists of (n_members, n_rows, width).
+    outputs, g_outputs : (n_members, n_rows, n_outputs).
     """
 
     def __init__(self, device: Device, n_members: int, rows: int, sizes: Sequence[int], dtype: np.dtype):
         self.rows, self._n_members, self._sizes = rows, n_members, sizes
-        self._flat = {
-            name: [device.empty(n_members * rows * width, dtype) for width in widths]
-            for name, widths in workspace_widths(sizes).items()
-        }
+        self._flat = [device.empty(n_members * rows * width, dtype) for width in workspace_widths(sizes)]
         self.take(rows)
 
     def take(self, n_rows: int) -> Workspace:
         """Stacks of `n_rows` rows, at most `rows`."""
-
-        def stacks(name: str) -> list[Array]:
-            widths = workspace_widths(self._sizes)[name]
-            sizes = [(self._n_members, n_rows, width) for width in widths]
-            return [flat[: math.prod(size)].reshape(size) for flat, size in zip(self._flat[name], sizes)]
-
-        self.hidden, self.slopes = stacks("hidden"), stacks("slopes")
-        (self.features,), (self.outputs,), (self.g_outputs,) = map(stacks, ("features", "outputs", "g_outputs"))
+        n = self._n_members
+        views = [flat[: n * n_rows * w] for flat, w in zip(self._flat, workspace_widths(self._sizes))]
+        self.features = views[0].reshape(n, -1, n_rows)
+        stacks = [view.reshape(n, n_rows, -1) for view in views[1:]]
+        self.outputs, self.g_outputs = stacks[-2:]
+        self.hidden, self.slopes = stacks[:-2:2], stacks[1:-2:2]
         return self
 
 
-def workspace_widths(sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """Columns of every stack of a workspace."""
-    hidden, outputs = tuple(sizes[1:-1]), (sizes[-1],)
-    return {
-        "features": (sizes[0],),
-        "hidden": hidden,
-        "slopes": hidden,
-        "outputs": outputs,
-        "g_outputs": outputs,
-    }
+def workspace_widths(sizes: Sequence[int]) -> list[int]:
+    """Columns of every stack of a workspace: features, each hidden layer with its slopes, outputs twice."""
+    hidden = [width for width in sizes[1:-1] for _ in range(2)]
+    return [sizes[0], *hidden, sizes[-1], sizes[-1]]

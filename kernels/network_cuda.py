@@ -31,11 +31,11 @@ def own_rows(shape):
 
 
 @cuda_jit
-def subtract(values, mean):
-    """values -= mean (n_members, width), in place."""
-    m, begin, end, k = own_rows(values.shape)
-    for i in range(begin, end):
-        values[m, i, k] -= mean[m, k]
+def subtract(features, mean):
+    """features (n_members, n_features, n_atoms) -= mean (n_members, n_features), in place."""
+    m, begin, end, i = own_rows(features.shape)
+    for f in range(begin, end):
+        features[m, f, i] -= mean[m, f]
 
 
 @cuda_jit
