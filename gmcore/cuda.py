@@ -222,8 +222,10 @@ class Device:
         transpose_b: bool = False,
         tf32: bool = False,
     ) -> None:
-        """out (n, i, k) = a b for stacks of C-contiguous matrices: a (n, i, j), or (n, j, i) if transposed; b (n, j, k),
-        or (n, k, j) if transposed. float32 is full float32 unless `tf32`."""
+        """out (n, i, k) = a b for stacks of C-contiguous matrices; float32 is full float32 unless `tf32`.
+
+        a is (n, i, j), or (n, j, i) if transposed; b is (n, j, k), or (n, k, j) if transposed.
+        """
         if self.simulated:
             np.matmul(a.swapaxes(1, 2) if transpose_a else a, b.swapaxes(1, 2) if transpose_b else b, out=out)
             return
