@@ -66,6 +66,7 @@ Periodic = Annotated[
 ]
 Format = Annotated[str, typer.Option(help="Format of the file: auto, extxyz, ase, npz or hdf5.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; all cores if not given.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 
 
 def main() -> None:
@@ -176,6 +177,7 @@ def evaluate(
         typer.Option("-o", "--output", help="Folder for metrics.json and parity figures."),
     ] = None,
     threads: Threads = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Compare a model with reference data.
 
@@ -187,7 +189,7 @@ def evaluate(
     from gmcore.datasets import read_dataset
     from gmcore.evaluation import evaluate_model, metrics_table, write_report
 
-    loaded = _load_model(model, threads)
+    loaded = _load_model(model, threads, device)
     if data.suffix.lower() in (".yaml", ".yml"):
         if unit or key or total_charge or pbc is not None:
             raise GMError("--unit, --key, --total-charge and --pbc belong to a data file; a configuration states them")
@@ -221,6 +223,7 @@ def predict(
     pbc: Periodic = None,
     format: Format = "auto",
     threads: Threads = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Predict for structures; units are written into the output."""
     from gmcore.command_data import charge_or_key, stated_units
@@ -228,7 +231,7 @@ def predict(
     from gmcore.prediction_files import check_suffix, write_predictions
 
     check_suffix(output)
-    loaded = _load_model(model, threads)
+    loaded = _load_model(model, threads, device)
     dataset = read_dataset(
         structures,
         (),
@@ -299,9 +302,9 @@ def _training() -> Any:
     return train_models
 
 
-def _load_model(path: Path, threads: int | None) -> Model:
+def _load_model(path: Path, threads: int | None, device: str) -> Model:
     from gmcore.model import load_model
     from gmcore.threads import available_cores, set_threads
 
     set_threads(threads or available_cores())
-    return load_model(path)
+    return load_model(path, device=device)

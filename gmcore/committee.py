@@ -62,7 +62,7 @@ class Committee:
         """Scale or shift of every species and network output, (n_species, n_outputs) float64."""
         return np.concatenate([by_head[head.name] for head in self.settings.heads], axis=1).astype(np.float64)
 
-    def _energy_columns(self) -> np.ndarray:
+    def energy_columns(self) -> np.ndarray:
         """(n_outputs,) bool: which outputs of the network add up to the energy."""
         chosen = np.zeros(sum(head.width for head in self.settings.heads), bool)
         for head, columns in self._columns():

@@ -87,7 +87,7 @@ class Evaluator(Committee):
         outputs = np.empty((batch.n_atoms, network.n_outputs))
         g_moments = np.empty_like(moments) if want_forces else None
         scale, shift = (self._table(by_head)[geometry.species] for by_head in (member.scale, member.shift))
-        g_outputs = np.where(self._energy_columns(), scale, 0.0).astype(self.dtype) if want_forces else None
+        g_outputs = np.where(self.energy_columns(), scale, 0.0).astype(self.dtype) if want_forces else None
         size = max(CHUNK, ROWS_PER_THREAD * get_threads())
         for start in range(0, batch.n_atoms, size):
             rows = slice(start, start + size)

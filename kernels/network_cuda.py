@@ -73,7 +73,7 @@ def scale_and_shift(outputs, bias, species, scale, shift, first, scaled):
 
 
 @cuda_jit
-def take_rows(table, species, first, values):
+def take_rows(values, table, species, first):
     """values (n_members, n_rows, width) = the row of table (n_members, n_species, width) of each atom's species."""
     m, begin, end, k = own_rows(values.shape)
     for i in range(begin, end):
