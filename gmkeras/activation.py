@@ -18,7 +18,7 @@ def scaled_swish(z: tf.Tensor) -> tf.Tensor:
     """phi(z), element by element; differentiable twice.
 
     >>> [round(float(x), 6) for x in scaled_swish(tf.constant([-1.0, 0.0, 2.0]))]
-    [-0.450893, 0.0, 2.953336]
+    [-0.450889, 0.0, 2.95337]
     """
     s = tf.sigmoid(z)
 

@@ -81,6 +81,8 @@ class Logs(keras.callbacks.Callback):
         self._events.close()
 
     def _append(self, rows: Sequence[Mapping[str, float]]) -> None:
+        if not rows:
+            return
         new = not self._csv.exists()
         with open(self._csv, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

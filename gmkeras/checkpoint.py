@@ -72,7 +72,7 @@ def load_checkpoint(path: Path, fingerprint: str, model: GMModel) -> TrainingSta
     if not path.is_file():
         return TrainingState()
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             progress = json.loads(str(file["progress"]))
             arrays = {name: file[name] for name in file.files if name != "progress"}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

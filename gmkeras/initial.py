@@ -1,8 +1,10 @@
 """Where a training starts: constants that standardize the features, scale and shift of every head.
 
-A head is linear in the outputs m, so that what scale s and shift mu of each species contribute is known beforehand:
+A head is linear in the outputs m, so what scale s and shift mu of each species contribute is known beforehand:
 prediction = constant + s u + X mu, where u is what the network predicts with scale 1 and shift 0, and X the response to
-the shifts (for energies: how many atoms of each species a structure has).
+the shifts: how many atoms of each species a structure has for energies and for the isotropic part of a tensor, which
+species an atom is for charges. Dipoles and traceless tensors start from shift 0: with few data their responses are
+nearly dependent and mu would be huge.
 
 "spread" (default): mu is the ridge regression of the references on X, minus s times that of u, and s the ratio of the
 two residual spreads: the first prediction has the mean and the spread of the data. Where forces are trained, s is the
@@ -20,14 +22,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from gmcore.settings import HeadSettings
 
 from .data import PreparedData, epoch_order, tensors
-from .heads import tensor_basis
+from .heads import UNIT
 from .model import GMModel
-from .statistics import BATCH_SIZE, batch_moments, channel_norms, feature_statistics
+from .statistics import BATCH_SIZE, channel_norms, feature_statistics
 
 RIDGE = 1e-9
 """Ridge parameter in units of the mean squared singular value of X."""
@@ -67,7 +68,7 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
             scale, shift = _from_reference(head, response)
         layer = model.scale_shift[head.name]
         layer.scale.assign(np.full(layer.scale.shape, scale))
-        layer.shift.assign(np.broadcast_to(np.reshape(shift, (-1, head.width)), layer.shift.shape))
+        layer.shift.assign(np.concatenate([np.zeros((len(shift), head.width - 1)), shift[:, None]], axis=1))
 
 
 def ridge(design: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -85,8 +86,8 @@ def ridge(design: np.ndarray, values: np.ndarray) -> np.ndarray:
 class _Response(NamedTuple):
     """How one head answers: prediction less its constant part = s unit + design mu, row by row.
 
-    reference (n_rows,), None where the quantity has no label; unit (n_rows,); design (n_rows, n_species * width);
-    n_atoms (n_rows,): atoms of the structure that a row belongs to.
+    reference (n_rows,), None where the quantity has no label; unit (n_rows,); design (n_rows, n_species), of the last
+    output; n_atoms (n_rows,): atoms of the structure that a row belongs to.
     """
 
     reference: np.ndarray | None
@@ -132,17 +133,15 @@ def _response(model: GMModel, head: HeadSettings, inputs, labels, outputs) -> _R
             constant = (inputs["total_charge"] / n_atoms)[structure]
         if "charges" in labels:
             return _Response(labels["charges"] - constant, outputs["charges"] - constant, species, n_atoms[structure])
-        arms = inputs["positions"]  # of the dipole; the origin does not matter for a spread
-        offset = per_structure(arms * constant[:, None])
-        design = per_structure(arms[:, :, None] * species[:, None, :]).reshape(3 * n_structures, -1)
+        offset = per_structure(inputs["positions"] * constant[:, None])  # the origin does not matter for a spread
         unit = (outputs["dipole"] - offset).ravel()
+        design = np.zeros((unit.size, species.shape[1]))
         return _Response((labels["dipole"] - offset).ravel(), unit, design, np.repeat(n_atoms, 3))
-    moments = tf.constant(batch_moments(model.moments_layer, inputs))
-    basis = tensor_basis(head, moments, tensors(inputs)).numpy() * model.scale_shift[head.name].unit.numpy()[:, None]
-    design = per_structure(basis.transpose(0, 2, 1)[:, :, None, :] * species[:, None, :, None])
     elements = (slice(None), *np.triu_indices(3))
     reference, unit = labels[head.kind][elements].ravel(), outputs[head.kind][elements].ravel()
-    return _Response(reference, unit, design.reshape(len(reference), -1), np.repeat(n_atoms, 6))
+    isotropic = {"d_tensor": 0.0, "tensor": 1.0 if head.options["basis"] == "moments" else 1.0 / 3.0}[head.kind]
+    design = isotropic * np.kron(per_structure(species), np.reshape(UNIT, (6, 1)))
+    return _Response(reference, unit, design, np.repeat(n_atoms, 6))
 
 
 def _from_spread(response: _Response, forces: list | None) -> tuple[float, np.ndarray]:

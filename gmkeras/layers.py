@@ -42,9 +42,9 @@ class GaussianMomentsLayer(keras.layers.Layer):
     >>> layer = GaussianMomentsLayer([1, 8], r_max=4.0, n_radial=2, beta_initializer="ones", dtype="float64")
     >>> features, moments = layer(model_inputs(molecule("H2O"), layer.settings))
     >>> features.shape, moments.shape
-    (TensorShape([3, 37]), TensorShape([3, 2, 16]))
+    (TensorShape([3, 35]), TensorShape([3, 2, 16]))
     >>> [round(float(x), 6) for x in features[0, :3]]  # oxygen: M0, M0 and M1 . M1 of the first channel
-    [0.0, 0.0, 0.0]
+    [1.515449, 1.515449, 0.870498]
     """
 
     supports_jit = False
@@ -192,8 +192,7 @@ class ScaleShift(keras.layers.Layer):
     --------
     >>> layer = ScaleShift(2, 1)
     >>> layer.build()
-    >>> layer.shift.assign([[-10.0], [3.0]]) is None or True
-    True
+    >>> _ = layer.shift.assign([[-10.0], [3.0]])
     >>> layer(np.array([[1.0], [2.0]], np.float32), species=np.array([1, 0], np.int32)).numpy().tolist()
     [[4.0], [-8.0]]
     """

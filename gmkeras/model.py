@@ -60,9 +60,7 @@ class GMModel(keras.Model):
         super().__init__(name=name, dtype=dtype, autocast=False)
         self.supports_jit = False
         weights = {quantity: float(weight) for quantity, weight in (loss_weights or {}).items() if weight > 0}
-        unknown = sorted(set(weights) - set(losses.QUANTITIES))
-        if unknown:
-            raise ValueError(f"loss_weights must name quantities of {', '.join(losses.QUANTITIES)}, got {unknown[0]!r}")
+        _check(heads, weights)
         self.descriptor, self.head_settings = descriptor, tuple(heads)
         self.hidden, self.loss_weights, self.seed = tuple(hidden), weights, seed
         self.needs_derivatives = "forces" in weights or "stress" in weights
@@ -123,7 +121,7 @@ class GMModel(keras.Model):
             tape.watch([positions, strain])
             outputs = self(inputs)
         g_positions, g_strain = tape.gradient(outputs["energy"], [positions, strain])
-        return outputs | {"forces": -g_positions, "stress": g_strain / inputs["volume"][:, None, None]}
+        return outputs | {"forces": -g_positions, "stress": _stress(g_strain, inputs["volume"])}
 
     def losses_and_errors(
         self, inputs: Mapping[str, tf.Tensor], labels: Mapping[str, tf.Tensor]
@@ -183,6 +181,28 @@ class GMModel(keras.Model):
         settings = dict(config["descriptor"], species=tuple(config["descriptor"]["species"]))
         heads = [HeadSettings(**head) for head in config["heads"]]
         return cls(**config | {"descriptor": DescriptorSettings(**settings), "heads": heads})
+
+
+def _stress(g_strain: tf.Tensor, volume: tf.Tensor) -> tf.Tensor:
+    """g_strain/V; NaN where there is no volume, but with a gradient that is finite (zero) there."""
+    volume = volume[:, None, None]
+    periodic = tf.math.is_finite(volume)
+    stress = g_strain / tf.where(periodic, volume, tf.ones_like(volume))
+    return tf.where(periodic, stress, tf.fill(tf.shape(stress), tf.constant(np.nan, stress.dtype)))
+
+
+def _check(heads: Sequence[HeadSettings], weights: Mapping[str, float]) -> None:
+    """Refuse heads and weights that do not belong together."""
+    predicted = {"energy": ("energy", "forces", "stress"), "charges": ("charges", "dipole")}
+    available = [quantity for head in heads for quantity in predicted.get(head.kind, (head.kind,))]
+    for head in heads:
+        if head.name != head.kind:
+            raise ValueError(f"a head that is trained must be named after its kind, {head.kind}, got {head.name!r}")
+    for quantity in weights:
+        if quantity not in losses.QUANTITIES:
+            raise ValueError(f"loss_weights must name quantities of {', '.join(losses.QUANTITIES)}, got {quantity!r}")
+        if quantity not in available:
+            raise ValueError(f"no head predicts {quantity}, for which loss_weights ask")
 
 
 def _layer_arguments(descriptor: DescriptorSettings) -> dict:

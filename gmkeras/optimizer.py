@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 
 GROUPS = ("network", "radial", "scale", "shift")
 
@@ -22,7 +23,7 @@ def parameter_group(path: str) -> str:
 class GroupedAdam(keras.optimizers.Adam):
     """Adam(0.9, 0.999, 1e-7) whose rate at `step` is rates[variable or its group] (1 - step/max_step).
 
-    All state (step and moments) is in `variables`: a restart that restores them goes on exactly.
+    All state (step, moments, rates) is in `variables`: a restart that restores them goes on exactly.
 
     Parameters
     ----------
@@ -45,10 +46,21 @@ class GroupedAdam(keras.optimizers.Adam):
 
     def build(self, variables):
         super().build(variables)
-        self._rate_by_index = [self.rates.get(v.path, self.rates[parameter_group(v.path)]) for v in variables]
+        if not hasattr(self, "_paths"):
+            self._paths = [variable.path for variable in variables]
+            self._rate = [self.add_variable((), initializer="zeros", name=f"rate_{k}") for k in range(len(variables))]
+            self.restart(self.rates)
+
+    def restart(self, rates: Mapping[str, float]) -> None:
+        """Forget every step and begin again with `rates`; the graph of a training step stays valid."""
+        for variable in self.variables:
+            variable.assign(np.zeros(variable.shape))
+        for path, rate in zip(self._paths, self._rate):
+            rate.assign(rates.get(path, rates[parameter_group(path)]))
+        self.rates = dict(rates)
 
     def update_step(self, gradient, variable, learning_rate):
-        rate = self._rate_by_index[self._get_variable_index(variable)]
+        rate = self._rate[self._get_variable_index(variable)]
         super().update_step(gradient, variable, learning_rate * rate)
 
     def get_config(self):

@@ -36,7 +36,7 @@ from gmcore.model import Model, load_model
 from gmcore.model_file import write_model
 from gmcore.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
 from gmcore.splits import describe_parts, load_datasets
-from gmcore.threads import available_cores, set_threads
+from gmcore.threads import set_threads
 from gmcore.version import __version__
 
 from .callbacks import BestWeights, Checkpoints, Logs, ProgressBar
@@ -79,8 +79,8 @@ def train(config: TrainConfig, resume: bool = True) -> TrainResult:
     ------
     GMError : data, settings or a checkpoint that cannot be used.
     """
-    limit = tf.config.threading.get_intra_op_parallelism_threads()
-    set_threads(config.training.threads or limit or available_cores())
+    if config.training.threads is not None:  # otherwise each library takes all cores
+        set_threads(config.training.threads)
     parts = load_datasets(config)
     with atomic_path(config.output / "config.yaml") as temporary:
         temporary.write_text(config.to_yaml(), encoding="utf-8")
@@ -131,11 +131,8 @@ def _train_committee(
         )
         for part in ("train", "validation")
     }
-    members, states = [], []
-    for k in range(config.training.members):
-        member, state = _train_member(config, descriptor, heads, data, folder / f"member_{k}", k, resume, progress)
-        members.append(member)
-        states.append(state)
+    trainer = _Trainer(config, descriptor, heads, data, folder, progress)
+    members, states = zip(*(trainer.run(k, resume) for k in range(config.training.members)))
     columns = [name for name in states[0].history[0] if name != "epoch"]
     loss_curves(
         folder / "loss_curves.png",
@@ -148,65 +145,86 @@ def _train_committee(
     return path
 
 
-def _train_member(
-    config: TrainConfig,
-    descriptor: DescriptorSettings,
-    heads: tuple[HeadSettings, ...],
-    data: dict[str, PreparedData],
-    folder: Path,
-    member: int,
-    resume: bool,
-    progress: Progress,
-) -> tuple[Member, TrainingState]:
-    """Train one member from its beginning or its checkpoint; returns the parameters of its best epoch."""
-    settings = config.training
-    seed, n_epochs = config.seed + member, settings.epochs
-    steps = -(-data["train"].n_structures // settings.batch_size)
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "checkpoint.npz"
-    if not resume:
-        checkpoint.unlink(missing_ok=True)
+class _Trainer:
+    """Trains the members of a committee one after another with one model, whose graph is traced once."""
 
-    weights = loss_weights(config.properties)
-    model = GMModel(descriptor, heads, config.network.hidden, weights, seed, settings.dtype)
-    initialize(model, data["train"], standardize=config.network.standardize, initial_scale=settings.initial_scale)
-    optimizer = GroupedAdam(_rates(config, model), max_step=n_epochs * steps)
-    optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer)
-    fingerprint = _fingerprint(config, data, member)
-    state = load_checkpoint(checkpoint, fingerprint, model)
-
-    task = progress.add_task(f"{folder.parent.name} member {member}", total=n_epochs * steps, status="")
-    progress.update(task, completed=state.epoch * steps)
-    if state.epoch < n_epochs:
-        model.fit(
-            data["train"].dataset(settings.batch_size, seed=seed, first_epoch=state.epoch),
-            validation_data=data["validation"].dataset(settings.batch_size),
-            steps_per_epoch=steps,
-            initial_epoch=state.epoch,
-            epochs=n_epochs,
-            shuffle=False,  # the data come shuffled
-            verbose=0,
-            callbacks=[
-                BestWeights(state, {quantity: _spread(data["train"].label(quantity)) for quantity in weights}),
-                Logs(folder, state),
-                Checkpoints(checkpoint, fingerprint, state, n_epochs),
-                ProgressBar(progress, task, state),
-            ],
+    def __init__(
+        self,
+        config: TrainConfig,
+        descriptor: DescriptorSettings,
+        heads: tuple[HeadSettings, ...],
+        data: dict[str, PreparedData],
+        folder: Path,
+        progress: Progress,
+    ):
+        self._config, self._descriptor, self._heads = config, descriptor, heads
+        self._data, self._folder, self._progress = data, folder, progress
+        self._settings = config.training
+        self._weights = loss_weights(config.properties)
+        self._steps = -(-data["train"].n_structures // self._settings.batch_size)
+        self._model = self._new_model(config.seed)
+        self._optimizer = GroupedAdam(
+            self._settings.learning_rates.model_dump(), max_step=self._settings.epochs * self._steps
         )
-    set_weights(model, state.best_weights)
-    return member_of(model), state
+        self._optimizer.build(self._model.trainable_variables)
+        self._model.compile(optimizer=self._optimizer)
 
+    def run(self, member: int, resume: bool) -> tuple[Member, TrainingState]:
+        """Train one member from its beginning or its checkpoint; returns the parameters of its best epoch."""
+        seed, settings, data = self._config.seed + member, self._settings, self._data
+        n_epochs, steps, model = settings.epochs, self._steps, self._model
+        folder = self._folder / f"member_{member}"
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = folder / "checkpoint.npz"
+        if not resume:
+            checkpoint.unlink(missing_ok=True)
+        set_weights(model, self._initial_weights(seed))
+        self._optimizer.restart(self._rates())
+        fingerprint = _fingerprint(self._config, data, member)
+        state = load_checkpoint(checkpoint, fingerprint, model)
 
-def _rates(config: TrainConfig, model: GMModel) -> dict[str, float]:
-    """Learning rates by group. Those of scale and shift are in units of the initial scale where that was measured:
-    Adam's steps do not depend on the size of the gradient, so a rate has the unit of its parameter."""
-    rates = config.training.learning_rates.model_dump()
-    if config.training.initial_scale == "spread":
-        for layer in model.scale_shift.values():
-            unit = float(np.abs(layer.scale.numpy()).mean())
-            rates |= {layer.scale.path: rates["scale"] * unit, layer.shift.path: rates["shift"] * unit}
-    return rates
+        task = self._progress.add_task(f"{self._folder.name} member {member}", total=n_epochs * steps, status="")
+        self._progress.update(task, completed=state.epoch * steps)
+        if state.epoch < n_epochs:
+            spreads = {quantity: _spread(data["train"].label(quantity)) for quantity in self._weights}
+            model.fit(
+                data["train"].dataset(settings.batch_size, seed=seed, first_epoch=state.epoch),
+                validation_data=data["validation"].dataset(settings.batch_size),
+                steps_per_epoch=steps,
+                initial_epoch=state.epoch,
+                epochs=n_epochs,
+                shuffle=False,  # the data come shuffled
+                verbose=0,
+                callbacks=[
+                    BestWeights(state, spreads),
+                    Logs(folder, state),
+                    Checkpoints(checkpoint, fingerprint, state, n_epochs),
+                    ProgressBar(self._progress, task, state),
+                ],
+            )
+        set_weights(model, state.best_weights)
+        return member_of(model), state
+
+    def _new_model(self, seed: int) -> GMModel:
+        return GMModel(
+            self._descriptor, self._heads, self._config.network.hidden, self._weights, seed, self._settings.dtype
+        )
+
+    def _initial_weights(self, seed: int) -> list[np.ndarray]:
+        model = self._new_model(seed)
+        standardize, initial_scale = self._config.network.standardize, self._settings.initial_scale
+        initialize(model, self._data["train"], standardize=standardize, initial_scale=initial_scale)
+        return [weight.numpy() for weight in model.weights]
+
+    def _rates(self) -> dict[str, float]:
+        """Learning rates by group. Those of scale and shift are in units of the initial scale where that was measured:
+        Adam's steps do not depend on the size of the gradient, so a rate has the unit of its parameter."""
+        rates = self._settings.learning_rates.model_dump()
+        if self._settings.initial_scale == "spread":
+            for layer in self._model.scale_shift.values():
+                unit = float(np.abs(layer.scale.numpy()).mean())
+                rates |= {layer.scale.path: rates["scale"] * unit, layer.shift.path: rates["shift"] * unit}
+        return rates
 
 
 def _spread(values: np.ndarray) -> float:

@@ -44,7 +44,9 @@ def random_labels(frames: Sequence[Atoms], seed: int = 0) -> dict[str, list[np.n
     }
 
 
-def prepared(settings: ModelSettings, frames: Sequence[Atoms], labels: Sequence[str] = (), seed: int = 0) -> PreparedData:
+def prepared(
+    settings: ModelSettings, frames: Sequence[Atoms], labels: Sequence[str] = (), seed: int = 0
+) -> PreparedData:
     """The structures with random labels and a total charge of 1, 2, 3, ..."""
     values = random_labels(frames, seed)
     charge = 1.0 + np.arange(len(frames))

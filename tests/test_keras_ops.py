@@ -1,4 +1,4 @@
-"""The TensorFlow operations: values and derivatives of both orders, refusal of a third, and what is left out of a graph."""
+"""The TensorFlow operations: values, derivatives of both orders, refusal of a third, and what a graph leaves out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import TOLERANCE, relative_error
 
-tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
-
+pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+import tensorflow as tf
 from keras_models import keras_model, mixed_frames, prepared
 from systems import molecule
 
@@ -74,7 +74,11 @@ def test_first_derivatives(moments_case, rng):
     g_positions, g_strain, g_beta = tape.gradient(value, [inputs["positions"], inputs["strain"], layer.beta.value])
     tolerance = TOLERANCE["difference", "float64"]
     check_gradient(
-        lambda r: float(scalar(layer, inputs, positions=tf.constant(r))), arrays["positions"], g_positions, rng, tolerance
+        lambda r: float(scalar(layer, inputs, positions=tf.constant(r))),
+        arrays["positions"],
+        g_positions,
+        rng,
+        tolerance,
     )
     check_gradient(lambda b: float(scalar(layer, inputs, beta=b)), member.beta, g_beta, rng, tolerance)
     layer.beta.assign(member.beta)
@@ -92,9 +96,7 @@ def test_first_derivatives(moments_case, rng):
         return float(scalar(layer, moved))
 
     _, settings, _ = keras_model()
-    shifts_per_structure = [
-        len(prepared(settings, [frame]).batch([0])[0]["displacement"]) for frame in mixed_frames()
-    ]
+    shifts_per_structure = [len(prepared(settings, [frame]).batch([0])[0]["displacement"]) for frame in mixed_frames()]
     check_gradient(strained, np.zeros((4, 3, 3)), g_strain, rng, tolerance)
 
 
@@ -190,7 +192,7 @@ def test_swish_and_its_derivatives_are_those_of_tensorflow(rng):
 
 
 def test_float32_agrees_with_float64(rng):
-    model, settings, member = keras_model(dtype="float32")
+    model, settings, _ = keras_model(dtype="float32")
     twice, _, _ = keras_model(dtype="float64")
     inputs = model_inputs(mixed_frames(), settings.descriptor)
     single, _ = model.moments_layer(inputs)

@@ -1,0 +1,63 @@
+"""Run benchmarks: `python -m perf [names] [--threads N] [--patience S] [--no-save]`, from the root of a checkout."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+
+BENCHES = {
+    "kernels": "the two stages alone",
+    "energy_forces": "energy and forces",
+    "training": "training steps",
+    "neighbors": "neighbor lists",
+    "memory": "peak memory of energy and forces",
+    "startup": "import and first prediction",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m perf", description="Run benchmarks and keep the results.")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"some of {', '.join(BENCHES)}; all by default")
+    parser.add_argument("--threads", type=int, default=None, help="threads of every pool; all usable cores by default")
+    parser.add_argument(
+        "--patience", type=float, default=60.0, help="seconds to wait for a quiet machine, per comparison"
+    )
+    parser.add_argument("--no-save", action="store_true", help="show only, leave perf/results alone")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in BENCHES]
+    if unknown:
+        parser.error(f"benchmarks are {', '.join(BENCHES)}, got {unknown[0]!r}")
+    if arguments.threads is not None:
+        # before NumPy, Numba and TensorFlow are loaded: some pools never change size afterwards
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+            os.environ[name] = str(arguments.threads)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _run(arguments.names or list(BENCHES), arguments.threads, arguments.patience, not arguments.no_save)
+
+
+def _run(names: list[str], threads: int | None, patience_s: float, save: bool) -> None:
+    from gmcore.threads import available_cores, set_threads
+
+    from . import harness
+    from .peers import installed
+    from .report import Report, commit, machine, show
+
+    if installed("tensorflow"):
+        importlib.import_module("tensorflow")  # so that `set_threads` reaches its pools before they start
+    harness.PATIENCE_S = patience_s
+    threads = threads or available_cores()
+    set_threads(threads)
+    print(f"{machine()['name']}, {threads} threads, commit {commit()}")
+    report = Report(threads=threads)
+    for name in names:
+        rows = importlib.import_module(f".bench_{name}", __package__).run()
+        show(f"{name}: {BENCHES[name]}", rows)
+        if save:
+            report.benches = {name: rows}
+            for left_out in report.save():
+                print(f"{left_out} is not saved: the machine was busy with other things")
+
+
+if __name__ == "__main__":
+    main()
