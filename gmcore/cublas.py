@@ -59,12 +59,11 @@ class Cublas:
 
     def matmul(
         self, a: int, b: int, out: int, shape: tuple[int, int, int, int], dtype: np.dtype,
-        transpose: tuple[bool, bool] = (False, False), tf32: bool = False,
+        transpose_b: bool = False, tf32: bool = False,
     ) -> None:  # fmt: skip
         """out = a b for addresses of row-major stacks and shape = (n, rows, inner, columns).
 
-        out is (n, rows, columns); a is (n, rows, inner), or (n, inner, rows) if transpose[0]; b is (n, inner, columns),
-        or (n, columns, inner) if transpose[1].
+        out is (n, rows, columns); a is (n, rows, inner); b is (n, inner, columns), or (n, columns, inner) if transposed.
 
         Errors
         ------
@@ -78,12 +77,12 @@ class Cublas:
         self._set_math(TF32_MATH if tf32 and not double else DEFAULT_MATH)
         one, zero = real(1.0), real(0.0)
         integer, stride, pointer = ctypes.c_int, ctypes.c_longlong, ctypes.c_void_p
-        operation_a, operation_b = (TRANSPOSE if wanted else NO_TRANSPOSE for wanted in transpose)
         self._call(
             "cublasDgemmStridedBatched" if double else "cublasSgemmStridedBatched",
-            self._handle, operation_b, operation_a, integer(columns), integer(rows), integer(inner), ctypes.byref(one),
-            pointer(b), integer(inner if transpose[1] else columns), stride(inner * columns),
-            pointer(a), integer(rows if transpose[0] else inner), stride(rows * inner), ctypes.byref(zero),
+            self._handle, TRANSPOSE if transpose_b else NO_TRANSPOSE, NO_TRANSPOSE,
+            integer(columns), integer(rows), integer(inner), ctypes.byref(one),
+            pointer(b), integer(inner if transpose_b else columns), stride(inner * columns),
+            pointer(a), integer(inner), stride(rows * inner), ctypes.byref(zero),
             pointer(out), integer(columns), stride(rows * columns), integer(n),
         )  # fmt: skip
 

@@ -124,7 +124,11 @@ class Device:
     # arrays ----------------------------------------------------------------------------------------------------------
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
-        """Array of undefined content; refuses what the device has no room for."""
+        """Array of undefined content; refuses what the device has no room for. In the simulator its content is
+        not-a-number or an absurd integer, so that what is read before it was written shows."""
+        if self.simulated:
+            dtype = np.dtype(dtype)
+            return np.full(shape, np.nan if dtype.kind == "f" else np.iinfo(dtype).max // 3, dtype)
         return self._allocated(self.xp.empty, shape, dtype)
 
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
@@ -218,16 +222,15 @@ class Device:
         b: Array,
         out: Array,
         *,
-        transpose_a: bool = False,
         transpose_b: bool = False,
         tf32: bool = False,
     ) -> None:
         """out (n, i, k) = a b for stacks of C-contiguous matrices; float32 is full float32 unless `tf32`.
 
-        a is (n, i, j), or (n, j, i) if transposed; b is (n, j, k), or (n, k, j) if transposed.
+        a is (n, i, j); b is (n, j, k), or (n, k, j) if transposed.
         """
         if self.simulated:
-            np.matmul(a.swapaxes(1, 2) if transpose_a else a, b.swapaxes(1, 2) if transpose_b else b, out=out)
+            np.matmul(a, b.swapaxes(1, 2) if transpose_b else b, out=out)
             return
         if self._blas is None:
             from .cublas import Cublas
@@ -236,9 +239,8 @@ class Device:
             version = self.xp.cuda.runtime.runtimeGetVersion() // 1000
             self._blas = Cublas(version, self._stream.ptr, workspace.data.ptr, owner=workspace)
         n, rows, columns = out.shape
-        shape = n, rows, a.shape[1 if transpose_a else 2], columns
-        addresses = a.data.ptr, b.data.ptr, out.data.ptr
-        self._blas.matmul(*addresses, shape, a.dtype, (transpose_a, transpose_b), tf32)
+        shape = n, rows, a.shape[2], columns
+        self._blas.matmul(a.data.ptr, b.data.ptr, out.data.ptr, shape, a.dtype, transpose_b, tf32)
 
     def capture(self, function: Callable[[], None]) -> Callable[[], None] | None:
         """Record what `function` launches as a graph and return what replays it; None where that is not possible.

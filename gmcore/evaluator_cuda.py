@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .committee import Committee
-from .cuda import Array, open_device
+from .cuda import Array, Device
 from .device_batch import DeviceBatch
 from .heads import head_outputs, output_units
 from .kernels.arguments import Geometry
@@ -41,11 +41,8 @@ class DeviceEvaluator(Committee):
 
     Parameters
     ----------
+    device : from `gmcore.cuda.open_device`.
     matmul : "float32" or "tf32", precision of float32 matrix products.
-
-    Errors
-    ------
-    CudaError : no usable GPU.
     """
 
     batch_atoms = 65536
@@ -53,6 +50,7 @@ class DeviceEvaluator(Committee):
 
     def __init__(
         self,
+        device: Device,
         settings: ModelSettings,
         members: Sequence[Member],
         dtype: str | None = None,
@@ -60,7 +58,7 @@ class DeviceEvaluator(Committee):
     ):
         super().__init__(settings, members, dtype)
         check_matmul(matmul)
-        self.device = open_device()
+        self.device = device
         self._moments = DeviceMoments(self.device, settings.descriptor, self.dtype.name)
         self._contractions = DeviceContractions(self.device, settings.descriptor.n_radial, self.dtype.name)
         self._groups = self._make_groups(matmul)

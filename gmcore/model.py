@@ -149,9 +149,12 @@ def _make_evaluator(settings, members, dtype, device, matmul) -> Committee:
     """Evaluator of a device; what a GPU needs is imported only when one is asked for."""
     check_device(device)
     if device == "cuda":
+        from .cuda import open_device
+
+        opened = open_device()  # before the kernels are imported, which need what this one asks for
         from .evaluator_cuda import DeviceEvaluator
 
-        return DeviceEvaluator(settings, members, dtype, matmul)
+        return DeviceEvaluator(opened, settings, members, dtype, matmul)
     if matmul != "float32":
         raise GMError(f"matmul must be 'float32' on the CPU, got {matmul!r}")
     return Evaluator(settings, members, dtype)

@@ -1,8 +1,7 @@
 """The networks of all committee members on the device, up and down by hand; each layer is one batched product.
 
-Arrays are stacks over the members, C-contiguous: features (n_members, n_features, n_atoms), as the contractions write
-them, everything else (n_members, n_atoms, width). The formulas, what is folded into the weights and what is not, are
-those of `gmcore.network`. float32 products are full float32; TF32 (10 bits
+Arrays are stacks over the members, C-contiguous: (n_members, n_atoms, width). The formulas, what is folded into the
+weights and what is not, are those of `gmcore.network`. float32 products are full float32; TF32 (10 bits
 of mantissa, relative errors near 1e-3) only when asked for by name.
 
 Not supported: members of different widths, derivatives in the weights, second derivatives.
@@ -66,10 +65,10 @@ class DeviceNetworks:
         self._launch(kernels.subtract, work.features, self._mean)
         h = work.features
         for z, slope, weight, bias in zip(work.hidden, work.slopes, self._weights, self._biases):
-            self._product(h, weight, z, transpose_a=h is work.features)
+            self._product(h, weight, z)
             self._launch(kernels.activate, z, bias, slope)
             h = z
-        self._product(h, self._weights[-1], work.outputs, transpose_a=h is work.features)
+        self._product(h, self._weights[-1], work.outputs)
         return work.outputs
 
     def backward(self, work: Workspace) -> Array:
@@ -83,11 +82,11 @@ class DeviceNetworks:
                 self._product(g, weight, g_h, transpose_b=True)
                 self._launch(kernels.multiply, slope, g_h)
             g = g_h
-        self._product(self._weights[0], g, work.features, transpose_b=True)
+        self._product(g, self._weights[0], work.features, transpose_b=True)
         return work.features
 
-    def _product(self, a: Array, b: Array, out: Array, **transpose: bool) -> None:
-        self.device.matmul(a, b, out, tf32=self._tf32, **transpose)
+    def _product(self, a: Array, b: Array, out: Array, transpose_b: bool = False) -> None:
+        self.device.matmul(a, b, out, transpose_b=transpose_b, tf32=self._tf32)
 
     def _launch(self, kernel: Any, stack: Array, *arguments: Array) -> None:
         """One thread per column and `ROWS` rows of the stack."""
@@ -102,9 +101,8 @@ class Workspace:
     Attributes
     ----------
     rows : atoms that there is room for.
-    features : (n_members, n_features, n_rows).
+    features, outputs, g_outputs : (n_members, n_rows, n_features or n_outputs).
     hidden, slopes : lists of (n_members, n_rows, width).
-    outputs, g_outputs : (n_members, n_rows, n_outputs).
     """
 
     def __init__(self, device: Device, n_members: int, rows: int, sizes: Sequence[int], dtype: np.dtype):
@@ -115,11 +113,10 @@ class Workspace:
     def take(self, n_rows: int) -> Workspace:
         """Stacks of `n_rows` rows, at most `rows`."""
         n = self._n_members
-        views = [flat[: n * n_rows * w] for flat, w in zip(self._flat, workspace_widths(self._sizes))]
-        self.features = views[0].reshape(n, -1, n_rows)
-        stacks = [view.reshape(n, n_rows, -1) for view in views[1:]]
-        self.outputs, self.g_outputs = stacks[-2:]
-        self.hidden, self.slopes = stacks[:-2:2], stacks[1:-2:2]
+        widths = workspace_widths(self._sizes)
+        stacks = [flat[: n * n_rows * width].reshape(n, n_rows, width) for flat, width in zip(self._flat, widths)]
+        self.features, *hidden, self.outputs, self.g_outputs = stacks
+        self.hidden, self.slopes = hidden[::2], hidden[1::2]
         return self
 
 

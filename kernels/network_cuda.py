@@ -32,10 +32,10 @@ def own_rows(shape):
 
 @cuda_jit
 def subtract(features, mean):
-    """features (n_members, n_features, n_atoms) -= mean (n_members, n_features), in place."""
-    m, begin, end, i = own_rows(features.shape)
-    for f in range(begin, end):
-        features[m, f, i] -= mean[m, f]
+    """features -= mean (n_members, n_features), in place."""
+    m, begin, end, k = own_rows(features.shape)
+    for i in range(begin, end):
+        features[m, i, k] -= mean[m, k]
 
 
 @cuda_jit
