@@ -108,3 +108,11 @@ def cuda_jit(function: Callable | None = None, **options) -> Callable:
     settings = sys.modules.get("numba.cuda.core.config", config)  # numba-cuda has settings of its own
     with _cache_in(CACHE_FOLDER, settings):
         return cuda.jit(cache=CACHE_FOLDER is not None, **options)(function)
+
+
+def cuda_device_jit(function: Callable) -> Callable:
+    """Compile a piece of a CUDA kernel; it is always inlined. One that uses `cuda` must stand in its kernel's file."""
+    from numba import cuda
+
+    options = {} if config.ENABLE_CUDASIM else {"forceinline": True}  # the simulator knows no such option
+    return cuda.jit(device=True, **options)(function)
