@@ -160,7 +160,8 @@ class DeviceEvaluator(Committee):
         self._step = step = None  # frees the old arrays before the new ones are planned
         batch, device = pairs.batch, self.device
         scratch = self._moments.scratch_bytes(len(pairs.geometry.neighbor), batch.n_atoms) if forces else 0
-        plan = plan_evaluation(self.model_size(), batch.n_atoms, batch.n_structures, forces, device.budget() - scratch)
+        sizes = self.model_size(), batch.n_atoms, batch.n_structures
+        plan = plan_evaluation(*sizes, forces, device.budget(), scratch)
         self._step = DeviceStep(device, self._groups, self._moments, self._contractions, batch, forces, plan)
         return self._step
 

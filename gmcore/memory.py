@@ -77,20 +77,20 @@ def evaluation_bytes(size: ModelSize, n_atoms: int, n_structures: int, forces: b
 
 
 def plan_evaluation(
-    size: ModelSize, n_atoms: int, n_structures: int, forces: bool, budget: int, most: int = MAX_CHUNK
+    size: ModelSize, n_atoms: int, n_structures: int, forces: bool, budget: int, scratch: int = 0
 ) -> MemoryPlan:
-    """Largest chunk of atoms with which an evaluation fits into `budget` bytes.
+    """Largest chunk of atoms with which an evaluation fits into `budget` bytes, `scratch` bytes of the stages included.
 
     Errors
     ------
     DeviceMemoryError : it does not fit with the smallest chunk either.
     """
-    fixed = evaluation_bytes(size, n_atoms, n_structures, forces)
+    fixed = scratch + evaluation_bytes(size, n_atoms, n_structures, forces)
     per_row = size.n_members * size.widths * size.itemsize
     least = min(n_atoms, MIN_CHUNK)
     if fixed + least * per_row > budget:
         raise DeviceMemoryError(fixed + least * per_row, budget)
-    return MemoryPlan(fixed, per_row, min(n_atoms, most, max((budget - fixed) // per_row, least)))
+    return MemoryPlan(fixed, per_row, min(n_atoms, MAX_CHUNK, max((budget - fixed) // per_row, least)))
 
 
 class DeviceMemoryError(GMError):

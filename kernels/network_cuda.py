@@ -7,7 +7,7 @@ are cuBLAS (`gmcore.network_cuda`). phi and phi' are those of `network_cpu`.
 
 from numba import cuda
 
-from gmcore.jit import cuda_jit
+from gmcore.jit import cuda_device_jit, cuda_jit
 from gmcore.kernels.network_cpu import swish
 
 ROWS = 8
@@ -18,7 +18,7 @@ def n_threads(shape):
     return shape[0] * -(-shape[1] // ROWS) * shape[2]
 
 
-@cuda_jit(device=True)
+@cuda_device_jit
 def own_rows(shape):
     """Member, first and one past the last row, and column of this thread; no rows where there is nothing to do."""
     thread = cuda.grid(1)
