@@ -133,7 +133,7 @@ def _train_committee(
     }
     trainer = _Trainer(config, descriptor, heads, data, folder, progress)
     members, states = zip(*(trainer.run(k, resume) for k in range(config.training.members)))
-    columns = [name for name in states[0].history[0] if name != "epoch"]
+    columns = [name for name in states[0].history[0] if name not in ("epoch", "val_error")]
     loss_curves(
         folder / "loss_curves.png",
         [{name: [row[name] for row in state.history] for name in columns} for state in states],
