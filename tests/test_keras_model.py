@@ -21,6 +21,7 @@ from gmkeras.data import tensors
 from gmkeras.export import member_of
 from gmkeras.losses import errors, loss
 from gmkeras.model import GMModel
+from gmkeras.optimizer import GroupedAdam
 
 HEADS = {
     "energy": make_head("energy", 3),
@@ -151,6 +152,18 @@ def test_forced_xla_is_set_aside():
     data = prepared(settings, [molecule(), triclinic()], ["energy", "forces"])
     history = model.fit(data.dataset(2), epochs=1, verbose=0, shuffle=False)
     assert np.isfinite(history.history["loss"]).all()
+
+
+def test_fit_learns():
+    """With the optimizer built by Keras itself, inside the graph of the first step."""
+    model, settings, _ = keras_model(weights={"energy": 1.0, "forces": 1.0}, dtype="float32")
+    model.compile(optimizer=GroupedAdam(dict.fromkeys(("network", "radial", "scale", "shift"), 0.02), max_step=100))
+    data = prepared(settings, [molecule(), triclinic()], ["energy", "forces"])
+    before = [variable.numpy() for variable in model.trainable_variables]
+    losses = model.fit(data.dataset(2), epochs=20, verbose=0, shuffle=False).history["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+    assert int(model.optimizer.iterations.numpy()) == 20
+    assert not any(np.array_equal(a, b.numpy()) for a, b in zip(before, model.trainable_variables))
 
 
 def test_predict_and_evaluate_of_keras():
