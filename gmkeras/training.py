@@ -206,8 +206,15 @@ class _Trainer:
         return member_of(model), state
 
     def _new_model(self, seed: int) -> GMModel:
+        network = self._config.network
         return GMModel(
-            self._descriptor, self._heads, self._config.network.hidden, self._weights, seed, self._settings.dtype
+            self._descriptor,
+            self._heads,
+            network.hidden,
+            self._weights,
+            seed,
+            mix_features=network.standardize,
+            dtype=self._settings.dtype,
         )
 
     def _initial_weights(self, seed: int) -> list[np.ndarray]:
