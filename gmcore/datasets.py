@@ -15,6 +15,7 @@ from ase import Atoms
 
 from gmcore.anisotropy import invariants
 from gmcore.labels import PER_ATOM, TENSORS, detraced, label_array, symmetrized
+from gmcore.neighbors import NeighborError, build_pairs
 from gmcore.readers import DataError, Frame, read_frames
 from gmcore.readers.hdf5 import write_hdf5
 from gmcore.structures import Batch, StructureError
@@ -27,6 +28,8 @@ COMMON_NAMES = {
     "forces": ("F",),
     "d_tensor": ("D",),
 }
+
+SHORT = 0.5  # A: a search that finds coincident atoms and little else
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,11 +268,15 @@ def _has_volume(atoms: Atoms) -> bool:
 def _check_structures(frames: Sequence[Frame]) -> None:
     """Refuse structures that no model can be evaluated on, with the name of the frame."""
     try:
-        Batch.from_atoms([frame.atoms for frame in frames])
-    except StructureError:
+        _check([frame.atoms for frame in frames])
+    except (StructureError, NeighborError):
         for frame in frames:
             try:
-                Batch.from_atoms(frame.atoms)
-            except StructureError as error:
+                _check(frame.atoms)
+            except (StructureError, NeighborError) as error:
                 raise DataError(f"{frame.origin}: {error}") from error
         raise
+
+
+def _check(atoms: Atoms | Sequence[Atoms]) -> None:
+    build_pairs(Batch.from_atoms(atoms), SHORT)  # finds atoms in one place
