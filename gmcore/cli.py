@@ -172,6 +172,10 @@ def evaluate(
     total_charge: Charge = None,
     pbc: Periodic = None,
     format: Format = "auto",
+    turn: Annotated[
+        int | None,
+        typer.Option(min=0, help="Turn every structure at random first, with this seed: tests the equivariance."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Folder for metrics.json and parity figures."),
@@ -201,7 +205,7 @@ def evaluate(
         parts = {data.name: read_dataset(data, labels, format=format, pbc=pbc, **options)}
     evaluations = {}
     for name, dataset in parts.items():
-        evaluations[name] = evaluate_model(loaded, dataset)
+        evaluations[name] = evaluate_model(loaded, dataset if turn is None else dataset.turned(turn))
         typer.echo(f"{name}: {len(dataset)} structures")
         for line in (*dataset.notes, *metrics_table(evaluations[name].metrics)):
             typer.echo(f"  {line}")

@@ -257,10 +257,11 @@ class Training(Section):
 
     section = "training"
     preset: Literal["standard", "paper"] = Field(
-        "standard", description="fills learning_rates, initial_scale and network.standardize where they are not given"
+        "standard",
+        description="fills learning_rates, batch_size, initial_scale and network.standardize where they are not given",
     )
     epochs: int = Field(300, ge=1, le=1_000_000, description="passes over the training structures; the paper: 1000")
-    batch_size: int = Field(32, ge=1, description="structures per step")
+    batch_size: int | None = Field(None, ge=1, description="structures per step; the preset decides where not given")
     learning_rates: LearningRates = Field(
         default_factory=LearningRates, description="overrides of the preset's learning rates"
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from ase import Atoms
 
 from gmcore.anisotropy import invariants
 from gmcore.labels import PER_ATOM, TENSORS, detraced, label_array, symmetrized
+from gmcore.neighbors import NeighborError, build_pairs
 from gmcore.readers import DataError, Frame, read_frames
 from gmcore.readers.hdf5 import write_hdf5
 from gmcore.structures import Batch, StructureError
@@ -27,6 +28,8 @@ COMMON_NAMES = {
     "forces": ("F",),
     "d_tensor": ("D",),
 }
+
+SHORT = 0.5  # A: a search that finds coincident atoms and little else
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +66,26 @@ class Dataset:
             self.notes,
         )
 
+    def turned(self, seed: int) -> Dataset:
+        """Return every structure turned at random about the origin, labels with it.
+
+        A model that is equivariant is as good on these; data that share one orientation cannot tell.
+        """
+        from scipy.spatial.transform import Rotation
+
+        turns = Rotation.from_quat(np.random.default_rng(seed).normal(size=(len(self), 4))).as_matrix()
+        frames = []
+        for frame, turn in zip(self.atoms, turns):
+            moved = frame.copy()
+            moved.positions = frame.positions @ turn.T
+            moved.cell[:] = frame.cell.array @ turn.T
+            frames.append(moved)
+        labels = {
+            label: [_turn(label, value, turn) for value, turn in zip(values, turns)]
+            for label, values in self.labels.items()
+        }
+        return replace(self, atoms=frames, labels=labels)
+
     @property
     def species(self) -> tuple[int, ...]:
         """Atomic numbers that occur, ascending."""
@@ -94,6 +117,12 @@ class Dataset:
     def write(self, path: str | Path) -> None:
         """Write an HDF5 data set that `read_dataset` reads back; units stand in the file."""
         write_hdf5(path, self.atoms, self.labels, self.units, PER_ATOM, self.total_charge)
+
+
+def _turn(label: str, value: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    if label in ("forces", "dipole"):
+        return value @ turn.T
+    return turn @ value @ turn.T if label in TENSORS else value
 
 
 def read_dataset(
@@ -239,11 +268,15 @@ def _has_volume(atoms: Atoms) -> bool:
 def _check_structures(frames: Sequence[Frame]) -> None:
     """Refuse structures that no model can be evaluated on, with the name of the frame."""
     try:
-        Batch.from_atoms([frame.atoms for frame in frames])
-    except StructureError:
+        _check([frame.atoms for frame in frames])
+    except (StructureError, NeighborError):
         for frame in frames:
             try:
-                Batch.from_atoms(frame.atoms)
-            except StructureError as error:
+                _check(frame.atoms)
+            except (StructureError, NeighborError) as error:
                 raise DataError(f"{frame.origin}: {error}") from error
         raise
+
+
+def _check(atoms: Atoms | Sequence[Atoms]) -> None:
+    build_pairs(Batch.from_atoms(atoms), SHORT)  # finds atoms in one place

@@ -12,10 +12,18 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gmcore.errors import GMError
 
-FULL_DISK = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "the disk quota is used up"}
+if TYPE_CHECKING:
+    import h5py
+
+FULL_DISK = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "files may not become so large here",
+}
 
 
 class WriteError(GMError):
@@ -51,6 +59,26 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink()
 
 
+@contextmanager
+def atomic_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
+    """Yield an HDF5 file to be filled; on success it becomes `path` as in `atomic_path`, on any error nothing does.
+
+    It is put together in memory: where HDF5 itself meets a full disk, objects that it cannot close crash the process.
+
+    Errors
+    ------
+    WriteError : the disk is full or the folder cannot be written to.
+    """
+    import h5py
+
+    with h5py.File(Path(path).name, "w", driver="core", backing_store=False) as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(image)
+
+
 def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
@@ -63,9 +91,6 @@ def _reason(error: OSError, places: set[Path]) -> str | None:
     """Why writing to `places` failed; None for another error, that of a file that is read meanwhile, say."""
     if error.errno in FULL_DISK:
         return FULL_DISK[error.errno]
-    for number, reason in FULL_DISK.items():  # HDF5 keeps the number only in its text
-        if f"errno = {number}," in str(error):
-            return reason
     if isinstance(error.filename, (str, os.PathLike)) and Path(error.filename) in places:
         return (error.strerror or str(error)).lower()
     return None

@@ -29,7 +29,7 @@ from ase import Atoms
 from .consistency import check_model, member_arrays
 from .errors import GMError
 from .evaluator import Evaluator
-from .files import atomic_path
+from .files import atomic_hdf5
 from .settings import DescriptorSettings, HeadSettings, Member, ModelSettings
 from .structures import Batch
 from .version import __version__
@@ -68,7 +68,7 @@ def write_model(
     for k, member in enumerate(members):
         arrays |= {f"members/{k}/{name}": _floating(array) for name, array in member_arrays(member).items()}
     metadata = _metadata_text(settings, evaluator.units)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_hdf5(path) as file:
         file.attrs["format"] = FORMAT
         file.attrs["schema"] = SCHEMA
         file.attrs["sha256"] = checksum(metadata, arrays)

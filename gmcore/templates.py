@@ -19,7 +19,7 @@ _TRAINING = """\
 training:
   preset: standard                   # or paper: the recipe of the publication, for reproduction
   epochs: 300
-  batch_size: 32
+  batch_size: 8
   members: 3                         # models in the committee
   dtype: float32
 """

@@ -168,6 +168,14 @@ class PreparedData:
         for start in range(0, self.n_structures, batch_size):
             yield self.batch(np.arange(start, min(start + batch_size, self.n_structures)))
 
+    def sample(
+        self, n_structures: int, batch_size: int
+    ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+        """Batches of at most `n_structures` structures, picked at random, the same ones each time."""
+        chosen = np.sort(epoch_order(self.n_structures, 0, 0)[:n_structures])
+        for start in range(0, len(chosen), batch_size):
+            yield self.batch(chosen[start : start + batch_size])
+
     def dataset(
         self, batch_size: int, *, seed: int | Sequence[int] | None = None, first_epoch: int = 0
     ) -> tf.data.Dataset:

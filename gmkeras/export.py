@@ -44,7 +44,8 @@ def loss_weights(properties: Properties) -> dict[str, float]:
 
 
 def member_of(model: GMModel) -> Member:
-    """Parameters of a model as they are now; the constant units of scale and shift are multiplied in."""
+    """Parameters of a model as they are now; constants of training (units of scale and shift, mixing of
+    features) are multiplied in."""
     scale, shift = {}, {}
     for head in model.head_settings:
         layer = model.scale_shift[head.name]
@@ -54,7 +55,7 @@ def member_of(model: GMModel) -> Member:
         beta=model.moments_layer.beta.numpy(),
         feature_mean=model.standardization.mean.numpy(),
         feature_std=model.standardization.std.numpy(),
-        weights=[layer.kernel.numpy() for layer in model.dense_layers],
+        weights=[layer.effective_kernel().numpy() for layer in model.dense_layers],
         biases=[layer.bias.numpy() for layer in model.dense_layers],
         scale=scale,
         shift=shift,

@@ -6,9 +6,9 @@ the shifts: how many atoms of each species a structure has for energies and for 
 species an atom is for charges. Dipoles and traceless tensors start from shift 0: with few data their responses are
 nearly dependent and mu would be huge.
 
-"spread" (default): mu is the ridge regression of the references on X, minus s times that of u, and s the ratio of the
-two residual spreads: the first prediction has the mean and the spread of the data. Where forces are trained, s is the
-ratio of their spreads instead.
+"spread" (default): mu is the ridge regression of the references on X, minus s times that of u, and s is 0.4 times the
+ratio of the two residual spreads (of the forces where they are trained): the first prediction has the mean of the data
+and not quite their spread, from where training takes the least time.
 
 "reference" (the paper's): energies: mu = ridge regression of E_k - N_k Ebar, plus Ebar; s = sqrt(sum_k y_k^2/N_k /
 sum_k N_k) over its residuals y. Tensors and charges: standard deviation and mean of the reference elements i >= j; of a
@@ -25,13 +25,15 @@ import numpy as np
 
 from gmcore.settings import HeadSettings
 
-from .data import PreparedData, epoch_order, tensors
+from .data import PreparedData, tensors
 from .heads import UNIT
 from .model import GMModel
 from .statistics import BATCH_SIZE, channel_norms, feature_statistics
 
 RIDGE = 1e-9
 """Ridge parameter in units of the mean squared singular value of X."""
+START = 0.4
+"""Spread of the first prediction in units of that of the data."""
 SAMPLE = 512
 """Structures that the spread of the first prediction is measured on."""
 
@@ -41,7 +43,8 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
 
     Parameters
     ----------
-    standardize : whether features are shifted and scaled to mean 0 and deviation 1.
+    standardize : whether features are shifted and scaled to mean 0 and deviation 1, and partly decorrelated; the model
+        must have been made with `mix_features=True`.
     initial_scale : "spread" or "reference".
 
     Raises
@@ -51,7 +54,9 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
     if initial_scale not in ("spread", "reference"):
         raise ValueError(f"initial_scale must be 'spread' or 'reference', got {initial_scale!r}")
     if standardize:
-        model.standardization.set_constants(*feature_statistics(model.moments_layer, data))
+        statistics = feature_statistics(model.moments_layer, data)
+        model.standardization.set_constants(statistics.mean, statistics.std)
+        model.dense_layers[0].mixing.assign(statistics.mixing)
     for head in model.head_settings:
         layer = model.scale_shift[head.name]
         layer.scale.assign(np.ones(layer.scale.shape))
@@ -59,7 +64,7 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
         if head.options.get("basis") == "moments":
             units = 1.0 / channel_norms(model.moments_layer, data)
             layer.unit.assign(units if head.kind == "d_tensor" else np.append(units, 1.0))
-    responses, forces = _measure(model, data, np.sort(epoch_order(data.n_structures, 0, 0)[:SAMPLE]))
+    responses, forces = _measure(model, data)
     for head in model.head_settings:
         response = responses[head.name]
         if initial_scale == "spread" or response.reference is None:
@@ -96,12 +101,11 @@ class _Response(NamedTuple):
     n_atoms: np.ndarray
 
 
-def _measure(model: GMModel, data: PreparedData, sample: np.ndarray) -> tuple[dict[str, _Response], list | None]:
-    """Responses of all heads, and (reference, unit) forces where forces are trained, over the structures `sample`."""
+def _measure(model: GMModel, data: PreparedData) -> tuple[dict[str, _Response], list | None]:
+    """Responses of all heads, and (reference, unit) forces where forces are trained, over a sample of the data."""
     parts = {head.name: [] for head in model.head_settings}
     forces = []
-    for start in range(0, len(sample), BATCH_SIZE):
-        inputs, labels = data.batch(sample[start : start + BATCH_SIZE])
+    for inputs, labels in data.sample(SAMPLE, BATCH_SIZE):
         outputs = {name: value.numpy() for name, value in model.quantities(tensors(inputs)).items()}
         for head in model.head_settings:
             parts[head.name].append(_response(model, head, inputs, labels, outputs))
@@ -147,12 +151,13 @@ def _response(model: GMModel, head: HeadSettings, inputs, labels, outputs) -> _R
 def _from_spread(response: _Response, forces: list | None) -> tuple[float, np.ndarray]:
     mu_unit = ridge(response.design, response.unit)
     if response.reference is None:
-        return _ratio(*forces), np.zeros_like(mu_unit)
+        return START * _ratio(*forces), np.zeros_like(mu_unit)
     mu = ridge(response.design, response.reference)
     if forces is None:
         scale = _ratio(response.reference - response.design @ mu, response.unit - response.design @ mu_unit)
     else:
         scale = _ratio(*forces)
+    scale *= START
     return scale, mu - scale * mu_unit
 
 

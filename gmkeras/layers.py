@@ -84,7 +84,9 @@ class GaussianMomentsLayer(keras.layers.Layer):
         geometry = Geometry(*(inputs[name] for name in GEOMETRY), n_structures=tf.shape(inputs["strain"])[0])
         beta = tf.convert_to_tensor(self.beta)
         moments = self._moments(inputs["positions"], inputs["strain"], beta, geometry)
-        return self._contractions(moments), moments
+        # TensorFlow adds three or more cotangents in an order that changes from step to step (AddN reuses whichever
+        # buffer is free), two in one that does not matter: an identity makes the two of the contractions one.
+        return self._contractions(tf.identity(moments)), moments
 
     def get_config(self):
         s = self.settings
@@ -161,8 +163,12 @@ class NTKDense(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
         self.built = True
 
+    def effective_kernel(self) -> tf.Tensor:
+        """W (n_in, units)."""
+        return tf.convert_to_tensor(self.kernel)
+
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        weights = tf.convert_to_tensor(self.kernel) * (self.kernel.shape[0] ** -0.5)  # the smaller factor is scaled
+        weights = self.effective_kernel() * (self.kernel.shape[0] ** -0.5)  # the smaller factor is scaled
         z = tf.matmul(x, weights) + 0.1 * tf.convert_to_tensor(self.bias)
         return z if self.activation is None else scaled_swish(z)
 
@@ -172,6 +178,23 @@ class NTKDense(keras.layers.Layer):
             "activation": self.activation,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+@keras.saving.register_keras_serializable("gmtensor")
+class MixedDense(NTKDense):
+    """NTK layer whose weights are W = P V: V is trained, P (n_in, n_in) is a constant, the unit matrix until it is set.
+
+    As if the inputs were x P, at the cost of a product of two small matrices; see `gmkeras.statistics` for the P that
+    makes descriptors train faster.
+    """
+
+    def build(self, input_shape):
+        n_in = input_shape[-1]
+        self.mixing = self.add_weight(name="mixing", shape=(n_in, n_in), initializer="identity", trainable=False)
+        super().build(input_shape)
+
+    def effective_kernel(self) -> tf.Tensor:
+        return tf.matmul(tf.convert_to_tensor(self.mixing), tf.convert_to_tensor(self.kernel))
 
 
 @keras.saving.register_keras_serializable("gmtensor")

@@ -14,7 +14,7 @@ from gmcore.settings import DescriptorSettings, HeadSettings
 
 from . import losses
 from .heads import head_outputs
-from .layers import GaussianMomentsLayer, NTKDense, ScaleShift, Standardization
+from .layers import GaussianMomentsLayer, MixedDense, NTKDense, ScaleShift, Standardization
 
 
 @keras.saving.register_keras_serializable("gmtensor")
@@ -42,6 +42,7 @@ class GMModel(keras.Model):
     hidden : widths of the hidden layers.
     loss_weights : quantity -> weight of its loss (`gmkeras.losses`); only these quantities are trained and measured.
     seed : of beta and of the weights of the network.
+    mix_features : whether the first layer has a constant matrix that decorrelates the features (`MixedDense`).
 
     Keras would compile with XLA where it finds a GPU; the engine runs outside XLA, so `jit_compile=True` is set aside
     with a warning.
@@ -54,6 +55,7 @@ class GMModel(keras.Model):
         hidden: Sequence[int] = (512, 512),
         loss_weights: Mapping[str, float] | None = None,
         seed: int = 0,
+        mix_features: bool = False,
         dtype: str = "float32",
         name: str = "gm_model",
     ):
@@ -62,7 +64,7 @@ class GMModel(keras.Model):
         weights = {quantity: float(weight) for quantity, weight in (loss_weights or {}).items() if weight > 0}
         _check(heads, weights)
         self.descriptor, self.head_settings = descriptor, tuple(heads)
-        self.hidden, self.loss_weights, self.seed = tuple(hidden), weights, seed
+        self.hidden, self.loss_weights, self.seed, self.mix_features = tuple(hidden), weights, seed, mix_features
         self.needs_derivatives = "forces" in weights or "stress" in weights
         seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(len(self.hidden) + 2) >> 1]
         self.moments_layer = GaussianMomentsLayer(
@@ -70,7 +72,9 @@ class GMModel(keras.Model):
         )
         self.standardization = Standardization(dtype=dtype, name="standardization")
         self.dense_layers = [
-            NTKDense(width, "scaled_swish", seed=s, dtype=dtype, name=f"hidden_{k}")
+            (MixedDense if mix_features and k == 0 else NTKDense)(
+                width, "scaled_swish", seed=s, dtype=dtype, name=f"hidden_{k}"
+            )
             for k, (width, s) in enumerate(zip(self.hidden, seeds[1:]))
         ]
         width = sum(head.width for head in self.head_settings)
@@ -106,7 +110,8 @@ class GMModel(keras.Model):
         columns = tf.split(h, [head.width for head in self.head_settings], axis=1)
         for head, y in zip(self.head_settings, columns):
             m = self.scale_shift[head.name](y, species=inputs["species"])
-            outputs |= head_outputs(head, self.descriptor, m, moments, inputs)
+            moments = tf.identity(moments)  # cotangents of several heads are added two at a time, see the layer
+            outputs |= head_outputs(head, self.descriptor, m, tf.identity(moments), inputs)
         return outputs
 
     def quantities(self, inputs: Mapping[str, tf.Tensor], derivatives: bool | None = None) -> dict[str, tf.Tensor]:
@@ -130,7 +135,7 @@ class GMModel(keras.Model):
         outputs = self.quantities(inputs)
         deviations = {name: losses.errors(name, outputs[name], labels[name]) for name in self.loss_weights}
         terms = [w * losses.loss(name, deviations[name], inputs["volume"]) for name, w in self.loss_weights.items()]
-        return tf.add_n(terms), deviations
+        return sum(terms[1:], terms[0]), deviations
 
     def train_step(self, data):
         inputs, labels = data
@@ -172,6 +177,7 @@ class GMModel(keras.Model):
             "hidden": list(self.hidden),
             "loss_weights": dict(self.loss_weights),
             "seed": self.seed,
+            "mix_features": self.mix_features,
             "dtype": self.dtype_policy.name,
             "name": self.name,
         }

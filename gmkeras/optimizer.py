@@ -48,16 +48,22 @@ class GroupedAdam(keras.optimizers.Adam):
         super().build(variables)
         if not hasattr(self, "_paths"):
             self._paths = [variable.path for variable in variables]
-            self._rate = [self.add_variable((), initializer="zeros", name=f"rate_{k}") for k in range(len(variables))]
-            self.restart(self.rates)
+            # by initializers, not by assignment: Keras may build inside the graph of the first step
+            self._rate = [
+                self.add_variable((), initializer=keras.initializers.Constant(rate), name=f"rate_{k}")
+                for k, rate in enumerate(self._rate_of_each(self.rates))
+            ]
 
     def restart(self, rates: Mapping[str, float]) -> None:
         """Forget every step and begin again with `rates`; the graph of a training step stays valid."""
         for variable in self.variables:
             variable.assign(np.zeros(variable.shape))
-        for path, rate in zip(self._paths, self._rate):
-            rate.assign(rates.get(path, rates[parameter_group(path)]))
+        for variable, rate in zip(self._rate, self._rate_of_each(rates)):
+            variable.assign(rate)
         self.rates = dict(rates)
+
+    def _rate_of_each(self, rates: Mapping[str, float]) -> list[float]:
+        return [rates.get(path, rates[parameter_group(path)]) for path in self._paths]
 
     def update_step(self, gradient, variable, learning_rate):
         rate = self._rate[self._get_variable_index(variable)]

@@ -133,7 +133,7 @@ def _train_committee(
     }
     trainer = _Trainer(config, descriptor, heads, data, folder, progress)
     members, states = zip(*(trainer.run(k, resume) for k in range(config.training.members)))
-    columns = [name for name in states[0].history[0] if name != "epoch"]
+    columns = [name for name in states[0].history[0] if name not in ("epoch", "val_error")]
     loss_curves(
         folder / "loss_curves.png",
         [{name: [row[name] for row in state.history] for name in columns} for state in states],
@@ -206,8 +206,15 @@ class _Trainer:
         return member_of(model), state
 
     def _new_model(self, seed: int) -> GMModel:
+        network = self._config.network
         return GMModel(
-            self._descriptor, self._heads, self._config.network.hidden, self._weights, seed, self._settings.dtype
+            self._descriptor,
+            self._heads,
+            network.hidden,
+            self._weights,
+            seed,
+            mix_features=network.standardize,
+            dtype=self._settings.dtype,
         )
 
     def _initial_weights(self, seed: int) -> list[np.ndarray]:

@@ -20,7 +20,7 @@ from rich.table import Table
 from gmcore.files import atomic_path
 from gmcore.threads import available_cores
 
-from .harness import ROOT, Comparison
+from .harness import QUIET, ROOT, Comparison
 
 PACKAGES = ("numpy", "numba", "llvmlite", "ase", "tensorflow", "keras", "jax", "apax", "vesin", "matscipy")
 
@@ -54,12 +54,19 @@ class Row:
         """From a comparison: time of one call over `per` things; `unit` starts with us, ms or s."""
         time = comparison.time(what) * ({"us": 1e6, "ms": 1e3, "s": 1.0}[unit.split("/")[0]] / per)
         if comparison.disturbed:  # a ratio would mislead: the parts do not suffer alike
-            fields |= {"note": f"disturbed: others used {comparison.foreign:.0%} of the processors", "disturbed": True}
+            fields |= disturbance(comparison.foreign)
         elif to:
             paired = comparison.ratio(what, to)
             fields |= {"ratio": (paired.median, paired.lower, paired.upper), "to": to}
         first = comparison.first_call[what]
         return cls(what, system, unit, time.median, time.lower, time.upper, first_call_s=first, **fields)
+
+
+def disturbance(foreign: float) -> dict:
+    """Fields of a row for the share of the processors that others used; none where it is small or not known."""
+    if not foreign > QUIET:
+        return {}
+    return {"note": f"disturbed: others used {foreign:.0%} of the processors", "disturbed": True}
 
 
 @dataclass
@@ -80,12 +87,13 @@ class Report:
 
         They and the ones that were not run keep what the file had.
         """
+        left_out = [name for name, rows in self.benches.items() if any(row.disturbed for row in rows)]
+        kept = {name: rows for name, rows in self.benches.items() if name not in left_out}
+        if not kept:
+            return left_out
         whole = json.loads(self.path.read_text()) if self.path.exists() else {"benches": {}}
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        left_out = [name for name, rows in self.benches.items() if any(row.disturbed for row in rows)]
-        for name, rows in self.benches.items():
-            if name in left_out:
-                continue
+        for name, rows in kept.items():
             # each with its own commit and versions: a file may be filled in several sittings
             whole["benches"][name] = {
                 "measured": now,

@@ -289,6 +289,14 @@ def test_positions_that_are_not_finite(tmp_path):
         read_dataset(path, ["energy"], units=UNITS)
 
 
+def test_coincident_atoms_are_refused_with_the_name_of_the_frame(tmp_path):
+    path = tmp_path / "two.xyz"
+    apart, together = "H 0 0 0\nH 0 0 1\n", "H 0 0 1\nH 0 0 1\n"
+    path.write_text(f"2\nenergy=1.0\n{apart}2\nenergy=1.0\n{together}")
+    with pytest.raises(DataError, match=r"frame 1 of two.xyz: atoms must lie at least 1e-06 A apart"):
+        read_dataset(path, ["energy"], units=UNITS)
+
+
 @pytest.mark.parametrize(
     "label, comment, message",
     [
@@ -408,6 +416,12 @@ def test_wrong_arrays(tmp_path, arrays, message):
         list(read_frames(tmp_path / "a.npz"))
 
 
+def replaced(file, name, values):
+    del file[name]
+    file[name] = values
+    file[name].attrs["unit"] = "A"
+
+
 @pytest.mark.parametrize(
     "damage, message",
     [
@@ -417,6 +431,9 @@ def test_wrong_arrays(tmp_path, arrays, message):
         (lambda f: f["cells"].attrs.modify("unit", "Bohr"), "cells and positions of set.h5 must have one unit"),
         (lambda f: f["labels/energy"].attrs.modify("per", "atom"), "labels/energy of set.h5 must have 9 rows, got 3"),
         (lambda f: f["positions"].attrs.__delitem__("unit"), "cannot be read as an HDF5 data set"),
+        (lambda f: replaced(f, "offsets", np.zeros(0, np.int64)), "set.h5 cannot be read as an HDF5 data set"),
+        (lambda f: replaced(f, "positions", np.zeros((9, 2))), "set.h5 cannot be read as an HDF5 data set"),
+        (lambda f: (f.__delitem__("pbc"), f.create_group("pbc")), "set.h5 cannot be read as an HDF5 data set"),
     ],
 )
 def test_damaged_hdf5(tmp_path, rng, damage, message):

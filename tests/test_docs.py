@@ -69,7 +69,16 @@ def test_presets():
         for energy in (False, True):
             learning = [f"{preset['learning_rates'][energy][group]:g}" for group in rates]
             standardize = str(preset["standardize"]).lower()
-            expected.append([name, "yes" if energy else "no", standardize, preset["initial_scale"], *learning])
+            expected.append(
+                [
+                    name,
+                    "yes" if energy else "no",
+                    standardize,
+                    preset["initial_scale"],
+                    str(preset["batch_size"]),
+                    *learning,
+                ]
+            )
     assert rows == expected
 
 

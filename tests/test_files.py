@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager
 
 import h5py
 import numpy as np
 import pytest
 
-from gmcore.files import WriteError, atomic_path
+from gmcore.files import WriteError, atomic_hdf5, atomic_path
 
 
 def test_writes_and_makes_folders(tmp_path):
@@ -75,17 +76,53 @@ def test_a_full_disk_is_one_sentence(tmp_path, number, reason):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full, the always full device, on this system")
-@pytest.mark.parametrize("kind", ["text", "hdf5"])
-def test_a_really_full_device(tmp_path, kind):
-    """The temporary name leads to /dev/full: writes fail as they do on a full disk, in the library that writes."""
+def test_a_really_full_device(tmp_path):
+    """The temporary name leads to /dev/full: writes fail as they do on a full disk."""
     with pytest.raises(WriteError, match="no space left on the disk"), atomic_path(tmp_path / "file.h5") as temporary:
         temporary.symlink_to("/dev/full")
-        if kind == "text":
-            temporary.write_text("x" * 100000)
-        else:
-            with h5py.File(temporary, "w", locking=False) as file:
-                file["x"] = np.arange(100000.0)
+        temporary.write_text("x" * 100000)
     assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def largest_file(n_bytes):
+    """Writes beyond `n_bytes` of a file fail in the system, as they do on a disk that is full there."""
+    resource = pytest.importorskip("resource", reason="limits of processes are a matter of POSIX")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("write", ["hdf5", "npz", "text"])
+def test_a_disk_that_fills_up_in_mid_write(tmp_path, write):
+    """HDF5, which crashes the process when it meets a full disk itself, included."""
+    target = tmp_path / "file.npz"
+    target.write_text("old")
+    values = np.arange(100000.0)
+    with largest_file(8192), pytest.raises(WriteError, match=r"file\.npz could not be written: files may not become"):
+        if write == "hdf5":
+            with atomic_hdf5(target) as file:
+                file["a"], file["b"] = values, values
+        else:
+            with atomic_path(target) as temporary:
+                np.savez(temporary, values=values) if write == "npz" else temporary.write_text(str(values.tolist()))
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_hdf5_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "new" / "file.h5"
+    with pytest.raises(RuntimeError, match="half way"), atomic_hdf5(target) as file:
+        file["a"] = [1.0]
+        raise RuntimeError("half way")
+    assert not target.exists()
+    with atomic_hdf5(target) as file:
+        file["a"] = [1.0, 2.0]
+    with h5py.File(target, "r") as file:
+        assert file["a"][()].tolist() == [1.0, 2.0]
 
 
 def test_a_folder_that_cannot_be(tmp_path):

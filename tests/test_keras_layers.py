@@ -19,7 +19,7 @@ from gmcore.settings import DescriptorSettings
 from gmcore.structures import SpeciesTable
 from gmkeras import activation, data, heads, initial, layers, optimizer
 from gmkeras.data import model_inputs
-from gmkeras.layers import GaussianMomentsLayer, NTKDense, ScaleShift, Standardization
+from gmkeras.layers import GaussianMomentsLayer, MixedDense, NTKDense, ScaleShift, Standardization
 from gmkeras.optimizer import GroupedAdam
 
 
@@ -57,6 +57,7 @@ def test_initial_values():
     [
         GaussianMomentsLayer(SPECIES, 4.2, 0.4, 6, 2, seed=3),
         NTKDense(3, "scaled_swish", seed=3),
+        MixedDense(3, seed=3),
         ScaleShift(4, 2),
         Standardization(),
     ],

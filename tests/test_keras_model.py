@@ -21,6 +21,7 @@ from gmkeras.data import tensors
 from gmkeras.export import member_of
 from gmkeras.losses import errors, loss
 from gmkeras.model import GMModel
+from gmkeras.optimizer import GroupedAdam
 
 HEADS = {
     "energy": make_head("energy", 3),
@@ -34,8 +35,12 @@ HEADS = {
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_heads_agree_with_the_model_without_tensorflow(name):
-    model, settings, _ = keras_model([HEADS[name]])
+def test_heads_agree_with_the_model_without_tensorflow(name, rng):
+    """Constants of the training, multiplied in on export, included."""
+    model, settings, _ = keras_model([HEADS[name]], mix_features=True)
+    mixing, unit = model.dense_layers[0].mixing, model.scale_shift[HEADS[name].name].unit
+    mixing.assign(np.eye(len(mixing.numpy())) + 0.01 * rng.normal(size=mixing.shape))
+    unit.assign(rng.uniform(0.5, 2.0, unit.shape))
     frames = mixed_frames()
     inputs, _ = prepared(settings, frames).batch(range(len(frames)))
     outputs = model.quantities(tensors(inputs), derivatives=HEADS[name].kind == "energy")
@@ -127,6 +132,25 @@ def test_loss_gradients_are_those_of_plain_tensorflow(kind):
         assert relative_error(gradient, tf.convert_to_tensor(expected[name])) < 1e-10
 
 
+def test_gradients_are_the_same_bits_every_time():
+    """With all heads, whose cotangents meet in the moments."""
+    heads = ["energy", HEADS["charges"], HEADS["d_tensor, moments"], HEADS["tensor, moments"]]
+    weights = {quantity: weight for head in WEIGHTS.values() for quantity, weight in head.items()}
+    model, settings, _ = keras_model(heads, weights, dtype="float32")
+    data = prepared(settings, mixed_frames(), weights)
+    inputs, labels = (tensors(part) for part in data.batch(range(4)))
+
+    @tf.function
+    def gradients():
+        with tf.GradientTape() as tape:
+            value = model.losses_and_errors(inputs, labels)[0]
+        return [value, *tape.gradient(value, [v.value for v in model.trainable_variables])]
+
+    first = [gradient.numpy() for gradient in gradients()]
+    for _ in range(50):
+        assert all(np.array_equal(a, b) for a, b in zip(first, gradients()))
+
+
 def test_d_loss_takes_the_last_diagonal_element_from_the_other_two():
     predicted = tf.constant(np.diag([1.0, 2.0, 77.0])[None])
     reference = tf.constant(np.diag([1.0, 3.0, -4.0])[None])
@@ -151,6 +175,18 @@ def test_forced_xla_is_set_aside():
     data = prepared(settings, [molecule(), triclinic()], ["energy", "forces"])
     history = model.fit(data.dataset(2), epochs=1, verbose=0, shuffle=False)
     assert np.isfinite(history.history["loss"]).all()
+
+
+def test_fit_learns():
+    """With the optimizer built by Keras itself, inside the graph of the first step."""
+    model, settings, _ = keras_model(weights={"energy": 1.0, "forces": 1.0}, dtype="float32")
+    model.compile(optimizer=GroupedAdam(dict.fromkeys(("network", "radial", "scale", "shift"), 0.02), max_step=100))
+    data = prepared(settings, [molecule(), triclinic()], ["energy", "forces"])
+    before = [variable.numpy() for variable in model.trainable_variables]
+    losses = model.fit(data.dataset(2), epochs=20, verbose=0, shuffle=False).history["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+    assert int(model.optimizer.iterations.numpy()) == 20
+    assert not any(np.array_equal(a, b.numpy()) for a, b in zip(before, model.trainable_variables))
 
 
 def test_predict_and_evaluate_of_keras():

@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-from gmcore.files import atomic_path
+from gmcore.files import atomic_hdf5
 from gmcore.readers import DataError, Frame
 from gmcore.readers.arrays import frames_from_arrays
 
@@ -38,7 +38,9 @@ def read_hdf5(path: Path) -> Iterator[Frame]:
             if file.attrs.get("format") == FORMAT:
                 return iter(_own_layout(file, path.name))
             arrays = {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
-    except (OSError, KeyError) as error:
+    except DataError:
+        raise
+    except (OSError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{path} cannot be read as an HDF5 data set: {' '.join(str(error).split())}") from error
     return frames_from_arrays(arrays, path.name)
 
@@ -104,7 +106,7 @@ def write_hdf5(
     per_atom : labels whose arrays have one row per atom.
     """
     offsets = np.cumsum([0, *(len(frame) for frame in atoms)])
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_hdf5(path) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         file["offsets"] = offsets.astype(np.int64)
         file["numbers"] = np.concatenate([frame.numbers for frame in atoms]).astype(np.int32)
