@@ -63,7 +63,8 @@ class Cublas:
     ) -> None:  # fmt: skip
         """out = a b for addresses of row-major stacks and shape = (n, rows, inner, columns).
 
-        out is (n, rows, columns); a is (n, rows, inner); b is (n, inner, columns), or (n, columns, inner) if transposed.
+        out is (n, rows, columns); a is (n, rows, inner); b is (n, inner, columns), transposed
+        (n, columns, inner).
 
         Errors
         ------
