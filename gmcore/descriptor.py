@@ -45,7 +45,7 @@ class GaussianMoments:
     coefficients : beta (n_species, n_species, n_radial, n_basis), ordered pair (center, neighbor), species in ascending
         atomic number; without them they are drawn uniformly from (-1, 1) with a fixed seed.
     dtype : "float32" or "float64".
-    device : "cpu".
+    device : "cpu" or "cuda".
 
     Raises
     ------
@@ -72,6 +72,14 @@ class GaussianMoments:
         if np.shape(coefficients) != self._moments.beta_shape:
             raise GMError(f"coefficients must have shape {self._moments.beta_shape}, got {np.shape(coefficients)}")
         self.coefficients = np.array(coefficients, self._moments.dtype)
+        self._on_device = None
+        if device == "cuda":
+            from .cuda import open_device
+
+            opened = open_device()  # before the kernels are imported, which need what this one asks for
+            from .features_cuda import DeviceFeatures
+
+            self._on_device = DeviceFeatures(opened, self.settings, dtype, self.coefficients)
 
     @property
     def n_features(self) -> int:
@@ -81,5 +89,7 @@ class GaussianMoments:
     def features(self, atoms: Atoms | Sequence[Atoms]) -> np.ndarray:
         """Features of every atom, structures one after another: (n_atoms, n_features)."""
         batch = Batch.from_atoms(atoms)
+        if self._on_device is not None:
+            return self._on_device(batch)
         geometry = make_geometry(batch, self.species.index(batch.numbers), build_pairs(batch, self.settings.r_max))
         return self._contractions.forward(self._moments.forward(geometry, batch.positions, self.coefficients))

@@ -21,7 +21,7 @@ from ase import Atoms
 from models import make_head, random_model, random_parts
 from systems import SYSTEMS, small_cell, triclinic, water_molecule
 
-from gmcore import GMCalculator, load_model, memory
+from gmcore import GaussianMoments, GMCalculator, load_model, memory
 from gmcore.cuda import open_device
 from gmcore.device_batch import DeviceBatch
 from gmcore.device_forces import DeviceForces
@@ -224,6 +224,12 @@ def check_only_what_is_asked_for():
     assert model.evaluator._step.g_positions is None
     with pytest.raises(GMError, match=r"it cannot predict 'magic'"):
         model.predict(water_molecule(), ["magic"])
+
+
+def check_features_equal_the_cpu():
+    options = {"species": [1, 6, 8], "r_max": 2.4, "n_radial": 2, "n_basis": 3, "dtype": "float64"}
+    frames = [water_molecule(), crystal()]
+    same(GaussianMoments(**options, device="cuda").features(frames), GaussianMoments(**options).features(frames))
 
 
 def check_committees_are_their_members():
