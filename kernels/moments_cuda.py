@@ -72,18 +72,13 @@ def _cutoff(rho, r_max):
 
 
 @cuda_device_jit
-def _add_row(sums, beta, center, neighbor, b, value):
-    """sums_s + beta_sb value for the eight (padded) channels."""
+def _add_row(sums, beta, b, value):
+    """sums_s + beta_bs value for the eight (padded) channels."""
     return (
-        sums[0] + beta[center, neighbor, b, 0] * value,
-        sums[1] + beta[center, neighbor, b, 1] * value,
-        sums[2] + beta[center, neighbor, b, 2] * value,
-        sums[3] + beta[center, neighbor, b, 3] * value,
-        sums[4] + beta[center, neighbor, b, 4] * value,
-        sums[5] + beta[center, neighbor, b, 5] * value,
-        sums[6] + beta[center, neighbor, b, 6] * value,
-        sums[7] + beta[center, neighbor, b, 7] * value,
-    )
+        sums[0] + beta[b, 0] * value, sums[1] + beta[b, 1] * value, sums[2] + beta[b, 2] * value,
+        sums[3] + beta[b, 3] * value, sums[4] + beta[b, 4] * value, sums[5] + beta[b, 5] * value,
+        sums[6] + beta[b, 6] * value, sums[7] + beta[b, 7] * value,
+    )  # fmt: skip
 
 
 @cuda_device_jit
@@ -93,18 +88,24 @@ def _store_radial(rows, first, lane, r):
 
 
 @cuda_device_jit
-def _radial(order, rho, center, neighbor, radial, beta, lane, rows):
-    """R_s into rows 0 to 7, R'_s into 8 to 15, R''_s into 16 to 23, as far as `order` asks."""
+def _radial(order, rho, radial, beta, lane, rows):
+    """R_s of a pair into rows 0 to 7, R'_s into 8 to 15, R''_s into 16 to 23, as far as `order` asks.
+
+    beta (n_basis, 8) of the two species. Loops that matter are `while` loops: the compiler unrolls them, `range` hides
+    the number of turns from it.
+    """
     zero = real(rho, 0.0)
     r = dr = d2r = (zero, zero, zero, zero, zero, zero, zero, zero)
     f, df, d2f = _cutoff(rho, radial.scalars[0])
-    for b in range(radial.centers.size):
+    b = 0
+    while b < radial.centers.size:
         value, first, second = _basis(rho, b, f, df, d2f, radial)
-        r = _add_row(r, beta, center, neighbor, b, value)
+        r = _add_row(r, beta, b, value)
         if order > 0:
-            dr = _add_row(dr, beta, center, neighbor, b, first)
+            dr = _add_row(dr, beta, b, first)
         if order > 1:
-            d2r = _add_row(d2r, beta, center, neighbor, b, second)
+            d2r = _add_row(d2r, beta, b, second)
+        b += 1
     _store_radial(rows, 0, lane, r)
     if order > 0:
         _store_radial(rows, MAX_RADIAL, lane, dr)
@@ -150,7 +151,7 @@ def forward(geometry, positions, radial, beta, first, moments):
         if pair < end:
             j, dx, dy, dz = _displacement(pair, i, geometry, positions, like)
             x, y, z, rho, _ = direction(dx, dy, dz)
-            _radial(0, rho, geometry.species[i], geometry.species[j], radial, beta, lane, rows)
+            _radial(0, rho, radial, beta[geometry.species[i], geometry.species[j]], lane, rows)
             _store_powers(powers, lane, monomials(x, y, z))
         else:
             _store_radial(rows, 0, lane, nothing)
@@ -244,7 +245,8 @@ def _add_beta(order, lane, first, n_pairs, n_radial, n_basis, basis, amplitudes,
 def _pair_gradient(n_radial, lane, x, y, z, inverse, cotangent, rows):
     """p = sum_s R'_s A_s u + (R_s / rho)(V_s - (u.V_s) u)."""
     px = py = pz = along = real(inverse, 0.0)
-    for s in range(n_radial):
+    s = 0
+    while s < n_radial:
         w = _coefficients(cotangent, s)
         r = rows[s, lane]
         gx, gy, gz = polynomial_gradient(w, x, y, z)
@@ -252,6 +254,7 @@ def _pair_gradient(n_radial, lane, x, y, z, inverse, cotangent, rows):
         px += r * gx
         py += r * gy
         pz += r * gz
+        s += 1
     along -= inverse * (x * px + y * py + z * pz)
     return inverse * px + along * x, inverse * py + along * y, inverse * pz + along * z
 
@@ -286,7 +289,7 @@ def backward(geometry, positions, radial, beta, first, g_moments, wanted, g_posi
                 x, y, z, rho, inverse = direction(dx, dy, dz)
                 species[lane] = geometry.species[j]
                 if want_positions:
-                    _radial(1, rho, center, geometry.species[j], radial, beta, lane, rows)
+                    _radial(1, rho, radial, beta[center, geometry.species[j]], lane, rows)
                     p = _pair_gradient(n_radial, lane, x, y, z, inverse, cotangent, rows)
                     strain = _add_outer(strain, p, (dx, dy, dz))
                     g_positions[pair, 0], g_positions[pair, 1], g_positions[pair, 2] = p
@@ -330,7 +333,8 @@ def _second_pair_gradient(n_radial, lane, x, y, z, inverse, w_pair, along, ud, c
     """
     ax, ay, az = ud
     qx = qy = qz = t = dt = cross = bx = by = bz = real(inverse, 0.0)
-    for s in range(n_radial):
+    s = 0
+    while s < n_radial:
         w = _coefficients(cotangent, s)
         r, dr = rows[s, lane], rows[MAX_RADIAL + s, lane]
         value = polynomial(w, x, y, z)
@@ -346,6 +350,7 @@ def _second_pair_gradient(n_radial, lane, x, y, z, inverse, w_pair, along, ud, c
         bx += r * hx + moving * gx
         by += r * hy + moving * gy
         bz += r * hz + moving * gz
+        s += 1
     along_bar = t - inverse * (x * qx + y * qy + z * qz)
     rho_bar = cross + dt * along - inverse * (qx * ax + qy * ay + qz * az)
     lost = inverse * along
@@ -405,7 +410,7 @@ def double_backward(
                 species[lane] = geometry.species[j]
                 w, along, ud, v = _tangent(i, j, x, y, z, rho, inverse, geometry, gg_positions, strain)
                 speed[lane] = along
-                _radial(2, rho, center, geometry.species[j], radial, beta, lane, rows)
+                _radial(2, rho, radial, beta[center, geometry.species[j]], lane, rows)
                 _store_powers(powers, lane, monomials(x, y, z))
                 _store_powers(tangents, lane, monomials_along(x, y, z, ud[0], ud[1], ud[2]))
                 if want_positions:
