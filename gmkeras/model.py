@@ -172,6 +172,14 @@ class GMModel(keras.Model):
             warnings.warn("jit_compile=True is set aside: the descriptor runs outside XLA", stacklevel=2)
         super().compile(*args, jit_compile=False, **kwargs)
 
+    def _maybe_symbolic_build(self, *_, **__) -> None:
+        """Under a strategy Keras would average the batches of the replicas, whose structures differ, in order to build
+        the model; all is built but for the optimizer."""
+        strategy = self.distribute_strategy
+        if strategy.num_replicas_in_sync > 1 and self.optimizer is not None and not self.optimizer.built:
+            with strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+
     def get_config(self):
         return {
             "descriptor": asdict(self.descriptor),

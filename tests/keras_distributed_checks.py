@@ -1,6 +1,6 @@
 """Training on two replicas against training on one, in a process of its own with two logical CPUs; run as a script.
 
-Prints as JSON the largest deviation of any weight after two epochs, relative to how far training has moved it.
+Prints as JSON the largest deviation of any weight after an epoch, relative to how far training has moved it.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import sys
 import numpy as np
 import tensorflow as tf
 from keras_models import keras_model, mixed_frames, prepared
-from systems import molecule, triclinic
+from systems import molecule
 
 from gmkeras.distribution import distributed_batches
 from gmkeras.optimizer import GroupedAdam
 
 RATES = {"network": 0.01, "radial": 0.01, "scale": 0.02, "shift": 0.02}
 WEIGHTS = {"energy": 1.0, "forces": 4.0}
-EPOCHS, BATCH_SIZE = 2, 3
+EPOCHS, BATCH_SIZE = 1, 3
 
 
 def trained(strategy: tf.distribute.Strategy | None) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
     """Weights before and after, and the loss of each epoch."""
-    frames = [*mixed_frames(), molecule(), triclinic(), molecule(), triclinic()]
+    frames = [*mixed_frames(), molecule()]
     with strategy.scope() if strategy else tf.device("CPU:0"):
-        model, settings, _ = keras_model(("energy",), WEIGHTS, n_radial=2)
+        model, settings, _ = keras_model(("energy",), WEIGHTS, n_radial=1)
         model.compile(optimizer=GroupedAdam(RATES, max_step=100))
     data = prepared(settings, frames, tuple(WEIGHTS))
     steps = -(-data.n_structures // BATCH_SIZE)
