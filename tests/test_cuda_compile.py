@@ -32,7 +32,7 @@ def test_the_budget_has_every_kernel_and_no_other():
 
 
 @pytest.mark.skipif(REASON is not None, reason=f"cannot compile CUDA kernels: {REASON}")
-@pytest.mark.parametrize(("name", "dtype"), CASES, ids="-".join)
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=map("-".join, CASES))
 def test_kernel_stays_within_its_budget(name, dtype):
     budget = json.loads(cuda_compile.BUDGET.read_text())[name][dtype]
     for capability in cuda_compile.CAPABILITIES:
