@@ -157,7 +157,9 @@ class Network(Section):
         [512, 512], min_length=1, max_length=16, description="widths of the hidden layers"
     )
     standardize: bool | None = Field(
-        None, description="features shifted and scaled to mean 0, deviation 1; the preset decides where not given"
+        None,
+        description="features shifted and scaled to mean 0, deviation 1, and partly decorrelated; "
+        "the preset decides where not given",
     )
 
 
