@@ -213,7 +213,7 @@ class _Trainer:
             network.hidden,
             self._weights,
             seed,
-            mix_features=network.standardize,
+            mix_features=network.decorrelate,
             dtype=self._settings.dtype,
         )
 
