@@ -327,7 +327,9 @@ def test_prediction_needs_no_tensorflow(folder, tmp_path):
 def test_a_real_interrupt(folder):
     """Ctrl-C in a process whose training waits for ever."""
     script = (
-        "import sys, time, gmcore.cli\n"
+        "import signal, sys, time, gmcore.cli\n"
+        # a test run in the background of a shell inherits interrupts that are ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def train(config, resume=True):\n"
         "    print('started', flush=True)\n"
         "    time.sleep(60)\n"
