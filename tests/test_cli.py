@@ -267,6 +267,8 @@ def test_wrong_evaluations(folder, tmp_path):
     assert "energy: 0 of 12 frames" in refused("evaluate", model, water, "--unit", "energy=eV")
     assert "known: eV" in refused("evaluate", model, water, "--unit", "energy=ev")
     assert "must be of the form NAME=VALUE, got 'energy'" in refused("evaluate", model, water, "--unit", "energy")
+    bad_key = refused("evaluate", model, water, "--unit", "energy=eV", "--key", "enrgy=e")
+    assert "unknown name 'enrgy' in --key; did you mean 'energy'?" in bad_key
     assert "--part must be one of" in refused("evaluate", model, folder / "config.yaml", "--part", "tset")
     assert "belong to a data file" in refused("evaluate", model, folder / "config.yaml", "--unit", "energy=eV")
 
