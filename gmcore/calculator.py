@@ -19,7 +19,6 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from .heads import PER_ATOM
 from .model import Model, load_model
-from .neighbors import NeighborList
 from .structures import Batch
 
 
@@ -32,6 +31,7 @@ class GMCalculator(Calculator):
     skin : A; the neighbor list (attribute `neighbors`) is reused until atoms have moved about half of it.
     dtype : "float32" or "float64"; that of the training if not given.
     total_charge : e, for models whose charges sum up to it; else `atoms.info["total_charge"]`.
+    device : "cpu" or "cuda", for a model that is given as a path.
 
     Examples
     --------
@@ -47,14 +47,15 @@ class GMCalculator(Calculator):
         skin: float = 1.0,
         dtype: str | None = None,
         total_charge: float | None = None,
+        device: str = "cpu",
         **kwargs,
     ):
-        self.model = model if isinstance(model, Model) else load_model(model, dtype)
+        self.model = model if isinstance(model, Model) else load_model(model, dtype, device)
         self.total_charge = total_charge
         self.implemented_properties = list(self.model.units)
         if "energy" in self.model.units:
             self.implemented_properties.append("free_energy")
-        self.neighbors = NeighborList(self.model.cutoff, skin)
+        self.neighbors = self.model.evaluator.neighbor_list(skin)
         super().__init__(**kwargs)
 
     def calculate(

@@ -68,6 +68,7 @@ Periodic = Annotated[
 ]
 Format = Annotated[str, typer.Option(help="Format of the file: auto, extxyz, ase, npz or hdf5.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads; all cores if not given.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 
 
 def main() -> None:
@@ -182,6 +183,7 @@ def evaluate(
         typer.Option("-o", "--output", help="Folder for metrics.json and parity figures."),
     ] = None,
     threads: Threads = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Compare a model with reference data.
 
@@ -194,7 +196,7 @@ def evaluate(
     from gmcore.datasets import read_dataset
     from gmcore.evaluation import evaluate_model, metrics_table, write_report
 
-    loaded = _load_model(model, threads)
+    loaded = _load_model(model, threads, device)
     if data.suffix.lower() in (".yaml", ".yml"):
         if unit or key or total_charge or pbc is not None:
             raise GMError("--unit, --key, --total-charge and --pbc belong to a data file; a configuration states them")
@@ -232,6 +234,7 @@ def predict(
     pbc: Periodic = None,
     format: Format = "auto",
     threads: Threads = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Predict for structures; units are written into the output."""
     from gmcore.command_data import charge_or_key, stated_units
@@ -239,7 +242,7 @@ def predict(
     from gmcore.prediction_files import check_suffix, write_predictions
 
     check_suffix(output)
-    loaded = _load_model(model, threads)
+    loaded = _load_model(model, threads, device)
     dataset = read_dataset(
         structures,
         (),
@@ -336,9 +339,9 @@ def _stderr_held_back() -> Iterator[None]:
             os.close(terminal)
 
 
-def _load_model(path: Path, threads: int | None) -> Model:
+def _load_model(path: Path, threads: int | None, device: str) -> Model:
     from gmcore.model import load_model
     from gmcore.threads import available_cores, set_threads
 
     set_threads(threads or available_cores())
-    return load_model(path)
+    return load_model(path, device=device)

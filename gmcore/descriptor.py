@@ -17,11 +17,13 @@ from .settings import DescriptorSettings
 from .stages import Contractions, Moments, make_geometry
 from .structures import Batch, SpeciesTable
 
+DEVICES = ("cpu", "cuda")
+
 
 def check_device(device: str) -> None:
     """Refuse what this version cannot compute on."""
-    if device != "cpu":
-        raise GMError(f"device must be 'cpu' in this version, got {device!r}")
+    if device not in DEVICES:
+        raise GMError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
 
 
 def _atomic_number(species: int | str) -> int:
@@ -43,7 +45,7 @@ class GaussianMoments:
     coefficients : beta (n_species, n_species, n_radial, n_basis), ordered pair (center, neighbor), species in ascending
         atomic number; without them they are drawn uniformly from (-1, 1) with a fixed seed.
     dtype : "float32" or "float64".
-    device : "cpu".
+    device : "cpu" or "cuda".
 
     Raises
     ------
@@ -72,6 +74,14 @@ class GaussianMoments:
         self.coefficients = np.array(coefficients, self._moments.dtype)
         if not np.isfinite(self.coefficients).all():
             raise GMError(f"coefficients must be finite numbers in {dtype}, got some that are not")
+        self._on_device = None
+        if device == "cuda":
+            from .cuda import open_device
+
+            opened = open_device()  # before the kernels are imported, which need what this one asks for
+            from .features_cuda import DeviceFeatures
+
+            self._on_device = DeviceFeatures(opened, self.settings, dtype, self.coefficients)
 
     @property
     def n_features(self) -> int:
@@ -81,5 +91,7 @@ class GaussianMoments:
     def features(self, atoms: Atoms | Sequence[Atoms]) -> np.ndarray:
         """Features of every atom, structures one after another: (n_atoms, n_features)."""
         batch = Batch.from_atoms(atoms)
+        if self._on_device is not None:
+            return self._on_device(batch)
         geometry = make_geometry(batch, self.species.index(batch.numbers), build_pairs(batch, self.settings.r_max))
         return self._contractions.forward(self._moments.forward(geometry, batch.positions, self.coefficients))

@@ -13,61 +13,39 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from .consistency import check_model
-from .errors import GMError
+from .committee import Committee
 from .heads import head_outputs, output_units
-from .neighbors import Pairs
+from .neighbors import NeighborList, Pairs, build_pairs
 from .network import Network
 from .settings import Member, ModelSettings
-from .stages import Contractions, Moments, check_dtype, make_geometry
-from .structures import Batch, SpeciesTable
+from .stages import Contractions, Moments, make_geometry
+from .structures import Batch
 from .threads import get_threads, serial_blas
 
 CHUNK = 1024  # atoms; with many threads more, so that each has enough rows for its matrix products
 ROWS_PER_THREAD = 128
 
 
-class Evaluator:
-    """A committee ready to compute.
+class Evaluator(Committee):
+    """A committee ready to compute on the CPU; parameters and attributes as in `Committee`."""
 
-    Parameters
-    ----------
-    settings, members : the model; checked for consistency.
-    dtype : "float32" or "float64"; that of the settings if not given. Energies and positions are always float64.
-
-    Attributes
-    ----------
-    units : dict, what is predicted and in which unit.
-    species : SpeciesTable
-    cutoff : float, A
-    """
+    batch_atoms = 8192
+    """Atoms evaluated together; bounds the memory of neighbor lists, whatever the number of structures."""
 
     def __init__(self, settings: ModelSettings, members: Sequence[Member], dtype: str | None = None):
-        check_model(settings, members)
-        self.settings, self.dtype = settings, check_dtype(dtype or settings.dtype)
-        self.units = output_units(settings.heads)
-        self.species = SpeciesTable(settings.descriptor.species)
-        self.cutoff = float(settings.descriptor.r_max)
+        super().__init__(settings, members, dtype)
         self._moments = Moments(settings.descriptor, self.dtype.name)
         self._contractions = Contractions(settings.descriptor.n_radial, self.dtype.name)
-        self._members = list(members)
         self._betas = [np.ascontiguousarray(member.beta, self.dtype) for member in members]
         self._networks = [Network(member, self.dtype.name) for member in members]
 
-    @property
-    def n_members(self) -> int:
-        """Size of the committee."""
-        return len(self._members)
+    def find_pairs(self, batch: Batch) -> Pairs:
+        """All pairs of a batch within the cutoff."""
+        return build_pairs(batch, self.cutoff)
 
-    def check_keys(self, keys: Iterable[str] | None) -> tuple[str, ...]:
-        """The outputs asked for, all of them for None; one that the model lacks raises GMError."""
-        if keys is None:
-            return tuple(self.units)
-        keys = (keys,) if isinstance(keys, str) else tuple(keys)
-        for key in keys:
-            if key not in self.units:
-                raise GMError(f"this model predicts {', '.join(self.units)}, it cannot predict {key!r}")
-        return keys
+    def neighbor_list(self, skin: float) -> NeighborList:
+        """Neighbor list for a trajectory, reused until atoms have moved half the skin (A)."""
+        return NeighborList(self.cutoff, skin)
 
     def evaluate(
         self,
@@ -108,8 +86,8 @@ class Evaluator:
         moments = self._moments.forward(geometry, batch.positions, beta)
         outputs = np.empty((batch.n_atoms, network.n_outputs))
         g_moments = np.empty_like(moments) if want_forces else None
-        scale, shift = self._per_atom(member.scale, geometry.species), self._per_atom(member.shift, geometry.species)
-        g_outputs = self._energy_cotangent(scale) if want_forces else None
+        scale, shift = (self._table(by_head)[geometry.species] for by_head in (member.scale, member.shift))
+        g_outputs = np.where(self.energy_columns(), scale, 0.0).astype(self.dtype) if want_forces else None
         size = max(CHUNK, ROWS_PER_THREAD * get_threads())
         for start in range(0, batch.n_atoms, size):
             rows = slice(start, start + size)
@@ -129,23 +107,3 @@ class Evaluator:
             result["forces"] = -g_positions
             result["stress"] = 0.5 * (g_strain + g_strain.swapaxes(1, 2)) / batch.volumes[:, None, None]
         return result
-
-    def _columns(self):
-        """Heads with the columns of the network's outputs that are theirs."""
-        start = 0
-        for head in self.settings.heads:
-            yield head, slice(start, start + head.width)
-            start += head.width
-
-    def _per_atom(self, by_head: dict[str, np.ndarray], species: np.ndarray) -> np.ndarray:
-        """Scale or shift of every atom and network output, (n_atoms, n_outputs) float64."""
-        table = np.concatenate([by_head[head.name] for head in self.settings.heads], axis=1)
-        return table.astype(np.float64)[species]
-
-    def _energy_cotangent(self, scale: np.ndarray) -> np.ndarray:
-        """dE/dy (n_atoms, n_outputs): the scale in the column of the energy, zero in the others."""
-        g_outputs = np.zeros(scale.shape, self.dtype)
-        for head, columns in self._columns():
-            if head.kind == "energy":
-                g_outputs[:, columns] = scale[:, columns]
-        return g_outputs

@@ -11,6 +11,7 @@ infinity meaningful, so that bad numbers are seen rather than optimized away.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import sys
@@ -62,12 +63,12 @@ CACHE_FOLDER = _cache_folder()
 
 
 @contextlib.contextmanager
-def _cache_in(folder: str | None):
-    previous, config.CACHE_DIR = config.CACHE_DIR, folder or config.CACHE_DIR
+def _cache_in(folder: str | None, settings=config):
+    previous, settings.CACHE_DIR = settings.CACHE_DIR, folder or settings.CACHE_DIR
     try:
         yield
     finally:
-        config.CACHE_DIR = previous
+        settings.CACHE_DIR = previous
 
 
 def jit(function: Callable) -> Callable:
@@ -96,3 +97,22 @@ def exact_jit(function: Callable) -> Callable:
     """Compile a loop without fast-math, with the on-disk cache: for decisions that two passes must take alike."""
     with _cache_in(CACHE_FOLDER):
         return numba.njit(cache=CACHE_FOLDER is not None, error_model="numpy")(function)
+
+
+def cuda_jit(function: Callable | None = None, **options) -> Callable:
+    """Compile a CUDA kernel at its first launch, with the on-disk cache; `options` are those of `numba.cuda.jit`."""
+    if function is None:
+        return functools.partial(cuda_jit, **options)
+    from numba import cuda
+
+    settings = sys.modules.get("numba.cuda.core.config", config)  # numba-cuda has settings of its own
+    with _cache_in(CACHE_FOLDER, settings):
+        return cuda.jit(cache=CACHE_FOLDER is not None, **options)(function)
+
+
+def cuda_device_jit(function: Callable) -> Callable:
+    """Compile a piece of a CUDA kernel; it is always inlined. One that uses `cuda` must stand in its kernel's file."""
+    from numba import cuda
+
+    options = {} if config.ENABLE_CUDASIM else {"forceinline": True}  # the simulator knows no such option
+    return cuda.jit(device=True, **options)(function)

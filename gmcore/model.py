@@ -12,16 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from ase import Atoms
 
+from .committee import Committee
 from .descriptor import check_device
 from .errors import GMError
 from .evaluator import Evaluator
 from .heads import PER_ATOM
 from .model_file import read_model, verify_golden
-from .neighbors import NeighborError, Pairs, build_pairs
+from .neighbors import NeighborError, Pairs
 from .settings import Member, ModelSettings
 from .structures import Batch
-
-BATCH_ATOMS = 8192  # atoms evaluated together; bounds the memory of neighbor lists, whatever the number of structures
 
 
 class Model:
@@ -31,6 +30,8 @@ class Model:
     ----------
     settings, members : see `gmcore.settings`.
     dtype : "float32" or "float64" for descriptor and network; that of the settings if not given.
+    device : "cpu" or "cuda".
+    matmul : on "cuda", "float32" or "tf32" (faster, 10 bits of mantissa in matrix products).
 
     Attributes
     ----------
@@ -41,8 +42,15 @@ class Model:
     n_members : int
     """
 
-    def __init__(self, settings: ModelSettings, members: Sequence[Member], dtype: str | None = None):
-        self.evaluator = Evaluator(settings, members, dtype)
+    def __init__(
+        self,
+        settings: ModelSettings,
+        members: Sequence[Member],
+        dtype: str | None = None,
+        device: str = "cpu",
+        matmul: str = "float32",
+    ):
+        self.evaluator = _make_evaluator(settings, members, dtype, device, matmul)
         self.settings, self.species = settings, self.evaluator.species
         self.cutoff, self.units, self.n_members = self.evaluator.cutoff, self.evaluator.units, len(members)
 
@@ -58,7 +66,7 @@ class Model:
         Parameters
         ----------
         properties : keys of `units` that are wanted; all of them if not given.
-        batch_size : structures evaluated together; as many as have 8192 atoms if not given.
+        batch_size : structures evaluated together; as many as have 8192 atoms (65536 on a GPU) if not given.
         total_charge : e, one number or one per structure, for models whose charges sum up to it; if not given,
             `atoms.info["total_charge"]` and then the constant of the training data.
 
@@ -79,10 +87,10 @@ class Model:
         self.species.index(whole.numbers)
         charges = _total_charges(frames, total_charge, self.settings)
         parts: dict[str, list[np.ndarray]] = {}
-        for first, last in _batches(whole.offsets, batch_size):
+        for first, last in _batches(whole.offsets, batch_size, self.evaluator.batch_atoms):
             batch = _slice(whole, first, last)
             try:
-                pairs = build_pairs(batch, self.cutoff)
+                pairs = self.evaluator.find_pairs(batch)
             except NeighborError as error:
                 raise NeighborError(f"{error}, counted from structure {first}" if first else str(error)) from error
             charge = None if charges is None else charges[first:last]
@@ -102,7 +110,7 @@ class Model:
         properties: Iterable[str] | None = None,
         total_charge: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """As `predict`, for a batch with its neighbor list: the form that molecular dynamics calls.
+        """As `predict`, for a batch with its neighbor list, of `build_pairs`, `NeighborList` or the evaluator.
 
         forces (n_atoms, 3) and charges (n_atoms,) run over the atoms of all structures, one after another.
         """
@@ -115,26 +123,44 @@ class Model:
         return result
 
 
-def load_model(path: str | os.PathLike, dtype: str | None = None, device: str = "cpu") -> Model:
+def load_model(
+    path: str | os.PathLike, dtype: str | None = None, device: str = "cpu", matmul: str = "float32"
+) -> Model:
     """Read a model file and check that it still computes what it computed when it was written.
 
     Parameters
     ----------
     dtype : "float32" or "float64"; that of the training if not given.
-    device : "cpu".
+    device : "cpu" or "cuda".
+    matmul : on "cuda", "float32" or "tf32" (faster, 10 bits of mantissa in matrix products).
 
     Errors
     ------
     ModelFileError : missing, truncated, foreign or newer file, or one that no longer reproduces its golden output.
-    GMError : a device or dtype that this version does not have.
+    GMError : a device, dtype or matmul that does not exist, or no usable GPU.
     """
     check_device(device)
-    model = Model(*read_model(path), dtype)
+    model = Model(*read_model(path), dtype, device, matmul)
     verify_golden(path, model.evaluator)
     return model
 
 
-def _batches(offsets: np.ndarray, batch_size: int | None) -> Iterator[tuple[int, int]]:
+def _make_evaluator(settings, members, dtype, device, matmul) -> Committee:
+    """Evaluator of a device; what a GPU needs is imported only when one is asked for."""
+    check_device(device)
+    if device == "cuda":
+        from .cuda import open_device
+
+        opened = open_device()  # before the kernels are imported, which need what this one asks for
+        from .evaluator_cuda import DeviceEvaluator
+
+        return DeviceEvaluator(opened, settings, members, dtype, matmul)
+    if matmul != "float32":
+        raise GMError(f"matmul must be 'float32' on the CPU, got {matmul!r}")
+    return Evaluator(settings, members, dtype)
+
+
+def _batches(offsets: np.ndarray, batch_size: int | None, batch_atoms: int) -> Iterator[tuple[int, int]]:
     """First and one past the last structure of each batch; at least one structure each."""
     n_structures = len(offsets) - 1
     if batch_size is not None and batch_size < 1:
@@ -142,7 +168,7 @@ def _batches(offsets: np.ndarray, batch_size: int | None) -> Iterator[tuple[int,
     first = 0
     while first < n_structures:
         if batch_size is None:
-            fitting = int(np.searchsorted(offsets, offsets[first] + BATCH_ATOMS, side="right")) - 1
+            fitting = int(np.searchsorted(offsets, offsets[first] + batch_atoms, side="right")) - 1
             last = min(max(fitting, first + 1), n_structures)
         else:
             last = min(first + batch_size, n_structures)

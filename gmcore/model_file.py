@@ -30,7 +30,6 @@ from .consistency import check_model, member_arrays
 from .errors import GMError
 from .evaluator import Evaluator
 from .files import atomic_hdf5
-from .neighbors import build_pairs
 from .settings import DescriptorSettings, HeadSettings, Member, ModelSettings
 from .structures import Batch
 from .version import __version__
@@ -176,8 +175,7 @@ def _golden_input(settings: ModelSettings, atoms: Atoms | None) -> dict[str, np.
 def _evaluate(evaluator: Evaluator, golden: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Outputs of every member that the golden structure defines: the stress only where there is a cell."""
     batch = Batch.from_arrays(golden["positions"], golden["numbers"], golden["cell"], golden["pbc"] != 0)
-    pairs = build_pairs(batch, evaluator.cutoff)
-    outputs = evaluator.evaluate(batch, pairs, total_charge=golden["total_charge"])
+    outputs = evaluator.evaluate(batch, evaluator.find_pairs(batch), total_charge=golden["total_charge"])
     if np.isnan(batch.volumes).any():
         outputs.pop("stress", None)
     return outputs

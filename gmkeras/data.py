@@ -188,18 +188,21 @@ class PreparedData:
                     yield self.batch(order[start : start + batch_size])
                 epoch += 1
 
-        signature = (
+        n_batches = -(-self.n_structures // batch_size)
+        generator = (lambda: self.batches(batch_size)) if seed is None else shuffled
+        dataset = tf.data.Dataset.from_generator(generator, output_signature=self.signature()).prefetch(2)
+        known = n_batches if seed is None else tf.data.INFINITE_CARDINALITY
+        return dataset.apply(tf.data.experimental.assert_cardinality(known))
+
+    def signature(self) -> tuple[dict[str, tf.TensorSpec], dict[str, tf.TensorSpec]]:
+        """Types and static shapes of a batch, for TensorFlow."""
+        return (
             {name: tf.TensorSpec(shape, dtype) for name, (shape, dtype) in _INPUTS.items()},
             {
                 name: tf.TensorSpec((None, *values.shape[1:]), tf.float64)
                 for name, values in self._label_arrays().items()
             },
         )
-        n_batches = -(-self.n_structures // batch_size)
-        generator = (lambda: self.batches(batch_size)) if seed is None else shuffled
-        dataset = tf.data.Dataset.from_generator(generator, output_signature=signature).prefetch(2)
-        known = n_batches if seed is None else tf.data.INFINITE_CARDINALITY
-        return dataset.apply(tf.data.experimental.assert_cardinality(known))
 
     def _label_arrays(self) -> dict[str, np.ndarray]:
         return {name: self.label(name) for name in self._labels}

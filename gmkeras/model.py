@@ -13,6 +13,7 @@ import tensorflow as tf
 from gmcore.settings import DescriptorSettings, HeadSettings
 
 from . import losses
+from .distribution import global_share
 from .heads import head_outputs
 from .layers import GaussianMomentsLayer, MixedDense, NTKDense, ScaleShift, Standardization
 
@@ -142,9 +143,10 @@ class GMModel(keras.Model):
         variables = self.trainable_variables
         with tf.GradientTape() as tape:
             loss, deviations = self.losses_and_errors(inputs, labels)
+            own_loss = loss * global_share(tf.shape(inputs["volume"])[0])  # gradients are summed over replicas
         # ZERO: a shift of the energy has no gradient where only forces are trained
         unconnected = tf.UnconnectedGradients.ZERO
-        gradients = tape.gradient(loss, [v.value for v in variables], unconnected_gradients=unconnected)
+        gradients = tape.gradient(own_loss, [v.value for v in variables], unconnected_gradients=unconnected)
         self.optimizer.apply_gradients(zip(gradients, variables))
         return self._measure(inputs, labels, loss, deviations)
 
@@ -169,6 +171,14 @@ class GMModel(keras.Model):
         if jit_compile is True:
             warnings.warn("jit_compile=True is set aside: the descriptor runs outside XLA", stacklevel=2)
         super().compile(*args, jit_compile=False, **kwargs)
+
+    def _maybe_symbolic_build(self, *_, **__) -> None:
+        """Under a strategy Keras would average the batches of the replicas, whose structures differ, in order to build
+        the model; all is built but for the optimizer."""
+        strategy = self.distribute_strategy
+        if strategy.num_replicas_in_sync > 1 and self.optimizer is not None and not self.optimizer.built:
+            with strategy.scope():
+                self.optimizer.build(self.trainable_variables)
 
     def get_config(self):
         return {

@@ -10,26 +10,25 @@ contract"):
 Positions are differentiated twice, the radial coefficients beta once; a third derivative raises. Forces come from
 `gradient` on an inner tape, the parameter gradient of a force loss from `second` on the outer one.
 
-Every call into the engine is a stateless `tf.numpy_function`, so that TensorFlow drops from a graph those whose results
-nobody uses: a training on D never computes a force, the inner tape never computes a gradient of beta, the outer one
-never a Hessian. The results that are wanted apart are therefore separate calls.
+On the CPU every call into the engine is stateless (`gmkeras.backends`), so that TensorFlow drops from a graph those
+whose results nobody uses: a training on D never computes a force, the inner tape never computes a gradient of beta, the
+outer one never a Hessian. The results that are wanted apart are therefore separate calls.
 
 The strain enters as a derivative only: it must be zero, and values are those of the unstrained structure.
 
-Not supported: XLA (`jit_compile=True`), serialization of the graph, the GPU.
+Not supported: XLA (`jit_compile=True`), serialization of the graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numba
-import numpy as np
 import tensorflow as tf
 
 from gmcore.kernels.arguments import Geometry
 from gmcore.settings import DescriptorSettings
-from gmcore.stages import Contractions, Moments
+
+from .backends import choose_backend
 
 N_COMPONENTS = 16
 """Independent components of the moments of one radial channel, ranks 0 to 3."""
@@ -45,7 +44,8 @@ class MomentsOp:
     """
 
     def __init__(self, settings: DescriptorSettings, dtype: str = "float32"):
-        self._stage = Moments(settings, dtype)
+        self._backend = choose_backend()
+        self._stage = self._backend.moments(settings, dtype)
         self._dtype = tf.as_dtype(dtype)
         n_species = len(settings.species)
         self._beta_shape = (n_species, n_species, settings.n_radial, settings.n_basis)
@@ -70,7 +70,7 @@ class MomentsOp:
                 "positions": (tf.float64, (None, 3)),
                 "strain": (tf.float64, (None, 3, 3)),
             }
-            return _engine_call(run, [*geometry, *inputs], [kinds[name] for name in outputs])
+            return self._backend.call(run, [*geometry, *inputs], [kinds[name] for name in outputs])
 
         @tf.custom_gradient
         def value(positions, strain, beta):
@@ -129,23 +129,24 @@ class ContractionsOp:
     """Features G (n_atoms, n_features) of moments M (n_atoms, n_radial, 16); both in `dtype`."""
 
     def __init__(self, n_radial: int, dtype: str = "float32"):
-        self._stage = Contractions(n_radial, dtype)
+        self._backend = choose_backend()
+        self._stage = self._backend.contractions(n_radial, dtype)
         self.n_features = self._stage.n_features
         self._features = (tf.as_dtype(dtype), (None, self.n_features))
         self._moments = (tf.as_dtype(dtype), (None, n_radial, N_COMPONENTS))
 
     def __call__(self, moments: tf.Tensor) -> tf.Tensor:
         """Invariant contractions of the moments."""
-        stage = self._stage
+        stage, call = self._stage, self._backend.call
 
         @tf.custom_gradient
         def value(moments):
-            (features,) = _engine_call(lambda m: (stage.forward(m),), [moments], [self._features])
+            (features,) = call(lambda m: (stage.forward(m),), [moments], [self._features])
             return features, lambda g_features: gradient(moments, g_features)
 
         @tf.custom_gradient
         def gradient(moments, g_features):
-            (g_moments,) = _engine_call(lambda m, g: (stage.backward(m, g),), [moments, g_features], [self._moments])
+            (g_moments,) = call(lambda m, g: (stage.backward(m, g),), [moments, g_features], [self._moments])
 
             def second_order(gg_moments):
                 gg_features, h_moments = second(moments, g_features, gg_moments)
@@ -155,28 +156,9 @@ class ContractionsOp:
 
         @_last_derivative("contractions are differentiated twice at most, got a third derivative")
         def second(moments, g_features, gg_moments):
-            return _engine_call(
-                stage.double_backward, [moments, g_features, gg_moments], [self._features, self._moments]
-            )
+            return call(stage.double_backward, [moments, g_features, gg_moments], [self._features, self._moments])
 
         return value(moments)
-
-
-def _engine_call(
-    function: Callable, inputs: Sequence[tf.Tensor], outputs: Sequence[tuple[tf.DType, tuple]]
-) -> list[tf.Tensor]:
-    """Call NumPy code from TensorFlow; `outputs` gives type and static shape of each array that it returns."""
-    n_threads = numba.get_num_threads()
-
-    def run(*arrays: np.ndarray):
-        numba.set_num_threads(n_threads)  # a setting of the calling thread, and TensorFlow calls from its own
-        return tuple(function(*arrays))
-
-    result = tf.numpy_function(run, inputs, [dtype for dtype, _ in outputs], stateful=False)
-    tensors = tf.nest.flatten(result)  # outside a graph a single result is no list
-    for tensor, (_, shape) in zip(tensors, outputs):
-        tensor.set_shape(shape)
-    return tensors
 
 
 def _last_derivative(message: str) -> Callable:

@@ -21,7 +21,7 @@ SINE = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(12))
 
 def real(like, value):
     """`value` in the floating-point type of `like`."""
-    return value
+    return type(like)(value)
 
 
 @overload(real, jit_options={"forceinline": True}, inline="always")
@@ -79,6 +79,15 @@ def _exp(x):
         return value if x > lowest else zero
 
     return implementation
+
+
+@jit
+def direction(dx, dy, dz):
+    """Unit vector, length and inverse length of a vector that is not zero."""
+    squared = dx * dx + dy * dy + dz * dz
+    rho = math.sqrt(squared)
+    inverse = real(rho, 1.0) / rho
+    return inverse * dx, inverse * dy, inverse * dz, rho, inverse
 
 
 @jit

@@ -47,6 +47,15 @@ def test_gmcore_does_not_import_the_frontend():
             assert name.split(".")[0] not in ("tensorflow", "keras", "gmkeras", "cupy", "kernels"), f"{path} {name}"
 
 
+@pytest.mark.parametrize("room", ["gmcore", "gmkeras", "kernels", "perf"])
+def test_one_file_knows_cupy(room):
+    for path in sources(room):
+        tree = ast.parse(path.read_text())
+        named = any(isinstance(node, ast.Constant) and node.value == "cupy" for node in ast.walk(tree))
+        imports = any(name.split(".")[0] == "cupy" for name in imported(tree))
+        assert (named or imports) == (path.name == "cuda.py"), path
+
+
 @pytest.mark.parametrize("room", ["gmcore", "gmkeras", "kernels"])
 def test_library_code_neither_prints_nor_asserts(room):
     for path in sources(room):

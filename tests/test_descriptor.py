@@ -92,7 +92,7 @@ def test_bad_input(descriptor):
         GaussianMoments([1, 8], 4.0, coefficients=np.zeros(3))
     with pytest.raises(GMError, match="coefficients must be finite numbers in float32, got some that are not"):
         GaussianMoments([1, 8], 4.0, coefficients=np.full((2, 2, 5, 7), np.nan))
-    with pytest.raises(GMError, match="device must be 'cpu' in this version, got 'tpu'"):
+    with pytest.raises(GMError, match="device must be one of cpu, cuda, got 'tpu'"):
         GaussianMoments([1, 8], 4.0, device="tpu")
     with pytest.raises(GMError, match="'Xx' is not a chemical symbol"):
         GaussianMoments(["H", "Xx"], 4.0)

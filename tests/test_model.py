@@ -27,7 +27,6 @@ from systems import (
 )
 
 from gmcore import evaluator as evaluator_module
-from gmcore import model as model_module
 from gmcore import reference
 from gmcore.errors import GMError
 from gmcore.evaluator import Evaluator
@@ -170,7 +169,7 @@ def test_any_batch_size_gives_the_same(of_all_species, batch_size):
 def test_batches_by_atoms_give_the_same(of_all_species, monkeypatch):
     frames = mixed_batch()
     expected = of_all_species.predict(frames)
-    monkeypatch.setattr(model_module, "BATCH_ATOMS", 30)
+    monkeypatch.setattr(of_all_species.evaluator, "batch_atoms", 30)
     same(of_all_species.predict(frames), expected)
 
 
@@ -332,8 +331,10 @@ def test_unknown_property_and_batch_size(model):
 def test_devices_and_precisions(tmp_path):
     path = random_model(tmp_path / "model.h5")
     assert load_model(path, "float32").evaluator.dtype == np.float32
-    with pytest.raises(GMError, match=r"device must be 'cpu' in this version, got 'cuda'"):
-        load_model(path, device="cuda")
+    with pytest.raises(GMError, match=r"device must be one of cpu, cuda, got 'tpu'"):
+        load_model(path, device="tpu")
+    with pytest.raises(GMError, match=r"matmul must be 'float32' on the CPU, got 'tf32'"):
+        load_model(path, matmul="tf32")
     with pytest.raises(GMError, match=r"dtype must be one of float32, float64, got float16"):
         load_model(path, dtype="float16")
 

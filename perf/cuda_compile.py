@@ -1,0 +1,209 @@
+"""What the compiler makes of the CUDA kernels: registers, spills and memory, on a machine without GPU and driver.
+
+    python -m perf.cuda_compile            one line per kernel, type and compute capability
+    python -m perf.cuda_compile --write    the same into perf/cuda_budget.json, which a test holds the kernels to
+
+Numba translates to PTX with NVVM, `ptxas` assembles it; both come with the extras cuda12 and cuda13 (and test).
+Registers in the budget are rounded up to a multiple of eight, as the hardware hands them out, and eight more are
+allowed, because compilers differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import numba
+from numba import types
+
+from gmcore.kernels.arguments import Geometry, RadialBasis
+
+BUDGET = Path(__file__).with_name("cuda_budget.json")
+CAPABILITIES = ((8, 0), (9, 0))
+SLACK = 8  # registers
+
+# Types of the arguments: r working real, d float64, i int32, l int64, b bool, with the number of axes (0 a scalar);
+# `geometry`, `radial` and `wanted` are the tuples of `gmcore.kernels.arguments` and of two flags.
+SIGNATURES = {
+    "contractions_cuda.forward": "r3 r2",
+    "contractions_cuda.backward": "r3 r2 r3",
+    "contractions_cuda.double_backward": "r3 r2 r3 r2 r3",
+    "moments_cuda.forward": "geometry d2 radial r4 l0 r3",
+    "moments_cuda.backward": "geometry d2 radial r4 l0 r3 wanted r2 r3 r5",
+    "moments_cuda.double_backward": "geometry d2 radial r4 l0 r3 d2 d3 wanted r3 r2 r3 r5",
+    "neighbors_cuda.wrap_atoms": "d2 i1 d3 d3 b2 d2 d2 l2 i1",
+    "neighbors_cuda.tile_bounds": "l1 l1 d2 l2 d3",
+    "neighbors_cuda.bin_atoms": "i1 d2 l2 d3 l2 l1 l2 l1 l1 l1 l1",
+    "neighbors_cuda.count_rows": "l1 d2 i1 d2 d3 b2 d2 d3 l2 l1 l1 d0 l1 d1",
+    "neighbors_cuda.fill_rows": "l1 d2 i1 d2 d3 b2 d2 d3 l2 l1 l1 d0 l2 l1 l1 l1 i1 i1 i1",
+    "neighbors_cuda.find_movers": "d2 d2 i1 d3 d1 i1",
+    "network_cuda.subtract": "r3 r2",
+    "network_cuda.activate": "r3 r2 r3",
+    "network_cuda.multiply": "r3 r3",
+    "network_cuda.multiply_outer": "r3 r3 r3 r3",
+    "network_cuda.scale_and_shift": "r3 r2 i1 d3 d3 l0 d3",
+    "network_cuda.take_rows": "r3 r3 i1 l0",
+    "pair_sums_cuda.find_reverse": "geometry i1",
+    "pair_sums_cuda.sum_positions": "l1 i1 r2 d2",
+    "pair_sums_cuda.sum_strain_parts": "i1 r3 d3",
+    "pair_sums_cuda.sum_strain": "d3 d3",
+    "pair_sums_cuda.sum_beta": "r5 r4",
+    "pair_sums_cuda.pack_beta": "r4 r4",
+    "segments_cuda.sum_segments": "l1 l1 d2 d2",
+}
+
+# Double precision in float32 kernels: none, unless it is named here. Differences of positions are taken in float64
+# before they are rounded; what is summed over a structure, and the search for neighbors, is float64 altogether.
+DIFFERENCES = frozenset({"ld.global.f64", "sub.f64", "add.f64", "cvt.rn.f32.f64"})
+DOUBLE = {
+    "moments_cuda.forward": DIFFERENCES,
+    "moments_cuda.backward": DIFFERENCES,
+    "moments_cuda.double_backward": DIFFERENCES,
+    **{name: None for name in SIGNATURES if name.startswith(("neighbors_cuda", "segments_cuda"))},
+    **{f"pair_sums_cuda.{name}": None for name in ("find_reverse", "sum_positions", "sum_strain_parts", "sum_strain")},
+    "network_cuda.scale_and_shift": None,
+}
+
+
+def kernel_names() -> set[str]:
+    """All kernels in the files `*_cuda.py`."""
+    import gmcore.kernels
+
+    names = set()
+    for folder in gmcore.kernels.__path__:
+        for path in Path(folder).glob("*_cuda.py"):
+            found = re.findall(r"^@cuda_jit\s*\ndef (\w+)", path.read_text(), re.MULTILINE)
+            names.update(f"{path.stem}.{name}" for name in found)
+    return names
+
+
+def argument_types(name: str, dtype: str) -> tuple[types.Type, ...]:
+    """Numba types of a kernel's arguments for one working type."""
+    scalars = {"r": getattr(types, dtype), "d": types.float64, "i": types.int32, "l": types.int64, "b": types.boolean}
+
+    def of(code: str) -> types.Type:
+        if code == "geometry":
+            return types.NamedTuple([of(c) for c in "i1 i1 l1 i1 i1 d2 l0".split()], Geometry)
+        if code == "radial":
+            return types.NamedTuple([of("r1"), of("r1")], RadialBasis)
+        if code == "wanted":
+            return types.UniTuple(types.boolean, 2)
+        scalar, n_axes = scalars[code[0]], int(code[1])
+        return types.Array(scalar, n_axes, "C") if n_axes else scalar
+
+    return tuple(map(of, SIGNATURES[name].split()))
+
+
+def missing() -> str | None:
+    """Why nothing can be compiled here, None if it can."""
+    if numba.config.ENABLE_CUDASIM:
+        return "the CUDA simulator is on"
+    if find_spec("numba_cuda") is None:
+        return "numba-cuda is not installed"
+    if find_ptxas() is None:
+        return "ptxas is not installed"
+    return None
+
+
+def find_ptxas() -> str | None:
+    """The assembler: of the installed wheels, else of a CUDA toolkit."""
+    spec = find_spec("nvidia")
+    for folder in spec.submodule_search_locations if spec else ():
+        for path in sorted(Path(folder).glob("*/bin/ptxas*")):
+            return str(path)
+    return shutil.which("ptxas")
+
+
+@contextmanager
+def capability_of(capability: tuple[int, int]) -> Iterator[None]:
+    """Numba asks the card for its capability when it compiles device functions; answer in its place."""
+    from numba.cuda import dispatcher
+
+    original = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = original
+
+
+def compile_ptx(name: str, dtype: str, capability: tuple[int, int]) -> str:
+    """PTX of one kernel."""
+    from numba import cuda
+
+    module, kernel = name.split(".")
+    function = getattr(importlib.import_module(f"gmcore.kernels.{module}"), kernel).py_func
+    with capability_of(capability):
+        ptx, _ = cuda.compile_ptx(function, types.void(*argument_types(name, dtype)), cc=capability)
+    return ptx
+
+
+def assemble(ptx: str, capability: tuple[int, int]) -> dict[str, int]:
+    """Registers per thread, spills and stack (bytes per thread), static shared memory (bytes per block)."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "kernel.ptx")
+        source.write_text(ptx)
+        command = [find_ptxas(), "-v", f"-arch=sm_{capability[0]}{capability[1]}", source, "-o", source.with_suffix("")]
+        report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    pattern = r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+    stack, stores, loads = max(tuple(map(int, found)) for found in re.findall(pattern, report))
+    shared = re.search(r"(\d+) bytes smem", report)
+    return {
+        "registers": int(re.search(r"Used (\d+) registers", report).group(1)),
+        "spill_stores": stores,
+        "spill_loads": loads,
+        "stack": stack,
+        "shared": int(shared.group(1)) if shared else 0,
+    }
+
+
+def double_instructions(ptx: str) -> set[str]:
+    """Instructions on 64-bit floating-point numbers."""
+    return set(re.findall(r"\b(?!reg\b)([a-z][a-z0-9_.]*\.f64(?:\.[a-z0-9]+)*)\b", ptx))
+
+
+def usage() -> Iterator[tuple[str, str, str, dict[str, int]]]:
+    """(capability, working type, kernel, what it takes) of all kernels."""
+    for name in sorted(SIGNATURES):
+        dtypes = ("float32", "float64") if "r" in {code[0] for code in SIGNATURES[name].split()} else ("float64",)
+        for dtype in dtypes:
+            for capability in CAPABILITIES:
+                yield (
+                    "{}.{}".format(*capability),
+                    dtype,
+                    name,
+                    assemble(compile_ptx(name, dtype, capability), capability),
+                )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help=f"write {BUDGET.name}")
+    options = parser.parse_args(arguments)
+    reason = missing()
+    if reason:
+        print(f"cannot compile CUDA kernels: {reason}", file=sys.stderr)
+        return 2
+    budget: dict[str, dict[str, dict[str, dict[str, int]]]] = {}
+    for capability, dtype, name, taken in usage():
+        print(f"{name:36} {dtype} sm {capability}  " + "  ".join(f"{k} {v}" for k, v in taken.items()), flush=True)
+        taken["registers"] = -(-taken["registers"] // 8) * 8
+        budget.setdefault(name, {}).setdefault(dtype, {})[capability] = taken
+    if options.write:
+        BUDGET.write_text(json.dumps(budget, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The stage kernels in the CUDA simulator, against the CPU at every order; and that the twins are twins."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TOLERANCE
+
+from gmcore.kernels import contractions_cpu, moments_cpu
+
+ROOT = Path(__file__).resolve().parents[1]
+CASES = [
+    {"system": "mixed", "dtype": "float64", "cutoff": 4.2, "n_radial": 3, "n_basis": 4},
+    {"system": "mixed", "dtype": "float32", "cutoff": 4.2, "n_radial": 3, "n_basis": 4},
+    {"system": "small_cell", "dtype": "float64", "cutoff": 4.2, "n_radial": 5, "n_basis": 9, "skin": 0.5},
+    {"system": "self_images_only", "dtype": "float32", "cutoff": 4.2, "n_radial": 8, "n_basis": 7},
+    {"system": "water_molecule", "dtype": "float64", "cutoff": 4.2, "n_radial": 1, "n_basis": 1},
+    {"system": "molecule", "dtype": "float32", "cutoff": 4.2, "n_radial": 5, "n_basis": 7},
+]
+ORDER = {"backward": "gradient", "double_backward": "second"}
+
+
+def tolerance(result: str, dtype: str) -> float:
+    """Of a result named "stage order: quantity"."""
+    order = result.split(":")[0].split()[-1]
+    return TOLERANCE[ORDER.get(order, "value"), dtype]
+
+
+@pytest.fixture(scope="module")
+def simulated() -> list[dict[str, float]]:
+    """Relative errors of every case; the simulator is chosen before Numba is imported, hence the process."""
+    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "cuda_comparison.py")],
+        input="\n".join(map(json.dumps, CASES)), env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    if run.returncode != 0:
+        raise RuntimeError(run.stderr)
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("case", range(len(CASES)), ids=lambda k: "{system}-{dtype}-{n_radial}".format(**CASES[k]))
+def test_device_equals_host_at_every_order(simulated, case):
+    errors = simulated[case]
+    assert len(errors) == 12
+    for result, error in errors.items():
+        assert error < tolerance(result, CASES[case]["dtype"]), f"{result} {error:.1e}"
+
+
+@pytest.mark.parametrize("order", ["forward", "backward", "double_backward"])
+@pytest.mark.parametrize("stage", [moments_cpu, contractions_cpu], ids=["moments", "contractions"])
+def test_twins_have_equal_signatures(stage, order):
+    """But for the share and the scratch of the CPU's threads, which have no counterpart on a device."""
+    from gmcore.kernels import contractions_cuda, moments_cuda
+
+    twin = {moments_cpu: moments_cuda, contractions_cpu: contractions_cuda}[stage]
+    names = [n for n in inspect.signature(getattr(stage, order).py_func).parameters if n not in ("blocks", "scratch")]
+    assert list(inspect.signature(getattr(twin, order).py_func).parameters) == names
