@@ -7,6 +7,8 @@ can mend is one sentence on stderr and exit code 2; `gmtensor --debug COMMAND` s
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -190,6 +192,7 @@ def evaluate(
     data set of this project states its units itself.
     """
     from gmcore.command_data import charge_or_key, labels_in, name_value_pairs, parts_of_config, stated_units
+    from gmcore.config_sections import LABELS
     from gmcore.datasets import read_dataset
     from gmcore.evaluation import evaluate_model, metrics_table, write_report
 
@@ -201,7 +204,11 @@ def evaluate(
     else:
         stated = stated_units(data, format, unit)
         labels = [label for label in stated if label != "length"] or labels_in(data, format, loaded)
-        options = {"units": stated, "keys": name_value_pairs("--key", key), "total_charge": charge_or_key(total_charge)}
+        options = {
+            "units": stated,
+            "keys": name_value_pairs("--key", key, LABELS),
+            "total_charge": charge_or_key(total_charge),
+        }
         parts = {data.name: read_dataset(data, labels, format=format, pbc=pbc, **options)}
     evaluations = {}
     for name, dataset in parts.items():
@@ -301,9 +308,35 @@ def _training() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if find_spec("tensorflow") is None:
         raise GMError("training needs TensorFlow: pip install 'gmtensor[train]'")
-    from gmkeras.training import train as train_models
+    with _stderr_held_back():
+        from gmkeras.training import train as train_models
 
     return train_models
+
+
+@contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    """Show what is written to file descriptor 2 only if the block fails.
+
+    TensorFlow's libraries log there while they are loaded, whatever its log level is.
+    """
+    import os
+    import sys
+    import tempfile
+
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def _load_model(path: Path, threads: int | None, device: str) -> Model:

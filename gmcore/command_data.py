@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from gmcore.errors import GMError
 from gmcore.model import Model
 from gmcore.readers import file_format, read_frames
 from gmcore.splits import PARTS, load_datasets
+from gmcore.suggest import did_you_mean
+from gmcore.units import UNITS
 
 
 def parts_of_config(model: Model, path: Path, part: str) -> dict[str, Dataset]:
@@ -31,7 +34,7 @@ def parts_of_config(model: Model, path: Path, part: str) -> dict[str, Dataset]:
 def stated_units(path: Path, format: str, given: list[str] | None) -> dict[str, str]:
     """Return the units stated on the command line; formats of ASE have their lengths in A by definition."""
     default = {"length": "A"} if file_format(path, format) in ("extxyz", "ase") else {}
-    return default | name_value_pairs("--unit", given)
+    return default | name_value_pairs("--unit", given, UNITS)
 
 
 def labels_in(path: Path, format: str, model: Model) -> list[str]:
@@ -49,14 +52,17 @@ def labels_in(path: Path, format: str, model: Model) -> list[str]:
     return [label for label in model.units if label in found]
 
 
-def name_value_pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    """Return the pairs of a repeated option NAME=VALUE."""
+def name_value_pairs(option: str, given: list[str] | None, known: Iterable[str]) -> dict[str, str]:
+    """Return the pairs of a repeated option NAME=VALUE, whose names must be among `known`."""
     pairs = {}
     for text in given or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise GMError(f"{option} must be of the form NAME=VALUE, got {text!r}")
-        pairs[name.strip()] = value.strip()
+        name = name.strip()
+        if name not in known:
+            raise GMError(f"unknown name {name!r} in {option}{did_you_mean(name, known)}")
+        pairs[name] = value.strip()
     return pairs
 
 

@@ -157,7 +157,13 @@ class Network(Section):
         [512, 512], min_length=1, max_length=16, description="widths of the hidden layers"
     )
     standardize: bool | None = Field(
-        None, description="features shifted and scaled to mean 0, deviation 1; the preset decides where not given"
+        None,
+        description="features shifted and scaled to mean 0, deviation 1; the preset decides where not given",
+    )
+    decorrelate: bool | None = Field(
+        None,
+        description="standardized features partly decorrelated: trains faster, where few structures are labeled with "
+        "forces it generalizes worse; the preset decides where not given",
     )
 
 
@@ -258,7 +264,7 @@ class Training(Section):
     section = "training"
     preset: Literal["standard", "paper"] = Field(
         "standard",
-        description="fills learning_rates, batch_size, initial_scale and network.standardize where they are not given",
+        description="fills what is not given of learning_rates, batch_size, initial_scale and network",
     )
     epochs: int = Field(300, ge=1, le=1_000_000, description="passes over the training structures; the paper: 1000")
     batch_size: int | None = Field(None, ge=1, description="structures per step; the preset decides where not given")

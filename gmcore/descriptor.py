@@ -72,6 +72,8 @@ class GaussianMoments:
         if np.shape(coefficients) != self._moments.beta_shape:
             raise GMError(f"coefficients must have shape {self._moments.beta_shape}, got {np.shape(coefficients)}")
         self.coefficients = np.array(coefficients, self._moments.dtype)
+        if not np.isfinite(self.coefficients).all():
+            raise GMError(f"coefficients must be finite numbers in {dtype}, got some that are not")
         self._on_device = None
         if device == "cuda":
             from .cuda import open_device

@@ -196,4 +196,10 @@ def _total_charges(
             return None
     if np.shape(given) not in ((), (len(frames),)):
         raise GMError(f"total_charge must be one number or one per structure ({len(frames)}), got {np.shape(given)}")
-    return np.broadcast_to(np.asarray(given, float), len(frames))
+    try:
+        charges = np.asarray(given, float)
+    except (TypeError, ValueError):
+        raise GMError(f"total_charge must be a number or numbers, got {given!r}") from None
+    if not np.isfinite(charges).all():
+        raise GMError(f"total_charge must be finite, got {given!r}")
+    return np.broadcast_to(charges, len(frames))

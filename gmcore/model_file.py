@@ -109,12 +109,6 @@ def read_model(path: str | os.PathLike) -> tuple[ModelSettings, list[Member]]:
     return settings, members
 
 
-def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """The JSON metadata of a model file; raises as `read_model`."""
-    with _opened(path) as file:
-        return json.loads(file["metadata"].asstr()[()])
-
-
 def verify_golden(path: str | os.PathLike, evaluator: Evaluator) -> dict[str, float]:
     """Recompute the golden output of a file; largest deviation per output, relative to its largest magnitude.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -13,6 +15,7 @@ import tensorflow as tf
 from rich.progress import Progress, TaskID
 
 from gmcore.errors import GMError
+from gmcore.files import FULL_DISK, WriteError
 
 from .checkpoint import TrainingState, save_checkpoint
 
@@ -44,6 +47,8 @@ class BestWeights(keras.callbacks.Callback):
         if not np.isfinite(row["loss"]):
             raise DivergenceError(f"the loss must stay finite, got {row['loss']} in epoch {epoch + 1}: lower the rates")
         error = sum(row[f"val_{quantity}_mae"] / spread for quantity, spread in self._spreads.items())
+        if not np.isfinite(error):
+            raise DivergenceError(f"validation errors must stay finite, got {row}, epoch {epoch + 1}: lower the rates")
         state.epoch = epoch + 1
         state.history.append({"epoch": epoch + 1, **row, "val_error": error})
         if error < state.best_error:
@@ -55,12 +60,17 @@ class Logs(keras.callbacks.Callback):
     """Write the history to `history.csv` and, for TensorBoard, to event files in `events`, both in `folder`.
 
     The event files are written without the TensorBoard package, which TensorFlow need not bring along.
+
+    Raises
+    ------
+    WriteError : the disk is full or `folder` cannot be written to.
     """
 
     def __init__(self, folder: Path, state: TrainingState):
         super().__init__()
         self._csv, self._state = folder / "history.csv", state
-        self._events = tf.summary.create_file_writer(str(folder / "events"))
+        with _writing(folder):
+            self._events = tf.summary.create_file_writer(str(folder / "events"))
         self._metadata = tf.compat.v1.SummaryMetadata(
             plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
         )
@@ -72,10 +82,10 @@ class Logs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = self._state.history[-1]
         self._append([row])
-        with self._events.as_default(step=row["epoch"]):
+        with _writing(self._csv.parent), self._events.as_default(step=row["epoch"]):
             for name in row.keys() - {"epoch"}:
                 tf.summary.write(name, tf.constant(row[name], tf.float32), metadata=self._metadata)
-        self._events.flush()
+            self._events.flush()
 
     def on_train_end(self, logs=None):
         self._events.close()
@@ -84,12 +94,23 @@ class Logs(keras.callbacks.Callback):
         if not rows:
             return
         new = not self._csv.exists()
-        with open(self._csv, "a", newline="", encoding="utf-8") as file:
+        with _writing(self._csv.parent), open(self._csv, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             for k, row in enumerate(rows):
                 if new and k == 0:
                     writer.writerow(row)
                 writer.writerow(row.values())
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say in one sentence what Python or TensorFlow found wrong with writing the logs."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        full = isinstance(error, tf.errors.ResourceExhaustedError) or getattr(error, "errno", None) == errno.ENOSPC
+        reason = FULL_DISK[errno.ENOSPC] if full else str(error).splitlines()[0]
+        raise WriteError(f"the logs in {folder} could not be written: {reason}") from error
 
 
 class Checkpoints(keras.callbacks.Callback):

@@ -131,11 +131,6 @@ class PreparedData:
         values = self._labels[name]
         return values.values if isinstance(values, _Ragged) else values
 
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Labels that are there."""
-        return tuple(self._labels)
-
     def batch(self, chosen: Sequence[int] | np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Inputs and labels of the structures `chosen`, in this order, as arrays."""
         chosen = np.asarray(chosen, np.int64)

@@ -43,8 +43,8 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
 
     Parameters
     ----------
-    standardize : whether features are shifted and scaled to mean 0 and deviation 1, and partly decorrelated; the model
-        must have been made with `mix_features=True`.
+    standardize : whether features are shifted and scaled to mean 0 and deviation 1, and partly decorrelated if the
+        model was made with `mix_features=True`.
     initial_scale : "spread" or "reference".
 
     Raises
@@ -56,7 +56,8 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
     if standardize:
         statistics = feature_statistics(model.moments_layer, data)
         model.standardization.set_constants(statistics.mean, statistics.std)
-        model.dense_layers[0].mixing.assign(statistics.mixing)
+        if model.mix_features:
+            model.dense_layers[0].mixing.assign(statistics.mixing)
     for head in model.head_settings:
         layer = model.scale_shift[head.name]
         layer.scale.assign(np.ones(layer.scale.shape))

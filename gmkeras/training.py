@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from gmcore.config import TrainConfig
 from gmcore.datasets import Dataset
@@ -85,7 +86,8 @@ def train(config: TrainConfig, resume: bool = True) -> TrainResult:
     with atomic_path(config.output / "config.yaml") as temporary:
         temporary.write_text(config.to_yaml(), encoding="utf-8")
     models = []
-    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[status]}")
+    status = TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TimeRemainingColumn(), status
     with Progress(*columns, console=Console(stderr=True)) as progress:
         for line in describe_parts(parts):
             progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -137,6 +139,7 @@ def _train_committee(
     loss_curves(
         folder / "loss_curves.png",
         [{name: [row[name] for row in state.history] for name in columns} for state in states],
+        {f"{head.name}_mae": head.unit for head in heads if head.unit},
     )
     path = folder / MODEL_FILE
     provenance = _provenance(config, parts, states)
@@ -213,7 +216,7 @@ class _Trainer:
             network.hidden,
             self._weights,
             seed,
-            mix_features=network.standardize,
+            mix_features=network.decorrelate,
             dtype=self._settings.dtype,
         )
 

@@ -267,6 +267,8 @@ def test_wrong_evaluations(folder, tmp_path):
     assert "energy: 0 of 12 frames" in refused("evaluate", model, water, "--unit", "energy=eV")
     assert "known: eV" in refused("evaluate", model, water, "--unit", "energy=ev")
     assert "must be of the form NAME=VALUE, got 'energy'" in refused("evaluate", model, water, "--unit", "energy")
+    bad_key = refused("evaluate", model, water, "--unit", "energy=eV", "--key", "enrgy=e")
+    assert "unknown name 'enrgy' in --key; did you mean 'energy'?" in bad_key
     assert "--part must be one of" in refused("evaluate", model, folder / "config.yaml", "--part", "tset")
     assert "belong to a data file" in refused("evaluate", model, folder / "config.yaml", "--unit", "energy=eV")
 
@@ -327,7 +329,9 @@ def test_prediction_needs_no_tensorflow(folder, tmp_path):
 def test_a_real_interrupt(folder):
     """Ctrl-C in a process whose training waits for ever."""
     script = (
-        "import sys, time, gmcore.cli\n"
+        "import signal, sys, time, gmcore.cli\n"
+        # a test run in the background of a shell inherits interrupts that are ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def train(config, resume=True):\n"
         "    print('started', flush=True)\n"
         "    time.sleep(60)\n"

@@ -56,6 +56,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
 def test_presets_fill_only_what_is_not_given():
     standard = parse_config(BASE)
     assert standard.network.standardize and standard.training.initial_scale == "spread"
+    assert standard.network.decorrelate
     assert standard.training.learning_rates.model_dump() == PRESETS["standard"]["learning_rates"][False]
     paper = parse_config(BASE + "training: {preset: paper, learning_rates: {radial: 1e-3}}\n")
     assert not paper.network.standardize and paper.training.initial_scale == "reference"
@@ -66,7 +67,9 @@ def test_presets_fill_only_what_is_not_given():
         "shift": 0.025,
     }
     both = parse_config(BASE + "training: {preset: paper}\nnetwork: {standardize: true}\n")
-    assert both.network.standardize
+    assert both.network.standardize and not both.network.decorrelate
+    with pytest.raises(ConfigError, match=r"network\.decorrelate needs network\.standardize"):
+        parse_config(BASE + "network: {standardize: false, decorrelate: true}\n")
 
 
 def test_paper_rates_of_a_potential():

@@ -90,6 +90,8 @@ def test_bad_input(descriptor):
         descriptor.features(Atoms("Fe"))
     with pytest.raises(GMError, match=r"coefficients must have shape \(2, 2, 5, 7\), got \(3,\)"):
         GaussianMoments([1, 8], 4.0, coefficients=np.zeros(3))
+    with pytest.raises(GMError, match="coefficients must be finite numbers in float32, got some that are not"):
+        GaussianMoments([1, 8], 4.0, coefficients=np.full((2, 2, 5, 7), np.nan))
     with pytest.raises(GMError, match="device must be one of cpu, cuda, got 'tpu'"):
         GaussianMoments([1, 8], 4.0, device="tpu")
     with pytest.raises(GMError, match="'Xx' is not a chemical symbol"):

@@ -68,17 +68,9 @@ def test_presets():
     for name, preset in PRESETS.items():
         for energy in (False, True):
             learning = [f"{preset['learning_rates'][energy][group]:g}" for group in rates]
-            standardize = str(preset["standardize"]).lower()
-            expected.append(
-                [
-                    name,
-                    "yes" if energy else "no",
-                    standardize,
-                    preset["initial_scale"],
-                    str(preset["batch_size"]),
-                    *learning,
-                ]
-            )
+            constants = (preset["standardize"], preset["decorrelate"][energy])
+            settings = [str(value).lower() for value in (*constants, preset["initial_scale"], preset["batch_size"])]
+            expected.append([name, "yes" if energy else "no", *settings, *learning])
     assert rows == expected
 
 

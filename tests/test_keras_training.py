@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ from systems import molecule, single_atom, triclinic, water_molecule
 from gmcore.config import parse_config
 from gmcore.datasets import Dataset
 from gmcore.errors import GMError
+from gmcore.files import WriteError
 from gmcore.model import load_model
 from gmcore.model_file import read_model
 from gmcore.settings import DescriptorSettings
 from gmkeras import callbacks, training
-from gmkeras.checkpoint import CheckpointError
+from gmkeras.checkpoint import CheckpointError, TrainingState
 from gmkeras.data import PreparedData, epoch_order
 from gmkeras.initial import START, initialize, ridge
 from gmkeras.model import GMModel
@@ -321,6 +323,27 @@ def test_epochs_are_shuffled_by_seed_and_epoch():
     in_order = data.dataset(2)
     assert int(in_order.cardinality()) == 3
     assert np.concatenate([labels["energy"].numpy() for _, labels in in_order]).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_validation_that_diverges_is_said():
+    best = callbacks.BestWeights(TrainingState(), {"energy": 1.0})
+    with pytest.raises(callbacks.DivergenceError, match=r"validation errors must stay finite, got .*inf.*, epoch 3"):
+        best.on_epoch_end(2, {"loss": 1.0, "val_energy_mae": float("inf")})
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full, the always full device, on this system")
+def test_logs_on_a_full_disk(tmp_path):
+    state = TrainingState(history=[{"epoch": 1, "loss": 1.0}])
+    logs = callbacks.Logs(tmp_path, state)
+    (tmp_path / "history.csv").symlink_to("/dev/full")
+    with pytest.raises(WriteError, match=r"the logs in .* could not be written: no space left on the disk"):
+        logs.on_epoch_end(0)
+
+
+def test_logs_in_a_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(WriteError, match=r"the logs in .*file could not be written: "):
+        callbacks.Logs(tmp_path / "file", TrainingState())
 
 
 def test_bad_data_are_refused():

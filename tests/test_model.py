@@ -292,6 +292,10 @@ def test_total_charge_from_argument_structure_or_training():
         free.predict([ion, atoms])
     with pytest.raises(GMError, match=r"total_charge must be one number or one per structure \(2\), got \(3,\)"):
         free.predict([ion, atoms], total_charge=[1, 2, 3])
+    with pytest.raises(GMError, match=r"total_charge must be finite, got nan"):
+        free.predict([ion, atoms], total_charge=np.nan)
+    with pytest.raises(GMError, match=r"total_charge must be a number or numbers, got 'two'"):
+        free.predict([ion, atoms], total_charge="two")
     trained = Model(*random_parts([make_head("charges", 3, conserve=True, total_charge=1.0)]))
     assert np.abs(trained.predict([ion, atoms])["charges"].sum(axis=1) - [-2, 1]).max() < 1e-13
 

@@ -17,9 +17,8 @@ from gmcore import model_file
 from gmcore.consistency import check_model, member_arrays
 from gmcore.errors import GMError
 from gmcore.evaluator import Evaluator
-from gmcore.info import describe_model, model_description
 from gmcore.model import load_model
-from gmcore.model_file import ModelFileError, checksum, golden_cluster, read_metadata, read_model, write_model
+from gmcore.model_file import ModelFileError, checksum, golden_cluster, read_model, write_model
 
 HEADS = (
     "energy",
@@ -77,7 +76,6 @@ def test_it_is_plain_hdf5_with_json(path):
         kinds = []
         file.visititems(lambda name, item: kinds.append(item.dtype.kind) if isinstance(item, h5py.Dataset) else None)
     assert set(kinds) <= set("fiO")  # floats, integers and the one text: nothing pickled
-    assert read_metadata(path) == metadata
 
 
 def test_a_changed_byte_is_found(path):
@@ -263,13 +261,3 @@ def test_species_must_ascend():
     settings.descriptor = dataclasses.replace(settings.descriptor, species=(6, 1, 7, 8))
     with pytest.raises(GMError, match=r"species of a model must be ascending atomic numbers, got \[6, 1, 7, 8\]"):
         check_model(settings, members)
-
-
-def test_description(path):
-    facts = model_description(path)
-    assert facts["species"] == ["H", "C", "N", "O"]
-    assert facts["layers"] == [94, 12, 10, 11]
-    assert facts["members"] == 2
-    text = describe_model(path)
-    for words in ("r_max: 4.2", "energy: eV", "d_tensor: cm^-1", "random weights", "reproduced within", "conserve"):
-        assert words in text
