@@ -6,6 +6,7 @@ a test compares docs/configuration.md with them.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -32,7 +33,8 @@ LABELS = tuple(quantity for quantity in UNITS if quantity != "length")
 def _resolved(path: Path, info: ValidationInfo) -> Path:
     """Return the path relative to the folder of the configuration file, where there is one."""
     folder = (info.context or {}).get("folder")
-    return path.expanduser() if folder is None else folder / path.expanduser()
+    path = path.expanduser()
+    return path if folder is None else Path(os.path.normpath(folder / path))  # no "examples/x/../../runs" in messages
 
 
 def _listed(value: Any) -> Any:
