@@ -20,7 +20,7 @@ class ConfigError(GMError):
 
 
 # Presets. The paper's rates: P, section 2.2.3, for D and for potentials. With standardized features the network needs
-# smaller steps (20 epochs on D of [Co(pdms)2]2-: RMSE 1.45 cm^-1 where the paper's recipe has 98).
+# smaller steps; docs/results.md compares the two recipes.
 _PAPER_TENSOR = {"network": 0.02, "radial": 0.02, "scale": 0.025, "shift": 0.025}
 _PAPER_ENERGY = {"network": 0.03, "radial": 0.02, "scale": 0.001, "shift": 0.05}
 _STANDARD_TENSOR = {"network": 0.005, "radial": 0.005, "scale": 0.005, "shift": 0.005}
