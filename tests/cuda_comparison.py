@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 from ase import Atoms
+from simulator import prepare
 from systems import SYSTEMS
 
 from gmcore.cuda import open_device
@@ -121,7 +122,7 @@ def frames(name: str) -> list[Atoms]:
 
 
 def main() -> None:
-    sys.setswitchinterval(1e-5)  # the simulator's threads wait for each other in busy loops
+    prepare()
     for line in sys.stdin:
         case = json.loads(line)
         print(json.dumps(Problem(frames(case.pop("system")), **case).errors()), flush=True)

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from models import make_head, random_model, random_parts
+from simulator import prepare
 from systems import SYSTEMS, small_cell, triclinic, water_molecule
 
 from gmcore import GaussianMoments, GMCalculator, load_model, memory
@@ -431,7 +432,7 @@ CHECKS = {name.removeprefix("check_"): value for name, value in list(globals().i
 
 
 def main() -> None:
-    sys.setswitchinterval(1e-5)  # the simulator's threads wait for each other in busy loops
+    prepare()
     for name, check in CHECKS.items():
         if len(sys.argv) > 1 and name not in sys.argv[1:]:
             continue

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from ase import Atoms
 from keras_models import keras_model, prepared
+from simulator import prepare
 
 from gmkeras import backends
 from gmkeras.data import tensors
@@ -40,7 +41,7 @@ def step(on_device: bool) -> dict[str, list[np.ndarray]]:
 
 
 def main() -> None:
-    sys.setswitchinterval(1e-5)  # the simulator's threads wait for each other in busy loops
+    prepare()
     expected, found = step(False), step(True)
     worst = {}
     for name, arrays in expected.items():
