@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
@@ -90,8 +90,11 @@ class TrainConfig(Section):
         return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
 
 
-def load_config(path: str | os.PathLike) -> TrainConfig:
-    """Read a YAML file; paths in it are relative to its folder.
+Config = TypeVar("Config", bound=Section)
+
+
+def load_config(path: str | os.PathLike, kind: type[Config] = TrainConfig) -> Config:
+    """Read a YAML file as the `kind` of configuration; paths in it are relative to its folder.
 
     Errors
     ------
@@ -104,10 +107,12 @@ def load_config(path: str | os.PathLike) -> TrainConfig:
         raise ConfigError(f"configuration file {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"configuration file {path} cannot be read: {error}") from error
-    return parse_config(text, folder=path.resolve().parent, name=str(path))
+    return parse_config(text, folder=path.resolve().parent, name=str(path), kind=kind)
 
 
-def parse_config(text: str, folder: Path | None = None, name: str = "configuration") -> TrainConfig:
+def parse_config(
+    text: str, folder: Path | None = None, name: str = "configuration", kind: type[Config] = TrainConfig
+) -> Config:
     """Check the YAML `text`; relative paths in it are taken from `folder`, `name` stands in messages."""
     try:
         raw = yaml.load(text, Loader=_Loader)
@@ -120,7 +125,7 @@ def parse_config(text: str, folder: Path | None = None, name: str = "configurati
     if not isinstance(raw, dict):
         raise ConfigError(f"{name} must hold keys and values, got {'nothing' if raw is None else repr(raw)}")
     try:
-        return TrainConfig.model_validate(raw, context={"folder": folder})
+        return kind.model_validate(raw, context={"folder": folder})
     except ValidationError as error:
         raise ConfigError(f"{name}: {_sentence(error)}") from error
 
