@@ -67,14 +67,20 @@ def parity(
     if not expected.size:
         raise FigureError(f"a parity plot of {key} needs labeled values, got none")
     unit = UNITS[key] if unit is None else unit
+    figure = new_figure(5.0, 4.8)
+    axes = figure.add_subplot()
+    draw_parity(axes, key, expected, value, unit)
+    axes.set_title(title or TITLES[key])
+    return _save(figure, path)
+
+
+def draw_parity(axes: Axes, key: str, expected: np.ndarray, value: np.ndarray, unit: str) -> None:
+    """Draw rows of prediction against rows of reference, as `metrics.compared` returns them, with MAE and RMSE."""
+    from matplotlib.ticker import MaxNLocator
+
     measures = error_measures(value - expected, unit)
     if key == "energy":
         expected, value = expected - expected.mean(), value - expected.mean()
-
-    figure = _figure(5.0, 4.8)
-    from matplotlib.ticker import MaxNLocator
-
-    axes = figure.add_subplot()
     low, high = float(min(expected.min(), value.min())), float(max(expected.max(), value.max()))
     margin = 0.05 * (high - low) or 1.0
     axes.plot([low - margin, high + margin], [low - margin, high + margin], color="0.4", linewidth=1.0, zorder=1)
@@ -99,11 +105,10 @@ def parity(
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(8, steps=(1, 2, 5, 10)))
     axes.ticklabel_format(scilimits=(-2, 4))
-    axes.set_xlabel(_labeled("reference", unit))
-    axes.set_ylabel(_labeled("prediction", unit))
-    axes.set_title(title or TITLES[key])
+    axes.set_xlabel(labeled("reference", unit))
+    axes.set_ylabel(labeled("prediction", unit))
     axes.annotate(
-        f"MAE  {measures['mae']:.3g} {_unit(unit)}\nRMSE {measures['rmse']:.3g} {_unit(unit)}",
+        f"MAE  {measures['mae']:.3g} {unit_label(unit)}\nRMSE {measures['rmse']:.3g} {unit_label(unit)}",
         xy=(0.04, 0.96),
         xycoords="axes fraction",
         verticalalignment="top",
@@ -111,7 +116,6 @@ def parity(
     )
     if len(names) > 1:
         axes.legend(loc="lower right", ncols=len(names) // 3, markerscale=2.0 if crowded else 1.0)
-    return _save(figure, path)
 
 
 def parity_figures(
@@ -149,7 +153,7 @@ def loss_curves(
         raise FigureError("loss curves need at least one finite value, got none")
     n_columns = min(3, len(panels))
     n_rows = -(-len(panels) // n_columns)
-    figure = _figure(1.0 + 3.6 * n_columns, 0.4 + 3.0 * n_rows)
+    figure = new_figure(1.0 + 3.6 * n_columns, 0.4 + 3.0 * n_rows)
     from matplotlib.ticker import MaxNLocator
 
     for index, (name, curves) in enumerate(panels.items(), start=1):
@@ -164,7 +168,7 @@ def loss_curves(
             _plain_logarithm(axes)
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10), integer=True))
         axes.set_xlabel("epoch")
-        axes.set_ylabel(_labeled(_words(name), units.get(name, _column_unit(name))))
+        axes.set_ylabel(labeled(_words(name), units.get(name, _column_unit(name))))
         if "rate" not in name.split("_"):
             handles, labels = axes.get_legend_handles_labels()
             unique = dict(zip(labels, handles))  # one entry for all members
@@ -185,11 +189,19 @@ def learning_curve(
     sizes, maes, rmses: (n_points,), repeated sizes allowed. A line is fitted where there are two sizes or more, its
     95 % confidence band drawn where there are three points or more. FigureError: no points.
     """
+    figure = new_figure(5.4, 4.4)
+    fits = draw_learning_curve(figure.add_subplot(), sizes, maes, rmses, unit, quantity)
+    _save(figure, path)
+    return fits
+
+
+def draw_learning_curve(
+    axes: Axes, sizes: ArrayLike, maes: ArrayLike, rmses: ArrayLike, unit: str, quantity: str
+) -> dict[str, PowerLaw]:
+    """Draw what `learning_curve` saves and return its fits."""
     sizes = np.asarray(sizes, dtype=np.float64)
     if not sizes.size:
         raise FigureError("a learning curve needs at least one training size, got none")
-    figure = _figure(5.4, 4.4)
-    axes = figure.add_subplot()
     axes.set_xscale("log")
     axes.set_yscale("log")
     line = np.geomspace(sizes.min() / 1.15, sizes.max() * 1.15, 100)
@@ -206,9 +218,8 @@ def learning_curve(
     _tick_sizes(axes, np.unique(sizes))
     _plain_logarithm(axes)
     axes.set_xlabel("training structures")
-    axes.set_ylabel(_labeled(f"error of {quantity}", unit))
+    axes.set_ylabel(labeled(f"error of {quantity}", unit))
     axes.legend()
-    _save(figure, path)
     return fits
 
 
@@ -267,7 +278,7 @@ def _plain_logarithm(axes: Axes) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure in inches whose layout leaves room for every label."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -279,18 +290,25 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: str | PathLike) -> Path:
+def draw_grid(figure: Figure) -> None:
+    """Draw a faint grid behind everything."""
     for axes in figure.axes:
         axes.grid(True, color="0.9", linewidth=0.6)
         axes.set_axisbelow(True)
+
+
+def _save(figure: Figure, path: str | PathLike) -> Path:
+    draw_grid(figure)
     with atomic_path(path) as temporary:
         figure.savefig(temporary)
     return Path(path)
 
 
-def _unit(unit: str) -> str:
+def unit_label(unit: str) -> str:
+    """Return the unit as axes show it."""
     return UNIT_LABELS.get(unit, unit)
 
 
-def _labeled(text: str, unit: str) -> str:
-    return f"{text} / ({_unit(unit)})" if "/" in unit else f"{text} / {_unit(unit)}" if unit else text
+def labeled(text: str, unit: str) -> str:
+    """Return the label of an axis, "text / unit"."""
+    return f"{text} / ({unit_label(unit)})" if "/" in unit else f"{text} / {unit_label(unit)}" if unit else text
