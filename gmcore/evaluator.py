@@ -9,15 +9,15 @@ factor: pairs, moments and their cotangents.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from .committee import Committee
-from .heads import head_outputs, output_units
+from .heads import basis_cotangents, head_outputs, output_cotangents, output_units
 from .neighbors import NeighborList, Pairs, build_pairs
 from .network import Network
-from .settings import Member, ModelSettings
+from .settings import HeadSettings, Member, ModelSettings
 from .stages import Contractions, Moments, make_geometry
 from .structures import Batch
 from .threads import get_threads, serial_blas
@@ -80,6 +80,48 @@ class Evaluator(Committee):
             results = [self._member(k, batch, geometry, keys, total_charge) for k in range(self.n_members)]
         return {key: np.stack([result[key] for result in results]) for key in keys}
 
+    def tensor_gradients(self, batch: Batch, pairs: Pairs, head: HeadSettings, cotangents: np.ndarray) -> np.ndarray:
+        """Gradient of sum <W, tensor> over the structures, in the positions, of every member.
+
+        Parameters
+        ----------
+        head : a head of this model, of kind d_tensor or tensor.
+        cotangents : W (n_structures, 3, 3).
+
+        Returns
+        -------
+        (n_members, n_atoms, 3) float64, unit of the tensor per A.
+        """
+        geometry = make_geometry(batch, self.species.index(batch.numbers), pairs)
+        with serial_blas():
+            return np.stack(
+                [self._tensor_gradient(k, batch, geometry, head, cotangents) for k in range(self.n_members)]
+            )
+
+    def _tensor_gradient(self, k, batch, geometry, head, cotangents) -> np.ndarray:
+        member, network, beta = self._members[k], self._networks[k], self._betas[k]
+        columns = {known.name: columns for known, columns in self._columns()}[head.name]
+        scale, shift = (table[head.name].astype(np.float64)[geometry.species] for table in (member.scale, member.shift))
+        moments = self._moments.forward(geometry, batch.positions, beta)
+        m = np.empty((batch.n_atoms, head.width))
+        g_outputs = np.zeros((batch.n_atoms, network.n_outputs))
+        g_outputs[:, columns] = scale * output_cotangents(head, batch, moments, cotangents)
+        g_moments = np.empty_like(moments)
+        for rows in self._chunks(batch.n_atoms):
+            outputs = network.forward(self._contractions.forward(moments[rows]))
+            m[rows] = scale[rows] * outputs[:, columns] + shift[rows]
+            g_moments[rows] = self._contractions.backward(moments[rows], network.backward(g_outputs[rows]))
+        on_positions, on_moments = basis_cotangents(head, m, batch, moments, cotangents)
+        if on_moments is not None:
+            g_moments += on_moments
+        gradient, _, _ = self._moments.backward(geometry, batch.positions, beta, g_moments, want_beta=False)
+        return gradient if on_positions is None else gradient + on_positions
+
+    @staticmethod
+    def _chunks(n_atoms: int) -> Iterator[slice]:
+        size = max(CHUNK, ROWS_PER_THREAD * get_threads())
+        return (slice(start, start + size) for start in range(0, n_atoms, size))
+
     def _member(self, k, batch, geometry, keys, total_charge) -> dict[str, np.ndarray]:
         member, network, beta = self._members[k], self._networks[k], self._betas[k]
         want_forces = "forces" in keys or "stress" in keys
@@ -88,9 +130,7 @@ class Evaluator(Committee):
         g_moments = np.empty_like(moments) if want_forces else None
         scale, shift = (self._table(by_head)[geometry.species] for by_head in (member.scale, member.shift))
         g_outputs = np.where(self.energy_columns(), scale, 0.0).astype(self.dtype) if want_forces else None
-        size = max(CHUNK, ROWS_PER_THREAD * get_threads())
-        for start in range(0, batch.n_atoms, size):
-            rows = slice(start, start + size)
+        for rows in self._chunks(batch.n_atoms):
             outputs[rows] = network.forward(self._contractions.forward(moments[rows]))
             if want_forces:
                 g_features = network.backward(g_outputs[rows])

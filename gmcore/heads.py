@@ -14,6 +14,9 @@ The moment channels A_ic are symmetric and traceless: first M2_s - tr(M2_s)/3 fo
 sym(M1_s M1_t) - (M1_s . M1_t)/3 for s <= t, each divided by `channel_norm[c]`. They need no origin, so wrapped and
 unwrapped structures are the same.
 
+The gradient of <W, D>, W (3, 3) one cotangent per structure, comes in two parts: <W, dD/dm_i>, which does not depend on
+m and goes down the network (`output_cotangents`), and what acts on rhat or the moments directly (`basis_cotangents`).
+
 Source: P eq. 2 and 7, end of 2.2.1; the moment basis goes beyond P. The TensorFlow twin is `gmkeras.heads`.
 """
 
@@ -169,7 +172,7 @@ def head_outputs(
 def _moment_tensors(head: HeadSettings, m: np.ndarray, moments: np.ndarray) -> np.ndarray:
     """sum_c m_ic A_ic of every atom, (n_atoms, 3, 3)."""
     n_channels = n_moment_channels(moments.shape[1])
-    weights = m[:, :n_channels] / np.asarray(head.options.get("channel_norm", np.ones(n_channels)))
+    weights = m[:, :n_channels] / _channel_norm(head, n_channels)
     tensors = np.zeros((len(m), 3, 3))
     for i in range(0, len(m), CHUNK):
         channels = moment_channels(moments[i : i + CHUNK])
@@ -177,6 +180,79 @@ def _moment_tensors(head: HeadSettings, m: np.ndarray, moments: np.ndarray) -> n
     if head.kind == "tensor":
         tensors += m[:, n_channels, None, None] * np.eye(3)
     return tensors
+
+
+def output_cotangents(head: HeadSettings, batch: Batch, moments: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
+    """Derivative of sum <W, tensor> over the structures in the outputs m, (n_atoms, width).
+
+    Parameters
+    ----------
+    head : of kind d_tensor or tensor.
+    moments : (n_atoms, n_radial, 16), read by the moment basis only.
+    cotangents : W (n_structures, 3, 3).
+    """
+    w = cotangents[batch.structure]
+    trace = np.trace(w, axis1=1, axis2=2)
+    if head.options["basis"] == "positions":
+        rhat = directions(batch)
+        along = np.einsum("ia,iab,ib->i", rhat, w, rhat)
+        if head.kind == "d_tensor":
+            along = 3.0 * along - (rhat * rhat).sum(axis=1) * trace
+        return along[:, None]
+    n_channels = n_moment_channels(moments.shape[1])
+    g_m = np.empty((batch.n_atoms, head.width))
+    for i in range(0, batch.n_atoms, CHUNK):
+        channels = moment_channels(moments[i : i + CHUNK])
+        np.einsum("iab,icab->ic", w[i : i + CHUNK], channels, out=g_m[i : i + CHUNK, :n_channels])
+    g_m[:, :n_channels] /= _channel_norm(head, n_channels)
+    if head.kind == "tensor":
+        g_m[:, n_channels] = trace
+    return g_m
+
+
+def basis_cotangents(
+    head: HeadSettings, m: np.ndarray, batch: Batch, moments: np.ndarray, cotangents: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Derivatives of sum <W, tensor> at fixed outputs m (n_atoms, width).
+
+    Returns
+    -------
+    In positions (n_atoms, 3), per A, and in the moments (n_atoms, n_radial, 16); None for the one that the basis does
+    not read.
+    """
+    w = 0.5 * (cotangents + cotangents.swapaxes(1, 2))[batch.structure]
+    if head.options["basis"] == "positions":
+        return _position_cotangents(head, m, batch, w), None
+    n_radial = moments.shape[1]
+    n_channels = n_moment_channels(n_radial)
+    weights = m[:, :n_channels] / _channel_norm(head, n_channels)
+    w = w - np.trace(w, axis1=1, axis2=2)[:, None, None] / 3.0 * np.eye(3)
+    g_moments = np.zeros((*moments.shape[:2], 16))
+    second = weights[:, :n_radial]
+    g_moments[..., 0] = second * w[:, None, 2, 2]  # zz = M0 - xx - yy
+    for k, (a, b) in enumerate([(0, 0), (0, 1), (0, 2), (1, 1), (1, 2)], start=4):
+        g_moments[..., k] = second * (2.0 * w[:, None, a, b] if a != b else (w[:, a, a] - w[:, 2, 2])[:, None])
+    turned = moments[:, :, 1:4].astype(np.float64) @ w
+    for c, (r, s) in enumerate(zip(*np.triu_indices(n_radial)), start=n_radial):
+        g_moments[:, r, 1:4] += weights[:, c, None] * turned[:, s]
+        g_moments[:, s, 1:4] += weights[:, c, None] * turned[:, r]
+    return None, g_moments
+
+
+def _position_cotangents(head: HeadSettings, m: np.ndarray, batch: Batch, w: np.ndarray) -> np.ndarray:
+    """Through rhat = (r - rbar)/|r - rbar|; the length of rhat is constant, so the -1 of the D head plays no part."""
+    away = batch.positions - centers(batch, np.ones(batch.n_atoms))[batch.structure]
+    distance = np.sqrt((away * away).sum(axis=1, keepdims=True))
+    rhat = directions(batch)
+    slope = (6.0 if head.kind == "d_tensor" else 2.0) * m * np.einsum("iab,ib->ia", w, rhat)
+    slope -= (slope * rhat).sum(axis=1, keepdims=True) * rhat
+    g_away = np.where(distance > COINCIDENT, slope / np.where(distance > COINCIDENT, distance, 1.0), 0.0)
+    mean = structure_sum(g_away, batch.offsets) / np.maximum(np.diff(batch.offsets), 1)[:, None]
+    return g_away - mean[batch.structure]
+
+
+def _channel_norm(head: HeadSettings, n_channels: int) -> np.ndarray:
+    return np.asarray(head.options.get("channel_norm", np.ones(n_channels)))
 
 
 def _charges(head: HeadSettings, q: np.ndarray, batch: Batch, total_charge: np.ndarray | None) -> dict[str, np.ndarray]:

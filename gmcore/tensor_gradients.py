@@ -1,0 +1,89 @@
+"""Derivatives of a predicted tensor in the positions of the atoms, dD/dx: the linear spin-phonon coupling.
+
+A tensor has five (traceless) or six independent elements. For each of them, D_ab, one copy of the structure carries the
+cotangent W = sym(e_a e_b^T), and all copies go through the evaluator as one batch: one gradient of the scalar
+sum <W, D> per element, by hand through head, network, contractions and moments (`gmcore.evaluator`), no differences.
+The copies repeat the forward pass, a third of the work, and in return fill the threads of a single small molecule.
+
+    sum over atoms of dD/dx = 0          (translation; in the basis "positions" of an unwrapped molecule alike)
+
+In a periodic structure the derivative is the one of all images of an atom together: that of a phonon at Gamma.
+
+Not supported: models on a GPU, second derivatives (see `gmcore.analysis.couplings` for those along modes).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+
+from gmcore.errors import GMError
+from gmcore.evaluator import Evaluator
+from gmcore.model import Model
+from gmcore.settings import HeadSettings
+from gmcore.structures import Batch
+
+ELEMENTS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+
+
+def d_tensor_gradient(model: Model, atoms: Atoms, name: str | None = None) -> np.ndarray:
+    """Mean over the committee of `member_gradients`: (n_atoms, 3, 3, 3), cm^-1/A for a D tensor."""
+    return member_gradients(model, atoms, name).mean(axis=0)
+
+
+def member_gradients(model: Model, atoms: Atoms, name: str | None = None) -> np.ndarray:
+    """dD/dx of every member of a committee.
+
+    Parameters
+    ----------
+    model : on the CPU.
+    atoms : one structure; for the basis "positions" a molecule that no cell boundary cuts.
+    name : the head; may be left out where the model has only one tensor.
+
+    Returns
+    -------
+    (n_members, n_atoms, 3, 3, 3) float64, unit of the tensor per A: [member, atom, direction, row, column].
+
+    Errors
+    ------
+    GMError : a model without that tensor or on a GPU; and as of `Model.predict`.
+    """
+    head = tensor_head(model, name)
+    if not isinstance(model.evaluator, Evaluator):
+        raise GMError("the gradient of a tensor is computed on the CPU: load the model with device='cpu'")
+    elements = ELEMENTS[:5] if head.kind == "d_tensor" else ELEMENTS
+    n_copies = len(elements)
+    one = Batch.from_atoms(atoms)
+    batch = Batch.from_arrays(
+        np.tile(one.positions, (n_copies, 1)),
+        np.tile(one.numbers, n_copies),
+        np.tile(one.cells, (n_copies, 1, 1)),
+        np.tile(one.pbc, (n_copies, 1)),
+        one.n_atoms * np.arange(n_copies + 1),
+    )
+    cotangents = np.zeros((n_copies, 3, 3))
+    for w, (a, b) in zip(cotangents, elements):
+        w[a, b] += 0.5
+        w[b, a] += 0.5
+    flat = model.evaluator.tensor_gradients(batch, model.evaluator.find_pairs(batch), head, cotangents)
+    by_element = flat.reshape(model.n_members, n_copies, one.n_atoms, 3)
+    gradients = np.zeros((model.n_members, one.n_atoms, 3, 3, 3))
+    for k, (a, b) in enumerate(elements):
+        gradients[..., a, b] = gradients[..., b, a] = by_element[:, k]
+    if head.kind == "d_tensor":
+        gradients[..., 2, 2] = -gradients[..., 0, 0] - gradients[..., 1, 1]
+    return gradients
+
+
+def tensor_head(model: Model, name: str | None = None) -> HeadSettings:
+    """The head `name` of a model, or its only tensor; GMError where there is none or more than one to choose from."""
+    heads = {head.name: head for head in model.settings.heads if head.kind in ("d_tensor", "tensor")}
+    if not heads:
+        raise GMError(f"a model with a tensor is needed, this one predicts {', '.join(model.units)}")
+    if name is None:
+        if len(heads) > 1:
+            raise GMError(f"the tensor must be named where a model has several, got {', '.join(heads)}")
+        return next(iter(heads.values()))
+    if name not in heads:
+        raise GMError(f"the tensors of this model are {', '.join(heads)}, got {name!r}")
+    return heads[name]
