@@ -1,0 +1,250 @@
+"""Error bars of time series whose samples are correlated.
+
+Neighboring frames of a trajectory say nearly the same. n samples are worth n/g independent ones, with the statistical
+inefficiency
+
+    g = 1 + 2 sum_t (1 - t/n) rho(t),        tau = (g - 1)/2 samples the integrated correlation time,
+
+rho the normalized autocorrelation. The sum ends before rho first falls to zero (Chodera et al., J. Chem. Theory Comput.
+3, 26 (2007)): beyond there is noise only, and for oscillating series g comes out too large rather than too small.
+
+Errors of means come from block averages (Flyvbjerg & Petersen, J. Chem. Phys. 91, 461 (1989)), intervals of anything
+else from the moving-block bootstrap (Kuensch, Ann. Stat. 17, 1217 (1989)): blocks of consecutive samples are drawn,
+the same for all series, so that correlations in time and between series survive. The default block length,
+
+    l = (3/2)^{1/3} (2 phi/(1 - phi^2))^{2/3} n^{1/3},        phi = (g - 1)/(g + 1),
+
+is the best one for an AR(1) process of inefficiency g (Politis & White, Econom. Rev. 23, 53 (2004)). Intervals are
+percentiles. Not supported: nonstationary series; equilibration must be cut off before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gmcore.analysis.correlation import autocorrelation
+from gmcore.errors import GMError
+
+CHUNK = 2**21
+"""Numbers that one chunk of resampled series may hold, 16 MB."""
+
+
+class StatisticsError(GMError):
+    """A series that allows no statement, or a setting that makes no sense for it."""
+
+
+class Mean(NamedTuple):
+    """Mean of a series and its standard error, both in the unit and with the trailing shape of the series."""
+
+    mean: np.ndarray
+    error: np.ndarray
+
+
+class Interval(NamedTuple):
+    """Value of a statistic of the whole series, and the bounds of its confidence interval, same unit."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Distribution(NamedTuple):
+    """Probability density (n_points,), 1/unit, on a grid (n_points,), unit of the series; its integral is 1."""
+
+    grid: np.ndarray
+    density: np.ndarray
+
+
+def block_average(series: ArrayLike, n_blocks: int = 10) -> Mean:
+    """Return mean and standard error of a series (n, ...), from the spread of n_blocks equal blocks of it.
+
+    The mean is that of all samples. For the error the first n mod n_blocks samples are left out, and blocks must be
+    several correlation times long (see `statistical_inefficiency`); its own relative error is 1/sqrt(2 n_blocks - 2).
+    StatisticsError: values that are not finite, n_blocks below 2 or above n.
+    """
+    series = checked_series(series)
+    n = len(series)
+    if not 2 <= n_blocks <= n:
+        raise StatisticsError(f"the number of blocks must lie between 2 and the {n} samples, got {n_blocks}")
+    length = n // n_blocks
+    blocks = series[n - n_blocks * length :].reshape(n_blocks, length, *series.shape[1:]).mean(axis=1)
+    return Mean(series.mean(axis=0), blocks.std(axis=0, ddof=1) / math.sqrt(n_blocks))
+
+
+def statistical_inefficiency(series: ArrayLike) -> float:
+    """Return g >= 1 of a series (n,): samples per independent sample; 1 for a constant series.
+
+    The integrated correlation time is (g - 1)/2 intervals.
+    """
+    series = _one_dimensional(series)
+    n = len(series)
+    if _is_constant(series):
+        return 1.0
+    correlation = autocorrelation(series, n_lags=max(n // 2, 1), fluctuation=True)
+    rho = correlation / correlation[0]
+    end = int(np.argmax(rho <= 0.0)) if np.any(rho <= 0.0) else len(rho)
+    lags = np.arange(1, end)
+    return float(max(1.0, 1.0 + 2.0 * np.sum((1.0 - lags / n) * rho[1:end])))
+
+
+def bootstrap_interval(
+    function: Callable[..., np.ndarray],
+    *series: ArrayLike,
+    block_length: int | None = None,
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Return a statistic of one or more series (n,) that belong together, with its confidence interval.
+
+    Parameters
+    ----------
+    function : takes as many arrays as there are series, (n_leading, n), and returns (n_leading): works along the last
+        axis, for example ``lambda x: x.mean(axis=-1)``.
+    series : (n,) each; samples of the same index are drawn together.
+    block_length : samples; if not given, that of the module docstring for the slowest series, at most a third of n.
+    n_resamples, level, seed : number of resampled series, confidence from 0 to 1, seed of the random numbers.
+
+    Resamples for which the statistic is NaN are left out.
+
+    Errors
+    ------
+    StatisticsError : series of different lengths or with fewer than 3 samples, values that are not finite, a block
+        longer than the series, a level outside 0 to 1, fewer than 2 resamples, a statistic that is never finite.
+    """
+    arrays = [_one_dimensional(values) for values in series]
+    lengths = {len(values) for values in arrays}
+    if len(lengths) != 1 or min(lengths) < 3:
+        raise StatisticsError(f"a bootstrap needs series of one length of at least 3 samples, got {sorted(lengths)}")
+    n = lengths.pop()
+    if not 0.0 < level < 1.0:
+        raise StatisticsError(f"the level of an interval must lie between 0 and 1, got {level}")
+    if n_resamples < 2:
+        raise StatisticsError(f"an interval needs at least 2 resamples, got {n_resamples}")
+    if block_length is None:
+        block_length = _block_length(max(statistical_inefficiency(values) for values in arrays), n)
+    if not 1 <= block_length <= n:
+        raise StatisticsError(f"the block length must lie between 1 and the {n} samples, got {block_length}")
+    rng = np.random.default_rng(seed)
+    step = max(1, CHUNK // n)
+    statistics = []
+    for start in range(0, n_resamples, step):
+        index = _resampled(rng, min(step, n_resamples - start), n, block_length)
+        statistics.append(np.asarray(function(*(values[index] for values in arrays)), dtype=np.float64))
+    drawn = np.concatenate(statistics)
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        raise StatisticsError("a statistic must be finite for some resampled series, got none")
+    low, high = np.quantile(drawn, [0.5 - level / 2.0, 0.5 + level / 2.0])
+    value = np.asarray(function(*(values[None] for values in arrays)), dtype=np.float64)
+    return Interval(float(value[0]), float(low), float(high))
+
+
+def correlation_coefficient(
+    x: ArrayLike,
+    y: ArrayLike,
+    block_length: int | None = None,
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Return Pearson's correlation coefficient of two series (n,) with its moving-block bootstrap interval.
+
+    StatisticsError: as for `bootstrap_interval`, or a constant series.
+    """
+    for name, values in (("first", x), ("second", y)):
+        if _is_constant(_one_dimensional(values)):
+            raise StatisticsError(f"a correlation coefficient needs series that vary, the {name} is constant")
+    return bootstrap_interval(
+        _pearson, x, y, block_length=block_length, n_resamples=n_resamples, level=level, seed=seed
+    )
+
+
+def distribution(
+    series: ArrayLike,
+    kind: str = "density",
+    n_points: int = 200,
+    lower: float | None = None,
+) -> Distribution:
+    """Return the distribution of a series (n,) on a grid of n_points, density in 1/unit.
+
+    Parameters
+    ----------
+    kind : "density", a Gaussian kernel estimate (scipy.stats.gaussian_kde) whose width follows Scott's rule for the
+        n/g independent samples and whose grid reaches 3 widths beyond the extremes; or "histogram", n_points equal
+        bins between the extremes, the grid holding their middles.
+    lower : bound that no value falls below (0 for E): the density is mirrored there, and the grid starts there.
+
+    StatisticsError: a constant series, values below `lower` or not finite, fewer than 2 points, an unknown kind.
+    """
+    series = _one_dimensional(series)
+    if _is_constant(series):
+        raise StatisticsError(f"a distribution needs a series that varies, got {len(series)} times {series[0]:g}")
+    if n_points < 2:
+        raise StatisticsError(f"the grid of a distribution must hold at least 2 points, got {n_points}")
+    if lower is not None and series.min() < lower:
+        raise StatisticsError(f"no value may fall below the lower bound {lower:g}, got {series.min():g}")
+    if kind == "histogram":
+        density, edges = np.histogram(series, bins=n_points, density=True)
+        return Distribution(0.5 * (edges[1:] + edges[:-1]), density)
+    if kind != "density":
+        raise StatisticsError(f"the kind of a distribution must be density or histogram, got {kind!r}")
+    from scipy.stats import gaussian_kde  # a slow import
+
+    n_independent = max(len(series) / statistical_inefficiency(series), 2.0)
+    estimate = gaussian_kde(series, bw_method=n_independent**-0.2)
+    reach = 3.0 * math.sqrt(float(estimate.covariance[0, 0]))
+    start = series.min() - reach if lower is None else max(lower, series.min() - reach)
+    grid = np.linspace(start, series.max() + reach, n_points)
+    density = estimate(grid)
+    if lower is not None:
+        density = density + estimate(2.0 * lower - grid)
+    return Distribution(grid, density)
+
+
+def _resampled(rng: np.random.Generator, n_resamples: int, n: int, block_length: int) -> np.ndarray:
+    """Return indices (n_resamples, n) of random blocks of consecutive samples; the last block is cut."""
+    n_blocks = -(-n // block_length)
+    starts = rng.integers(0, n - block_length + 1, size=(n_resamples, n_blocks, 1))
+    return (starts + np.arange(block_length)).reshape(n_resamples, -1)[:, :n]
+
+
+def _block_length(inefficiency: float, n: int) -> int:
+    ratio = (inefficiency**2 - 1.0) / (2.0 * inefficiency)  # 2 phi / (1 - phi^2)
+    return min(max(1, math.ceil((1.5 * ratio**2 * n) ** (1.0 / 3.0))), n // 3)
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    x = x - x.mean(axis=-1, keepdims=True)
+    y = y - y.mean(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a resample may be constant: NaN, left out
+        return np.sum(x * y, axis=-1) / np.sqrt(np.sum(x * x, axis=-1) * np.sum(y * y, axis=-1))
+
+
+def checked_series(series: ArrayLike) -> np.ndarray:
+    """Return the series (n, ...) as float64; StatisticsError if it is empty or not finite."""
+    series = np.asarray(series, dtype=np.float64)
+    if series.ndim == 0 or not len(series):
+        raise StatisticsError(f"a series must hold samples, got shape {series.shape}")
+    if not np.isfinite(series).all():
+        raise StatisticsError(
+            f"a series must be finite, got {np.count_nonzero(~np.isfinite(series))} values that are not"
+        )
+    return series
+
+
+def _one_dimensional(series: ArrayLike) -> np.ndarray:
+    series = checked_series(series)
+    if series.ndim != 1:
+        raise StatisticsError(f"a series must have shape (n,), got {series.shape}")
+    return series
+
+
+def _is_constant(series: np.ndarray) -> bool:
+    """Whether nothing but rounding varies."""
+    return bool(np.ptp(series) <= 1e-12 * np.abs(series).max())
