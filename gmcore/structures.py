@@ -131,13 +131,16 @@ class Batch:
             raise StructureError(f"a batch must hold fewer than 2**31 atoms, got {n_atoms}")
         self._check_values()
 
-    def _check_values(self) -> None:
+    def _check_positions(self) -> None:
         if not np.abs(self.positions).max(initial=0.0) < MAX_COORDINATE:
             atom = int(np.argmin((np.abs(self.positions) < MAX_COORDINATE).all(axis=1)))
             raise StructureError(
                 f"positions must be finite and below {MAX_COORDINATE:g} A, "
                 f"got {self.positions[atom].tolist()} for {self.describe_atom(atom)}"
             )
+
+    def _check_values(self) -> None:
+        self._check_positions()
         if self.n_atoms and (self.numbers.min() < 1 or self.numbers.max() > MAX_ATOMIC_NUMBER):
             atom = int(np.flatnonzero((self.numbers < 1) | (self.numbers > MAX_ATOMIC_NUMBER))[0])
             raise StructureError(
@@ -204,6 +207,19 @@ class Batch:
             np.array([frame.pbc for frame in frames], dtype=bool),
             offsets,
         )
+
+    def with_positions(self, positions: np.ndarray) -> Batch:
+        """The same structures with their atoms at `positions` (n_atoms, 3) float64, A: a step of a trajectory.
+
+        What belongs to elements and cells is neither checked nor computed again. StructureError: another shape, or
+        positions that are not finite.
+        """
+        if positions.shape != self.positions.shape:
+            raise StructureError(f"positions must have shape {self.positions.shape}, got {positions.shape}")
+        moved = object.__new__(Batch)
+        moved.__dict__.update(self.__dict__, positions=positions)
+        moved._check_positions()
+        return moved
 
     @property
     def n_atoms(self) -> int:

@@ -133,6 +133,18 @@ def test_bad_arrays(name):
         Batch.from_arrays(**arrays(**changes))
 
 
+def test_moved_atoms_keep_the_rest_of_the_batch():
+    batch = Batch.from_atoms([slab(), slab()])
+    volumes, moved = batch.volumes, batch.with_positions(batch.positions + 0.25)
+    assert np.array_equal(moved.positions, batch.positions + 0.25)
+    assert moved.volumes is volumes and moved.numbers is batch.numbers and moved.lattice is batch.lattice
+    with pytest.raises(StructureError, match=r"positions must have shape \(80, 3\), got \(3,\)"):
+        batch.with_positions(np.zeros(3))
+    moved.positions[46] = np.nan
+    with pytest.raises(StructureError, match="finite .* for atom 6 of structure 1"):
+        batch.with_positions(moved.positions)
+
+
 def test_bad_atom_is_named_within_its_structure():
     frames = [water_box(2), water_molecule(), water_molecule()]
     frames[2].positions[1, 2] = np.nan

@@ -1,0 +1,133 @@
+"""Energies and forces of all replicas in one neighbor list and one network call.
+
+The replicas lie end to end in one batch. Numbers, periodicity and offsets never change and cells seldom do, so a step
+only puts new positions in. Of a committee the mean drives the dynamics; the deviation is computed where it is asked
+for, from the members' arrays, because few steps are observed.
+
+    deviation of the forces on an atom = sqrt(sum over xyz of the population variance over the members)   (P, figure S3)
+
+The order of pairs in a neighbor list, and with it the rounding of forces, depends on where the list was built. `forget`
+drops the list, so that two runs that forget at the same step do the same arithmetic from there on.
+
+Not supported: forces that depend on the total charge (no energy head does).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gmcore.model import Model
+from gmcore.structures import Batch
+
+from .state import DynamicsError
+
+
+@dataclass(frozen=True, eq=False)
+class ForceResult:
+    """Energies and forces of every replica, of a committee the mean.
+
+    Attributes
+    ----------
+    energies : (n_replicas,) eV.
+    forces : (n_replicas, n_atoms, 3) eV/A.
+    stress : (n_replicas, 3, 3) eV/A^3, sym(dE/deps)/V, or None where it was not asked for.
+    member_energies, member_forces : (n_members, ...) as above, or None for a single model.
+    """
+
+    energies: np.ndarray
+    forces: np.ndarray
+    stress: np.ndarray | None = None
+    member_energies: np.ndarray | None = None
+    member_forces: np.ndarray | None = None
+
+    def energy_deviation(self) -> np.ndarray:
+        """(n_replicas,) eV: population standard deviation over the members; NaN for a single model."""
+        if self.member_energies is None:
+            return np.full(self.energies.shape, np.nan)
+        return self.member_energies.std(axis=0)
+
+    def forces_deviation(self) -> np.ndarray:
+        """(n_replicas, n_atoms) eV/A: committee deviation of the force on each atom; NaN for a single model."""
+        if self.member_forces is None:
+            return np.full(self.forces.shape[:2], np.nan)
+        return np.sqrt(self.member_forces.var(axis=0).sum(axis=-1))
+
+
+class Forces(Protocol):
+    """What integrators call: `BatchForces`, or an analytic stand-in, for which `forget` may do nothing."""
+
+    def __call__(self, positions: np.ndarray, cells: np.ndarray, want_stress: bool = False) -> ForceResult:
+        """Forces at positions (n_replicas, n_atoms, 3) A in cells (n_replicas, 3, 3) A."""
+
+    def forget(self) -> None:
+        """Drop everything that earlier calls left behind."""
+
+
+class BatchForces:
+    """Forces of a model on replicas of one system.
+
+    Parameters
+    ----------
+    model : with an energy, on any device.
+    numbers, pbc : (n_atoms,) and (3,), the same for all replicas.
+    skin : A; the neighbor list of all replicas is reused until an atom has moved about half of it.
+
+    Attributes
+    ----------
+    neighbors : the neighbor list; `neighbors.n_builds` counts builds since the last `forget`.
+
+    Raises
+    ------
+    DynamicsError : a model without an energy, or no replica.
+    UnknownElementError, NeighborError : an element that the model does not know, a bad skin.
+    """
+
+    def __init__(self, model: Model, numbers: ArrayLike, pbc: ArrayLike, n_replicas: int, skin: float = 1.0):
+        if "energy" not in model.units:
+            raise DynamicsError(f"the model of a dynamics must predict an energy, it predicts {', '.join(model.units)}")
+        if n_replicas < 1:
+            raise DynamicsError(f"there must be at least one replica, got {n_replicas}")
+        self._evaluator, self._skin = model.evaluator, float(skin)
+        numbers = np.asarray(numbers, np.int32)
+        model.species.index(numbers)
+        self._numbers = np.tile(numbers, n_replicas)
+        self._pbc = np.tile(np.asarray(pbc, bool), (n_replicas, 1))
+        self._offsets = np.arange(n_replicas + 1, dtype=np.int64) * len(numbers)
+        self._shape = (n_replicas, len(numbers), 3)
+        self._batch: Batch | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the neighbor list: the next call builds one."""
+        self.neighbors = self._evaluator.neighbor_list(self._skin)
+
+    def __call__(self, positions: np.ndarray, cells: np.ndarray, want_stress: bool = False) -> ForceResult:
+        """Forces at positions (n_replicas, n_atoms, 3) A in cells (n_replicas, 3, 3) A.
+
+        Raises
+        ------
+        DynamicsError : other shapes than at the start.
+        StructureError, NeighborError : positions that are not finite, coincident atoms, a cell without volume.
+        """
+        if positions.shape != self._shape:
+            raise DynamicsError(f"positions must have shape {self._shape}, got {positions.shape}")
+        batch = self._batch_at(np.ascontiguousarray(positions, np.float64).reshape(-1, 3), cells)
+        keys = ("energy", "forces", "stress") if want_stress else ("energy", "forces")
+        members = self._evaluator.evaluate(batch, self.neighbors.update(batch), keys)
+        energies, forces = members["energy"], members["forces"].reshape(-1, *self._shape)
+        stress = members["stress"].mean(axis=0) if want_stress else None
+        if len(energies) == 1:
+            return ForceResult(energies[0], forces[0], stress)
+        return ForceResult(energies.mean(axis=0), forces.mean(axis=0), stress, energies, forces)
+
+    def _batch_at(self, positions: np.ndarray, cells: np.ndarray) -> Batch:
+        if self._batch is None or not np.array_equal(cells, self._batch.cells):
+            # a copy: the caller may change cells in place
+            self._batch = Batch(positions, self._numbers, np.array(cells, np.float64), self._pbc, self._offsets)
+        else:
+            self._batch = self._batch.with_positions(positions)
+        return self._batch

@@ -1,0 +1,54 @@
+"""The integrators by the names that a configuration uses."""
+
+from __future__ import annotations
+
+import inspect
+
+from numpy.typing import ArrayLike
+
+from gmcore.suggest import did_you_mean
+
+from .forces import Forces
+from .integrator import Integrator, VelocityVerlet
+from .langevin import Langevin
+from .nose_hoover import NoseHoover
+from .state import DynamicsError, State
+
+__all__ = ["INTEGRATORS", "Integrator", "Langevin", "NoseHoover", "VelocityVerlet", "make_integrator"]
+
+INTEGRATORS: dict[str, type[Integrator]] = {"nve": VelocityVerlet, "langevin": Langevin, "nose_hoover": NoseHoover}
+
+
+def make_integrator(
+    kind: str,
+    forces: Forces,
+    state: State,
+    time_step: float = 0.5,
+    temperatures: ArrayLike | None = None,
+    **options,
+) -> Integrator:
+    """An integrator by name.
+
+    Parameters
+    ----------
+    kind : "nve", "langevin", "nose_hoover" or "npt".
+    temperatures : K, one or one per replica; "nve" has no use for them.
+    options : further parameters of the class of that kind.
+
+    Raises
+    ------
+    DynamicsError : unknown kind or option, or what the class refuses.
+    """
+    if kind not in INTEGRATORS:
+        raise DynamicsError(f"unknown ensemble {kind!r}{did_you_mean(kind, INTEGRATORS)}")
+    chosen = INTEGRATORS[kind]
+    known = list(inspect.signature(chosen).parameters)[3:]
+    if "temperatures" in known:
+        if temperatures is None:
+            raise DynamicsError(f"{kind} needs temperatures, got none")
+        options["temperatures"] = temperatures
+    for name in options:
+        if name not in known:
+            allowed = ", ".join(option for option in known if option != "temperatures")
+            raise DynamicsError(f"options of {kind} are {allowed}, got {name!r}{did_you_mean(name, known)}")
+    return chosen(forces, state, time_step, **options)

@@ -1,0 +1,106 @@
+"""Nose-Hoover chains (NVT without random numbers).
+
+    dv/dt = F/m - xi_1 v,    Q_1 dxi_1/dt = 2 E_kin - n_degrees k_B T,    Q_k dxi_k/dt = Q_(k-1) xi_(k-1)^2 - k_B T
+    Q_1 = n_degrees k_B T tau^2,    Q_k = k_B T tau^2;     each xi_k is damped by xi_(k+1), the last one is free
+
+One chain per replica. The thermostat acts for half a time step before and after a step of velocity Verlet, factored
+after Suzuki and Yoshida (five stages, fourth order); reversible. Source: Martyna, Tuckerman, Tobias, Klein, Mol. Phys.
+87, 1117 (1996). Conserved: E_kin + E_pot + sum Q_k xi_k^2/2 + n_degrees k_B T eta_1 + k_B T sum_(k>1) eta_k, with
+d eta/dt = xi.
+
+All velocities are scaled alike: zero momentum stays zero, and the angular momentum of an isolated molecule keeps its
+direction. Systems that are nearly harmonic exchange energy between modes slowly; there `Langevin` samples better.
+
+Not supported: chains per atom.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .forces import Forces
+from .integrator import Integrator
+from .state import BOLTZMANN, DynamicsError, State, per_replica
+
+_OUTER = 1.0 / (4.0 - 4.0 ** (1.0 / 3.0))
+SUZUKI_YOSHIDA = (_OUTER, _OUTER, 1.0 - 4.0 * _OUTER, _OUTER, _OUTER)
+"""Fractions of a step whose composition is of fourth order (Suzuki 1990)."""
+
+
+class NoseHoover(Integrator):
+    """NVT by a Nose-Hoover chain per replica.
+
+    Parameters
+    ----------
+    temperatures : K, one or one per replica.
+    thermostat_time : tau, fs; of the order of a period of the system.
+    chain_length : thermostats in the chain.
+
+    Others, attributes and errors as in `Integrator`; DynamicsError also for temperatures or times not positive, or a
+    chain without a link.
+    """
+
+    def __init__(
+        self,
+        forces: Forces,
+        state: State,
+        time_step: float = 0.5,
+        temperatures: ArrayLike = 300.0,
+        thermostat_time: float = 50.0,
+        chain_length: int = 3,
+        fixed: ArrayLike | None = None,
+    ):
+        temperatures = per_replica("temperatures", temperatures, state.n_replicas, "K")
+        thermostat_time = per_replica("the thermostat time", thermostat_time, 1, "fs")[0]
+        if not (isinstance(chain_length, int) and chain_length >= 1):
+            raise DynamicsError(f"the chain length must be an integer from 1, got {chain_length!r}")
+        super().__init__(forces, state, time_step, fixed)
+        # rows of the chain are its links: (chain_length, n_replicas), the replica last where all links are at hand
+        self._target = np.repeat(BOLTZMANN * temperatures[None], chain_length, axis=0)
+        self._target[0] *= self.n_degrees
+        self._mass = self._target * thermostat_time**2
+        shape = (state.n_replicas, chain_length)
+        self._eta, self._xi = self._carry("chain_positions", shape).T, self._carry("chain_velocities", shape).T
+
+    def step(self) -> None:
+        """Advance all replicas by one time step."""
+        self._thermostat()
+        self._half_kick()
+        self.state.positions += self.time_step * self.state.velocities
+        self._evaluate()
+        self._half_kick()
+        self._thermostat()
+        self.state.step += 1
+
+    def conserved(self) -> np.ndarray:
+        """(n_replicas,) eV: kinetic and potential energy and those of the chain."""
+        return super().conserved() + (0.5 * self._mass * self._xi**2 + self._target * self._eta).sum(axis=0)
+
+    def _thermostat(self) -> None:
+        """Half a time step of the chain and of the velocities' scaling."""
+        xi, eta, last = self._xi, self._eta, len(self._xi) - 1
+        twice = 2.0 * self.state.kinetic_energies()
+        scale = np.ones(self.state.n_replicas)
+        for fraction in SUZUKI_YOSHIDA:
+            whole = 0.5 * self.time_step * fraction
+            quarter = 0.25 * whole
+            for k in range(last, -1, -1):
+                self._push(k, twice, quarter)
+            shrink = np.exp(-whole * xi[0])
+            scale *= shrink
+            twice *= shrink * shrink
+            eta += whole * xi
+            for k in range(last + 1):
+                self._push(k, twice, quarter)
+        self.state.velocities *= scale[:, None, None]
+
+    def _push(self, k: int, twice: np.ndarray, quarter: float) -> None:
+        """Half a sub-step of link k: its drive between two halves of its damping by link k + 1."""
+        xi = self._xi
+        drive = (twice if k == 0 else self._mass[k - 1] * xi[k - 1] ** 2) - self._target[k]
+        if k + 1 < len(xi):
+            damping = np.exp(-quarter * xi[k + 1])
+            xi[k] = (xi[k] * damping + 2.0 * quarter * drive / self._mass[k]) * damping
+        else:
+            xi[k] += 2.0 * quarter * drive / self._mass[k]
