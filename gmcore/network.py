@@ -7,8 +7,9 @@ What is constant is folded once: 1/sqrt(n_in), 0.1 and 1/std go into the weights
 features rather than folded into the first bias: with features that hardly vary, as along molecular dynamics, the
 folded form would lose in single precision the digits that matter.
 
-Atoms are dealt out in blocks, one thread per block with single-threaded BLAS. BLAS's own threads would be idle, yet
-awake, through all other kernels, and take cores from them.
+Atoms are dealt out in blocks, and where there are fewer of these than threads the columns of each layer as well; each
+thread calls single-threaded BLAS. BLAS's own threads would be idle, yet awake, through all other kernels, and take
+cores from them.
 
 Not supported: derivatives in the weights (training is `gmkeras`), second derivatives.
 """
@@ -25,6 +26,7 @@ from .settings import Member
 from .threads import get_threads, serial_blas
 
 BLOCK = 512  # atoms; the larger, the better the packing of the weights in BLAS is paid off
+COLUMNS = 8  # at most so many blocks of columns: products of a few columns only are slow
 
 
 class Network:
@@ -48,10 +50,11 @@ class Network:
         weights[0] /= np.asarray(member.feature_std, np.float64)[:, None]
         self._mean = np.asarray(member.feature_mean).astype(self.dtype)
         self._weights = np.concatenate([w.ravel() for w in weights]).astype(self.dtype)
+        self._transposed = np.concatenate([w.T.ravel() for w in weights]).astype(self.dtype)
         self._biases = np.concatenate([0.1 * np.asarray(b, np.float64) for b in member.biases]).astype(self.dtype)
         self._inputs = np.empty((0, self.n_features), self.dtype)
-        self._hidden = self._slopes = np.empty(0, self.dtype)
-        self._starts = None
+        self._hidden = self._slopes = self._products = np.empty(0, self.dtype)
+        self._grid = None
 
     def _reserve(self, n_atoms: int) -> None:
         """Work arrays for at least `n_atoms` rows."""
@@ -59,19 +62,19 @@ class Network:
             self._inputs = np.empty((n_atoms, self.n_features), self.dtype)
             self._hidden = np.empty(n_atoms * int(self._sizes[1:-1].sum()), self.dtype)
             self._slopes = np.empty_like(self._hidden)
+            self._products = np.empty(n_atoms * int(self._sizes.max()), self.dtype)
 
     def forward(self, features: np.ndarray) -> np.ndarray:
         """Outputs y (n_atoms, n_outputs), before scale and shift, of features (n_atoms, n_features)."""
-        n_atoms, n_threads = len(features), get_threads()
+        n_atoms = len(features)
         self._reserve(n_atoms)
-        n_blocks = n_threads * max(1, math.ceil(n_atoms / (BLOCK * n_threads)))
-        self._starts = np.linspace(0, n_atoms, n_blocks + 1).astype(np.int64)
+        self._grid = starts, n_columns = _grid(n_atoms, get_threads())
         outputs = np.empty((n_atoms, self.n_outputs), self.dtype)
         features = np.ascontiguousarray(features, self.dtype)
         with serial_blas():
             network_cpu.forward(
-                features, self._mean, self._weights, self._biases, self._sizes, self._starts,
-                self._inputs, self._hidden, self._slopes, outputs,
+                features, self._mean, self._transposed, self._biases, self._sizes, starts, n_columns,
+                self._inputs, self._hidden, self._slopes, self._products, outputs,
             )  # fmt: skip
         return outputs
 
@@ -84,11 +87,22 @@ class Network:
         ------
         GMError : no `forward` since the last `backward`.
         """
-        if self._starts is None:
+        if self._grid is None:
             raise GMError("Network.backward must follow a forward of its own, got a second backward or none before it")
-        starts, self._starts = self._starts, None
+        (starts, n_columns), self._grid = self._grid, None
         g_outputs = np.ascontiguousarray(g_outputs, self.dtype)
         g_features = self._inputs[: starts[-1]]
         with serial_blas():
-            network_cpu.backward(self._weights, self._sizes, starts, self._hidden, self._slopes, g_outputs, g_features)
+            network_cpu.backward(
+                self._weights, self._sizes, starts, n_columns,
+                self._hidden, self._slopes, self._products, g_outputs, g_features,
+            )  # fmt: skip
         return g_features
+
+
+def _grid(n_atoms: int, n_threads: int) -> tuple[np.ndarray, int]:
+    """Atoms where blocks begin, and the number of blocks that the columns of a layer are cut into."""
+    n_blocks = max(1, math.ceil(n_atoms / BLOCK))
+    n_columns = min(n_threads // math.gcd(n_threads, n_blocks), COLUMNS)
+    n_blocks = max(n_blocks, math.ceil(n_threads / n_columns))
+    return np.arange(n_blocks + 1) * n_atoms // n_blocks, n_columns

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 from gmcore import network as network_module
 from gmcore import reference
 from gmcore.errors import GMError
-from gmcore.network import Network
+from gmcore.network import BLOCK, COLUMNS, Network
 from gmcore.settings import Member
 from gmcore.threads import get_threads, serial_blas, set_threads
 
@@ -207,3 +207,25 @@ def test_a_worker_thread_gets_serial_blas_after_set_threads():
     thread.start()
     thread.join()
     assert set(seen[0]) == {1}
+
+
+@pytest.mark.parametrize("n_atoms", [0, 1, 5, 64, 511, 513, 1024, 5000])
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 8, 12, 64])
+def test_the_grid_covers_all_atoms_and_feeds_every_thread(n_atoms, n_threads):
+    starts, n_columns = network_module._grid(n_atoms, n_threads)
+    assert starts[0] == 0 and starts[-1] == n_atoms and (np.diff(starts) >= 0).all()
+    assert np.diff(starts).max() <= BLOCK
+    assert 1 <= n_columns <= COLUMNS
+    assert (len(starts) - 1) * n_columns >= n_threads
+
+
+@pytest.mark.parametrize(("n_atoms", "n_blocks", "n_columns"), [(7, 1, 3), (7, 3, 2), (2, 4, 5), (40, 2, 8)])
+def test_every_grid_gives_the_same_numbers(rng, monkeypatch, n_atoms, n_blocks, n_columns):
+    """Columns narrower than the number of blocks, blocks without atoms."""
+    network = Network(make_member(rng, (12, 5, 9, 3)), "float64")
+    features, g_outputs = rng.normal(size=(n_atoms, 12)), rng.normal(size=(n_atoms, 3))
+    values = network.forward(features), network.backward(g_outputs).copy()
+    starts = np.arange(n_blocks + 1) * n_atoms // n_blocks
+    monkeypatch.setattr(network_module, "_grid", lambda *_: (starts, n_columns))
+    assert relative_error(network.forward(features), values[0]) < TOLERANCE["identity", "float64"]
+    assert relative_error(network.backward(g_outputs), values[1]) < TOLERANCE["identity", "float64"]
