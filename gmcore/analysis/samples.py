@@ -1,0 +1,120 @@
+"""Samples of one temperature: replicas pooled, equilibration left out, cut so that blocks never cross replicas.
+
+The series of all replicas (and of all molecules of a cell) are cut to a multiple of the number of blocks and laid end
+to end. Averages over N series of n_blocks blocks each are then block averages over N n_blocks blocks of one long
+series: the error bar holds the spread along each replica and the spread between replicas, and no block mixes two.
+
+Without thermostat (nve) temperatures are no setting: each replica is a state of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gmcore.analysis.config import Analysis
+from gmcore.dynamics.trajectory import Trajectory
+from gmcore.errors import GMError
+
+PER_BLOCK = 4
+"""Samples that a block holds at least."""
+
+
+class SamplesError(GMError):
+    """A run too short or too empty for what is asked."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Replicas that belong together; target is NaN without thermostat."""
+
+    label: str
+    target: float
+    replicas: tuple[int, ...]
+
+
+def states_of(trajectory: Trajectory) -> list[State]:
+    """Return the states of a run, temperatures rising."""
+    targets = trajectory.temperatures
+    if not np.isfinite(targets).all():
+        return [State(f"replica {k}", float("nan"), (k,)) for k in range(trajectory.n_replicas)]
+    groups = {float(target): tuple(np.flatnonzero(targets == target).tolist()) for target in np.unique(targets)}
+    return [State(f"{target:g} K", target, replicas) for target, replicas in groups.items()]
+
+
+class Samples:
+    """The samples of a state.
+
+    Parameters
+    ----------
+    discard : fs left out at the beginning of each replica.
+    blocks : blocks of each replica.
+
+    Errors
+    ------
+    SamplesError : a quantity that was not recorded, or fewer than PER_BLOCK samples for each block.
+    """
+
+    def __init__(self, trajectory: Trajectory, state: State, discard: float, blocks: int):
+        self.trajectory, self.state, self.discard, self.blocks = trajectory, state, discard, blocks
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.trajectory.names()
+
+    def interval(self, name: str) -> float:
+        """Time between samples, fs."""
+        times = self._kept(name)[1]
+        steps = np.diff(times)
+        if np.ptp(steps) > 1e-6 * steps.max():
+            raise SamplesError(f"samples of {name} must be equally spaced, got intervals {steps.min():g} to {steps.max():g} fs")
+        return float(steps.mean())
+
+    def times(self, name: str) -> np.ndarray:
+        """(n,) fs: times of the samples of one replica."""
+        return self._kept(name)[1]
+
+    def series(self, name: str) -> np.ndarray:
+        """(n_replicas, n, ...) samples of a quantity, in its internal unit."""
+        rows, _ = self._kept(name)
+        return np.stack([self.trajectory.values(name, replica)[rows] for replica in self.state.replicas])
+
+    def molecules(self, name: str) -> np.ndarray:
+        """(n_replicas * n_molecules, n, ...): as `series`, the molecules of a cell as further replicas."""
+        values = self.series(name)
+        values = np.moveaxis(values, 3 if name == "d_tensor_members" else 2, 1)
+        return values.reshape(-1, *values.shape[2:])
+
+    def n_blocks(self, n_series: int) -> int:
+        """Blocks of so many series laid end to end."""
+        return n_series * self.blocks
+
+    def _kept(self, name: str) -> tuple[slice, np.ndarray]:
+        if name not in self:
+            raise SamplesError(f"the run must have recorded {name}, it holds {', '.join(self.trajectory.names())}")
+        times = self.trajectory.times(name)
+        first = int(np.searchsorted(times, times[0] + self.discard - 1e-6))
+        n = len(times) - first
+        if n < PER_BLOCK * self.blocks:
+            raise SamplesError(
+                f"{self.blocks} blocks need at least {PER_BLOCK * self.blocks} samples of {name} in each replica, got "
+                f"{n} after {self.discard / 1000.0:g} ps of equilibration; run longer, or lower blocks or discard"
+            )
+        rows = slice(first + n % self.blocks, len(times))
+        return rows, times[rows]
+
+
+def discarded(trajectory: Trajectory, settings: Analysis) -> float:
+    """Return the equilibration to leave out, fs: what is asked for, else the first tenth of the run."""
+    if settings.discard is not None:
+        return 1000.0 * settings.discard
+    name = next((name for name in ("d_tensor", "position", "temperature") if name in trajectory.names()), None)
+    if name is None:
+        raise SamplesError(f"{trajectory.path} must hold positions, temperatures or D tensors, it holds none of them")
+    times = trajectory.times(name)
+    return 0.1 * float(times[-1] - times[0])
+
+
+def pooled(series: np.ndarray) -> np.ndarray:
+    """Return series (n_series, n, ...) laid end to end, (n_series * n, ...)."""
+    return series.reshape(-1, *series.shape[2:])
