@@ -95,7 +95,9 @@ class Analysis(Section):
         default_factory=list, description="further angles, as triples of indices with the vertex in the middle"
     )
     discard: float | None = Field(
-        None, ge=0.0, description="equilibration left out of every replica, ps; without it: its first tenth"
+        None,
+        ge=0.0,
+        description="left out at the start of replicas, ps; without it: a tenth where the run had no equilibration",
     )
     blocks: int = Field(5, ge=2, le=1000, description="blocks of each replica, from which errors are estimated")
     max_lag: float = Field(2.0, gt=0.0, description="longest lag of autocorrelation functions, ps")

@@ -67,7 +67,9 @@ class Samples:
         times = self._kept(name)[1]
         steps = np.diff(times)
         if np.ptp(steps) > 1e-6 * steps.max():
-            raise SamplesError(f"samples of {name} must be equally spaced, got intervals {steps.min():g} to {steps.max():g} fs")
+            raise SamplesError(
+                f"samples of {name} must be equally spaced, got intervals {steps.min():g} to {steps.max():g} fs"
+            )
         return float(steps.mean())
 
     def times(self, name: str) -> np.ndarray:
@@ -104,10 +106,12 @@ class Samples:
         return rows, times[rows]
 
 
-def discarded(trajectory: Trajectory, settings: Analysis) -> float:
-    """Return the equilibration to leave out, fs: what is asked for, else the first tenth of the run."""
+def discarded(trajectory: Trajectory, settings: Analysis, equilibrated: bool = False) -> float:
+    """Return what to leave out, fs: what is asked for, else the first tenth, nothing of a run that was equilibrated."""
     if settings.discard is not None:
         return 1000.0 * settings.discard
+    if equilibrated:
+        return 0.0
     name = next((name for name in ("d_tensor", "position", "temperature") if name in trajectory.names()), None)
     if name is None:
         raise SamplesError(f"{trajectory.path} must hold positions, temperatures or D tensors, it holds none of them")
