@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from gmcore import cli_workflow
 from gmcore.cli_options import (
     INTERRUPTED,
     USER_ERROR,
@@ -285,6 +286,9 @@ def learning_curve(
         raise typer.Exit(INTERRUPTED) from None
     for path in paths:
         typer.echo(f"written: {path}")
+
+
+app.command("run")(cli_workflow.run)
 
 
 def _training() -> Any:
