@@ -55,7 +55,7 @@ def axis(name: str, unit: str, values: ArrayLike, digits: int = DIGITS) -> dict[
 
 def curve(x: dict[str, Any], y: dict[str, Any], about: str, **bands: ArrayLike) -> dict[str, Any]:
     """Return a curve of two axes; bands (low, high) are in the unit of y."""
-    return {"about": about, "x": x, "y": y} | {name: plain(rounded(band)) for name, band in bands.items()}
+    return {"about": about, "x": x, "y": y} | {name: plain(rounded(band, 4)) for name, band in bands.items()}
 
 
 def rounded(values: ArrayLike, digits: int = DIGITS) -> np.ndarray:

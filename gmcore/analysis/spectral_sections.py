@@ -1,0 +1,81 @@
+"""The spectra of one temperature: velocities and D, by maximum entropy and Fourier transform, with bands.
+
+Velocities are weighted by the square roots of the masses and divided by the mean kinetic energy of a degree of freedom:
+the density of states, which integrates to their number, in modes per cm^-1. Elements of D are taken in one frame, those
+off the diagonal weighted by sqrt(2), so that the sum is the one over all nine elements and does not depend on the
+choice of axes. Bands are 95 % intervals of the mean over blocks of all replicas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gmcore.analysis.config import Analysis
+from gmcore.analysis.records import axis, curve
+from gmcore.analysis.samples import Samples
+from gmcore.analysis.spectra import MIN_SAMPLES, SpectrumError, nyquist, spectrum_with_band, wavenumber_grid
+from gmcore.metrics import UNIQUE, unique_components
+
+POINTS = 1000
+"""Points of a spectrum."""
+
+PROJECTIONS = 4
+"""Random sums of velocities that stand for all of them in a maximum-entropy spectrum, for each block anew."""
+
+METHODS = {"maximum_entropy": "maximum entropy", "fft": "Fourier transform"}
+ALL_NINE = np.array([1.0 if i == j else np.sqrt(2.0) for i, j in UNIQUE])
+
+
+def velocity_spectra(samples: Samples, settings: Analysis) -> dict[str, Any]:
+    """Return the vibrational density of states by both methods."""
+    velocities = samples.series("velocity") * np.sqrt(samples.trajectory.masses)[:, None]
+    n, moving = velocities.shape[1], np.ptp(velocities, axis=(0, 1)) > 0.0  # fixed atoms do not count
+    velocities = velocities.reshape(len(velocities), n, -1)[:, :, moving.ravel()]
+    velocities /= np.sqrt(np.mean(velocities**2))
+    about = "vibrational density of states, mass-weighted velocities"
+    options = {"maximum_entropy": {"projections": PROJECTIONS, "seed": settings.seed}}
+    return _both(velocities, samples.interval("velocity"), settings, "modes", about, options)
+
+
+def tensor_spectra(samples: Samples, tensors: np.ndarray, settings: Analysis, unit: str) -> dict[str, Any]:
+    """Return the spectrum of D by both methods; tensors (n_series, n, 3, 3) in one frame, in `unit`."""
+    elements = unique_components(tensors) * ALL_NINE
+    about = "power spectral density of D, summed over its nine elements"
+    return _both(elements, samples.interval("d_tensor"), settings, f"({unit})^2", about, {})
+
+
+def _both(
+    series: np.ndarray,
+    interval: float,
+    settings: Analysis,
+    unit: str,
+    about: str,
+    options: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    maximum = min(settings.max_wavenumber, nyquist(interval))
+    grid = wavenumber_grid(interval, maximum, spacing=maximum / POINTS)
+    blocks = min(settings.blocks, series.shape[1] // (4 * MIN_SAMPLES))
+    if blocks * len(series) < 2:
+        raise SpectrumError(
+            f"a spectrum with a band needs at least {8 * MIN_SAMPLES} samples, got {series.shape[1]}"
+        )
+    own = {
+        "fft": {"width": settings.resolution},
+        "maximum_entropy": {"order": settings.mesa_order} | options.get("maximum_entropy", {}),
+    }
+    result = {}
+    for method, words in METHODS.items():
+        band = spectrum_with_band(series, interval, grid, method, blocks, **own[method])
+        result[method] = curve(
+            axis("wavenumber", "cm^-1", band.wavenumbers, 6),
+            axis("density", f"{unit}/cm^-1", band.mean, 4),
+            f"{about}; {words}",
+            low=band.low,
+            high=band.high,
+        )
+        result[method]["n_spectra"] = band.n_spectra
+        if band.orders:
+            result[method]["orders"] = [min(band.orders), max(band.orders)]
+    return result

@@ -1,0 +1,109 @@
+"""Panels of a report: small vector figures that stand side by side where there is room and below each other on a phone.
+
+Each panel is an SVG of its own, embedded as a data URI: text keeps its size whatever the width of the page, print is
+sharp, and the identifiers of one figure cannot meet those of another. Letters are stored as outlines, so that a reader
+without the fonts sees the same. Crowded points are pictures inside the SVG, which would be megabytes otherwise.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gmcore.figures import BLUE, ORANGE, SKY, VERMILION, draw_grid, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIZES = {"half": (5.0, 3.3), "third": (3.3, 2.4), "square": (4.6, 4.4)}
+"""Width and height of panels, inches; the page is as wide as two halves or three thirds."""
+
+STYLE = {
+    "svg.hashsalt": "gmtensor",  # the same numbers give the same file
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.labelsize": 9.0,
+    "legend.fontsize": 8.0,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "lines.linewidth": 1.3,
+    "legend.frameon": True,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "0.85",
+    "legend.handlelength": 1.8,
+}
+_FEW = {1: (BLUE,), 2: (BLUE, VERMILION), 3: (BLUE, ORANGE, VERMILION), 4: (BLUE, SKY, ORANGE, VERMILION)}
+_DASHES = ("-", (0, (5, 1.5)), (0, (4, 1.2, 1, 1.2)), (0, (1.5, 1)))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture with the words that stand in for it."""
+
+    letter: str
+    alt: str
+    image: str
+    size: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the lines of one state are drawn."""
+
+    label: str
+    color: Any
+    dashes: Any
+
+
+def looks(states: list[dict[str, Any]]) -> list[Look]:
+    """Return a look for each state: cold to warm colors, told apart by dashes as well."""
+    n = len(states)
+    colors = _FEW.get(n)
+    if colors is None:
+        from matplotlib import colormaps
+
+        colors = colormaps["cividis"](np.linspace(0.0, 0.92, n))
+    return [Look(state["label"], colors[k], _DASHES[k % len(_DASHES)]) for k, state in enumerate(states)]
+
+
+def panel(letter: str, alt: str, draw: Callable[[Axes], None], size: str = "half") -> Panel:
+    """Draw a panel of one of SIZES."""
+    from matplotlib import rc_context
+
+    with rc_context(STYLE):
+        figure = new_figure(*SIZES[size])
+        draw(figure.add_subplot())
+        draw_grid(figure)
+        buffer = BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "gmtensor"})
+    image = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Panel(letter, alt, image, size)
+
+
+def letters() -> Iterator[str]:
+    """Yield a, b, c, ..."""
+    return iter("abcdefghijklmnopqrstuvwxyz")
+
+
+@contextmanager
+def held_limits(axes: Axes) -> Iterator[None]:
+    """Keep what is drawn inside the block from widening the axes."""
+    limits = axes.get_xlim(), axes.get_ylim()
+    yield
+    axes.set(xlim=limits[0], ylim=limits[1])
+
+
+def values(axis: dict[str, Any]) -> np.ndarray:
+    """Return the values of an axis of a curve; null becomes NaN."""
+    return np.array(axis["values"], dtype=np.float64)

@@ -1,0 +1,83 @@
+"""Numbers as text: no more digits than the error allows, a true minus sign, units as people write them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+MISSING = "–"
+UNITS = {
+    "A": "Å",
+    "eV/A": "eV/Å",
+    "cm^-1": "cm⁻¹",
+    "deg": "°",
+    "ueV/(atom ps)": "µeV/(atom·ps)",
+    "(cm^-1)^2": "cm⁻²",
+}
+
+
+def unit_text(unit: str) -> str:
+    """Return a unit for text."""
+    return UNITS.get(unit, unit)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number with so many significant digits, never in powers of ten between 1e-4 and 1e6.
+
+    >>> number(-105.7123), number(0.0), number(None)
+    ('−105.7', '0', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if value == 0.0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e6:
+        mantissa, power = f"{value:.{digits - 1}e}".split("e")
+        return _minus(f"{mantissa}·10^{int(power)}")
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return _minus(f"{value:.{decimals}f}")
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """Return value ± error, the error with two digits and the value to the same decimal.
+
+    >>> with_error(-105.7123, 0.0834), with_error(1234.0, 56.0), with_error(1.5, None)
+    ('−105.712 ± 0.083', '1234 ± 56', '1.500')
+    """
+    if value is None or error is None or not (math.isfinite(value) and math.isfinite(error)) or error == 0.0:
+        return number(value)
+    if not 1e-6 <= error < 1e6:
+        return f"{number(value)} ± {number(error, 2)}"
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    if float(f"{error:.{decimals}f}") >= 10.0 ** (2 - decimals):  # 0.0996 rounds up to 0.100
+        decimals = max(0, decimals - 1)
+    return _minus(f"{value:.{decimals}f} ± {error:.{decimals}f}")
+
+
+def with_interval(value: float | None, interval: list[float] | None, decimals: int = 2) -> str:
+    """Return value [low, high].
+
+    >>> with_interval(0.881, [0.8649, 0.9001])
+    '0.88 [0.86, 0.90]'
+    """
+    if value is None:
+        return MISSING
+    text = f"{value:.{decimals}f}"
+    if interval is not None and None not in interval:
+        text += f" [{interval[0]:.{decimals}f}, {interval[1]:.{decimals}f}]"
+    return _minus(text)
+
+
+def quantity_text(entry: dict[str, Any] | None, digits: int = 4) -> str:
+    """Return a quantity of `gmcore.analysis.records` without its unit."""
+    if not entry:
+        return MISSING
+    if entry.get("interval") is not None and entry.get("error") is None:
+        return with_interval(entry["value"], entry["interval"])
+    if entry.get("error") is None:
+        return number(entry["value"], digits)
+    return with_error(entry["value"], entry["error"])
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
