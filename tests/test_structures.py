@@ -141,7 +141,7 @@ def test_moved_atoms_keep_the_rest_of_the_batch():
     with pytest.raises(StructureError, match=r"positions must have shape \(80, 3\), got \(3,\)"):
         batch.with_positions(np.zeros(3))
     moved.positions[46] = np.nan
-    with pytest.raises(StructureError, match="finite .* for atom 6 of structure 1"):
+    with pytest.raises(StructureError, match=r"finite .* for atom 6 of structure 1"):
         batch.with_positions(moved.positions)
 
 

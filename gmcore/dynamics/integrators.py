@@ -8,15 +8,21 @@ from numpy.typing import ArrayLike
 
 from gmcore.suggest import did_you_mean
 
+from .barostat import LangevinNPT
 from .forces import Forces
 from .integrator import Integrator, VelocityVerlet
 from .langevin import Langevin
 from .nose_hoover import NoseHoover
 from .state import DynamicsError, State
 
-__all__ = ["INTEGRATORS", "Integrator", "Langevin", "NoseHoover", "VelocityVerlet", "make_integrator"]
+__all__ = ["INTEGRATORS", "Integrator", "Langevin", "LangevinNPT", "NoseHoover", "VelocityVerlet", "make_integrator"]
 
-INTEGRATORS: dict[str, type[Integrator]] = {"nve": VelocityVerlet, "langevin": Langevin, "nose_hoover": NoseHoover}
+INTEGRATORS: dict[str, type[Integrator]] = {
+    "nve": VelocityVerlet,
+    "langevin": Langevin,
+    "nose_hoover": NoseHoover,
+    "npt": LangevinNPT,
+}
 
 
 def make_integrator(

@@ -4,7 +4,7 @@
     Q_1 = n_degrees k_B T tau^2,    Q_k = k_B T tau^2;     each xi_k is damped by xi_(k+1), the last one is free
 
 One chain per replica. The thermostat acts for half a time step before and after a step of velocity Verlet, factored
-after Suzuki and Yoshida (five stages, fourth order); reversible. Source: Martyna, Tuckerman, Tobias, Klein, Mol. Phys.
+after Suzuki and Yoshida (three stages, fourth order); reversible. Source: Martyna, Tuckerman, Tobias, Klein, Mol. Phys.
 87, 1117 (1996). Conserved: E_kin + E_pot + sum Q_k xi_k^2/2 + n_degrees k_B T eta_1 + k_B T sum_(k>1) eta_k, with
 d eta/dt = xi.
 
@@ -23,9 +23,9 @@ from .forces import Forces
 from .integrator import Integrator
 from .state import BOLTZMANN, DynamicsError, State, per_replica
 
-_OUTER = 1.0 / (4.0 - 4.0 ** (1.0 / 3.0))
-SUZUKI_YOSHIDA = (_OUTER, _OUTER, 1.0 - 4.0 * _OUTER, _OUTER, _OUTER)
-"""Fractions of a step whose composition is of fourth order (Suzuki 1990)."""
+_OUTER = 1.0 / (2.0 - 2.0 ** (1.0 / 3.0))
+SUZUKI_YOSHIDA = (_OUTER, 1.0 - 2.0 * _OUTER, _OUTER)
+"""Fractions of a step whose composition is of fourth order (Yoshida 1990)."""
 
 
 class NoseHoover(Integrator):
@@ -79,28 +79,29 @@ class NoseHoover(Integrator):
 
     def _thermostat(self) -> None:
         """Half a time step of the chain and of the velocities' scaling."""
-        xi, eta, last = self._xi, self._eta, len(self._xi) - 1
+        xi, last = self._xi, len(self._xi) - 1
         twice = 2.0 * self.state.kinetic_energies()
-        scale = np.ones(self.state.n_replicas)
+        scale = 1.0
         for fraction in SUZUKI_YOSHIDA:
             whole = 0.5 * self.time_step * fraction
-            quarter = 0.25 * whole
             for k in range(last, -1, -1):
-                self._push(k, twice, quarter)
+                self._push(k, twice, whole)
             shrink = np.exp(-whole * xi[0])
-            scale *= shrink
+            scale = scale * shrink
             twice *= shrink * shrink
-            eta += whole * xi
+            self._eta += whole * xi
             for k in range(last + 1):
-                self._push(k, twice, quarter)
+                self._push(k, twice, whole)
         self.state.velocities *= scale[:, None, None]
 
-    def _push(self, k: int, twice: np.ndarray, quarter: float) -> None:
+    def _push(self, k: int, twice: np.ndarray, whole: float) -> None:
         """Half a sub-step of link k: its drive between two halves of its damping by link k + 1."""
         xi = self._xi
-        drive = (twice if k == 0 else self._mass[k - 1] * xi[k - 1] ** 2) - self._target[k]
+        drive = twice if k == 0 else self._mass[k - 1] * (xi[k - 1] * xi[k - 1])
+        gain = (drive - self._target[k]) * (0.5 * whole / self._mass[k])
         if k + 1 < len(xi):
-            damping = np.exp(-quarter * xi[k + 1])
-            xi[k] = (xi[k] * damping + 2.0 * quarter * drive / self._mass[k]) * damping
+            damping = np.exp(-0.25 * whole * xi[k + 1])
+            gain += xi[k] * damping
+            np.multiply(gain, damping, out=xi[k])
         else:
-            xi[k] += 2.0 * quarter * drive / self._mass[k]
+            xi[k] += gain

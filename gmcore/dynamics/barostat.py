@@ -1,0 +1,149 @@
+"""NPT with a fully flexible, triclinic cell: Langevin dynamics of atoms and cell.
+
+    dr/dt = v + g r,    dh/dt = h g,    dv/dt = F/m - g v - tr(g)/n_f v + bath
+    W dg/dt = V (P_int - P) + 2 E_kin/n_f + bath,    V P_int = sum m v v^T - V stress,    W = (n_f + 3) k_B T tau^2/3
+
+h are the cell vectors as rows, g the rate of strain, a symmetric matrix, so that the barostat itself never turns the
+cell. These are the equations of Martyna, Tobias and Klein (J. Chem. Phys. 101, 4177, 1994) with Langevin baths in place
+of Nose-Hoover chains, after Quigley and Probert (J. Chem. Phys. 120, 11432, 2004). They sample
+
+    p(h) dh ~ V^(-2) exp(-P V / k_B T) Q(h) dh,    whose volumes are distributed as exp(-P V / k_B T) Q(V) dV
+
+with Q the canonical partition function. Inertia rather than a first-order equation of the cell (stochastic rescaling,
+Del Tatto, Raiteri, Bernetti, Bussi 2022) is chosen because an energy is then conserved along the way, E_kin + E_pot +
+P V + W tr(g^2)/2 - heat, to which a test of every run can hold, and because errors are of second order in the time step.
+
+A step is palindromic, each factor the exact flow of a part of the equations: g kicked; velocities strained, kicked,
+strained; positions strained, moved, strained and the cell with them; Ornstein-Uhlenbeck of v and g; and back. In the
+limit of a cell that is infinitely heavy this is BAOAB.
+
+Not supported: stress other than hydrostatic pressure, cells that keep their shape, fixed atoms, slabs and wires.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .forces import Forces
+from .integrator import Integrator
+from .langevin import OrnsteinUhlenbeck
+from .state import BOLTZMANN, MASS_UNIT, DynamicsError, State, per_replica
+
+
+class LangevinNPT(Integrator):
+    """NPT for crystals.
+
+    Parameters
+    ----------
+    temperatures : K, one or one per replica.
+    pressure : eV/A^3 (`gmcore.units.conversion("stress", "GPa")` and others).
+    friction : of the atoms, 1/fs.
+    barostat_time : tau, fs. The period of the cell is of this order for a gas, some ten times shorter for a crystal.
+    cell_friction : of the cell, 1/fs; about the angular frequency of the cell damps fastest.
+    fixed : must be empty.
+
+    Others, attributes and errors as in `Integrator`; DynamicsError also for values out of range, fixed atoms, and
+    systems that are not periodic in three directions.
+    """
+
+    _conserves_momentum = False
+    _want_stress = True
+
+    def __init__(
+        self,
+        forces: Forces,
+        state: State,
+        time_step: float = 0.5,
+        temperatures: ArrayLike = 300.0,
+        pressure: float = 0.0,
+        friction: float = 0.002,
+        barostat_time: float = 1000.0,
+        cell_friction: float = 0.01,
+        fixed: ArrayLike | None = None,
+    ):
+        n_replicas = state.n_replicas
+        temperatures = per_replica("temperatures", temperatures, n_replicas, "K")
+        friction = per_replica("the friction", friction, 1, "1/fs")[0]
+        barostat_time = per_replica("the barostat time", barostat_time, 1, "fs")[0]
+        cell_friction = per_replica("the friction of the cell", cell_friction, 1, "1/fs")[0]
+        self._pressure = float(per_replica("the pressure", pressure, 1, "eV/A^3", least=-np.inf)[0])
+        if not state.pbc.all():
+            raise DynamicsError(f"NPT needs a system that is periodic in all directions, got pbc {state.pbc.tolist()}")
+        if not np.abs(np.linalg.det(state.cells)).min() > 0.0:
+            raise DynamicsError("NPT needs cells with a volume, got one without")
+        super().__init__(forces, state, time_step, fixed)
+        if self.fixed.any():
+            raise DynamicsError(f"NPT moves every atom with the cell, got {int(self.fixed.sum())} fixed atoms")
+        self._mass = (self.n_degrees + 3) * BOLTZMANN * temperatures * barostat_time**2 / 3.0
+        self._decay = np.exp(-cell_friction * self.time_step)
+        self._width = np.sqrt((1.0 - self._decay**2) * BOLTZMANN * temperatures / self._mass)
+        self._thermostat = OrnsteinUhlenbeck(self._per_mass, temperatures, np.exp(-friction * self.time_step))
+        self._heat = self._carry("heat", (n_replicas,))
+        self._rate = self._carry("strain_rate", (n_replicas, 3, 3))
+
+    def step(self) -> None:
+        """Advance all replicas by one time step."""
+        self._push_cell()
+        strain = self._strain()
+        self._push_atoms(strain)
+        self._drift(strain)
+        self._thermostat.apply(self.state, self._heat)
+        self._thermalize_cell()
+        strain = self._strain()
+        self._drift(strain)
+        self._evaluate()
+        self._push_atoms(strain)
+        self._push_cell()
+        self.state.step += 1
+
+    def conserved(self) -> np.ndarray:
+        """(n_replicas,) eV: kinetic and potential energy of atoms and cell less the heat taken from the bath."""
+        return super().conserved() + self._pressure * self._volumes() + self._cell_energies() - self._heat
+
+    def _volumes(self) -> np.ndarray:
+        return np.abs(np.linalg.det(self.state.cells))
+
+    def _cell_energies(self) -> np.ndarray:
+        return 0.5 * self._mass * (self._rate * self._rate).sum(axis=(1, 2))
+
+    def _push_cell(self) -> None:
+        """Half a step of g under the imbalance of internal and external pressure."""
+        state, volumes = self.state, self._volumes()[:, None, None]
+        twice = MASS_UNIT * (state.velocities * state.masses[:, None]).swapaxes(1, 2) @ state.velocities
+        isotropic = np.trace(twice, axis1=1, axis2=2)[:, None, None] / self.n_degrees - self._pressure * volumes
+        drive = twice - volumes * self.result.stress + isotropic * np.eye(3)
+        self._rate += (0.25 * self.time_step / self._mass[:, None, None]) * (drive + drive.swapaxes(1, 2))
+
+    def _strain(self) -> tuple[np.ndarray, np.ndarray]:
+        """Deformation of positions over a quarter of a step, exp(g dt/4), and of velocities over as long."""
+        rates, axes = np.linalg.eigh(self._rate)
+        rates *= 0.25 * self.time_step
+        stretch = np.exp(rates)
+        shrink = np.exp(-rates - rates.sum(axis=1, keepdims=True) / self.n_degrees)
+        back = axes.swapaxes(1, 2)
+        return axes * stretch[:, None] @ back, axes * shrink[:, None] @ back
+
+    def _push_atoms(self, strain: tuple[np.ndarray, np.ndarray]) -> None:
+        """Half a step of velocities under forces and strain."""
+        state, shrink = self.state, strain[1]
+        np.matmul(state.velocities, shrink, out=state.velocities)
+        self._half_kick()
+        np.matmul(state.velocities, shrink, out=state.velocities)
+
+    def _drift(self, strain: tuple[np.ndarray, np.ndarray]) -> None:
+        """Half a step of positions and cells."""
+        state, stretch = self.state, strain[0]
+        np.matmul(state.positions, stretch, out=state.positions)
+        state.positions += (0.5 * self.time_step) * state.velocities
+        np.matmul(state.positions, stretch, out=state.positions)
+        np.matmul(state.cells, stretch @ stretch, out=state.cells)
+
+    def _thermalize_cell(self) -> None:
+        """Ornstein-Uhlenbeck step of g: k_B T/2 for each of its six degrees of freedom."""
+        noise = np.stack([generator.standard_normal((3, 3)) for generator in self.state.generators])
+        noise = 0.5 * (noise + noise.swapaxes(1, 2))
+        self._heat -= self._cell_energies()
+        self._rate *= self._decay
+        self._rate += self._width[:, None, None] * noise
+        self._heat += self._cell_energies()
