@@ -33,7 +33,10 @@ MERGE_BYTES = 64 * 2**20
 """Memory for one block of a quantity while files are joined."""
 
 BLOCK_BYTES = 2**18
-"""Size of a block of a dataset on the disk."""
+"""Largest size of a block of a dataset on the disk."""
+
+STEP_ROWS = 4096
+"""Largest number of samples in a block."""
 
 
 class TrajectoryError(GMError):
@@ -146,7 +149,7 @@ def write_segment(path: str | Path, header: Header, data: Mapping[str, tuple[Any
     with atomic_hdf5(path) as file:
         _write_frame(file, header)
         for name, (steps, values) in arrays.items():
-            _create(file, header, name, values.shape[2:], values.dtype)
+            _create(file, header, name, values.shape[2:], values.dtype, len(steps))
             _append(file, name, steps, steps * header.time_step, values)
 
 
@@ -178,7 +181,8 @@ def merge_segments(target: str | Path, header: Header, sources: Sequence[Path], 
                 for name in names_in(part):
                     groups = [part[place(name, replica)] for replica in range(header.n_replicas)]
                     if place(name, 0) not in file:
-                        _create(file, header, name, groups[0]["value"].shape[1:], groups[0]["value"].dtype)
+                        values = groups[0]["value"]
+                        _create(file, header, name, values.shape[1:], values.dtype, len(values) * len(sources))
                     for rows in _blocks(groups[0]["value"], header.n_replicas):
                         values = np.stack([group["value"][rows] for group in groups])
                         _append(file, name, groups[0]["step"][rows], groups[0]["time"][rows], values)
@@ -254,17 +258,20 @@ def _write_frame(file: h5py.File, header: Header) -> None:
         file.create_group(f"observables/{replica_name(replica)}")
 
 
-def _create(file: h5py.File, header: Header, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Empty, growing datasets of a quantity for every replica."""
+def _create(
+    file: h5py.File, header: Header, name: str, shape: tuple[int, ...], dtype: np.dtype, n_expected: int
+) -> None:
+    """Empty, growing datasets of a quantity for every replica; blocks are not larger than what is expected."""
     row_bytes = max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1)
-    rows = int(np.clip(BLOCK_BYTES // row_bytes, 1, 4096))
+    rows = int(np.clip(min(BLOCK_BYTES // row_bytes, n_expected), 1, STEP_ROWS))
+    step_rows = int(np.clip(n_expected, 1, STEP_ROWS))
     first = None
     for replica in range(header.n_replicas):
         group = file.create_group(place(name, replica))
         if first is None:
             first = group
-            group.create_dataset("step", (0,), np.int64, maxshape=(None,), chunks=(4096,))
-            group.create_dataset("time", (0,), np.float64, maxshape=(None,), chunks=(4096,)).attrs["unit"] = "fs"
+            group.create_dataset("step", (0,), np.int64, maxshape=(None,), chunks=(step_rows,))
+            group.create_dataset("time", (0,), np.float64, maxshape=(None,), chunks=(step_rows,)).attrs["unit"] = "fs"
         else:
             group["step"], group["time"] = first["step"], first["time"]
         value = group.create_dataset("value", (0, *shape), dtype, maxshape=(None, *shape), chunks=(rows, *shape))

@@ -1,0 +1,135 @@
+"""Trajectories for other programs: extended XYZ and CSV.
+
+extended XYZ   one file per replica; in the comment line step, time (fs), energies, temperature, deviations and, where D
+               was evaluated at that step, `d_tensor`, `D`, `E` (cm^-1), numbered where there are several molecules
+CSV            one row per replica and step at which a scalar or D was recorded; units in the header, empty fields where
+               a quantity was not recorded; tensors as elements i <= j, D, E, E/|D| and axis, the axis a director
+
+Both are written frame by frame and row by row.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmcore.anisotropy import invariants
+from gmcore.files import atomic_path
+from gmcore.metrics import UNIQUE
+
+from .h5md import OBSERVABLES, TrajectoryError, replica_name
+from .trajectory import Trajectory
+
+SUFFIXES = (".extxyz", ".xyz", ".csv")
+
+
+def export(
+    trajectory: Trajectory, target: str | Path, replicas: Sequence[int] | None = None, every: int = 1
+) -> list[Path]:
+    """Write a trajectory in the format of the suffix of `target`; return the files.
+
+    Parameters
+    ----------
+    replicas : which ones; all of them if not given. Each has its own extended XYZ file, `target` with its name in it
+        where there are several.
+    every : only every `every`-th structure (extended XYZ) or row of a replica (CSV).
+
+    Errors
+    ------
+    TrajectoryError : another suffix, a replica that does not exist, every below 1, or nothing to write.
+    """
+    target = Path(target)
+    suffix = target.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise TrajectoryError(f"the suffix of the output must be one of {', '.join(SUFFIXES)}, got {str(target)!r}")
+    chosen = list(range(trajectory.n_replicas)) if replicas is None else list(replicas)
+    for replica in chosen:
+        if not 0 <= replica < trajectory.n_replicas:
+            raise TrajectoryError(f"the replica must be 0 to {trajectory.n_replicas - 1}, got {replica}")
+    if every < 1:
+        raise TrajectoryError(f"every must be at least 1, got {every}")
+    if suffix == ".csv":
+        return [_write_csv(trajectory, target, chosen, every)]
+    paths = []
+    for replica in chosen:
+        several = len(chosen) > 1
+        path = target.with_name(f"{target.stem}_{replica_name(replica)}{target.suffix}") if several else target
+        paths.append(_write_extxyz(trajectory, path, replica, every))
+    return paths
+
+
+def _write_extxyz(trajectory: Trajectory, path: Path, replica: int, every: int) -> Path:
+    from ase.io import write
+
+    frames = trajectory.frames(replica, every)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for atoms in frames:
+            tensors = atoms.info.pop("d_tensor", ())
+            for number, tensor in enumerate(tensors):
+                end = f"_{number}" if len(tensors) > 1 else ""
+                found = invariants(tensor)
+                atoms.info |= {f"d_tensor{end}": tensor, f"D{end}": float(found.d), f"E{end}": float(found.e)}
+            write(file, atoms, format="extxyz")
+    return path
+
+
+def _write_csv(trajectory: Trajectory, path: Path, replicas: Sequence[int], every: int) -> Path:
+    names = [name for name in OBSERVABLES if name in trajectory.names() and name != "molecule_position"]
+    if not names:
+        raise TrajectoryError(f"{trajectory.path} holds no scalars and no tensors to write")
+    steps = np.unique(np.concatenate([trajectory.steps(name) for name in names]))[::every]
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        for replica in replicas:
+            columns = dict(_columns(trajectory, names, steps, replica))
+            if replica == replicas[0]:
+                writer.writerow(["replica", "target_temperature [K]", "seed", "step", "time [fs]", *columns])
+            constant = [replica, _field(trajectory.temperatures[replica]), int(trajectory.seeds[replica])]
+            for row, step in enumerate(steps):
+                fields = [_field(values[row]) for values in columns.values()]
+                writer.writerow([*constant, int(step), _field(step * trajectory.time_step), *fields])
+    return path
+
+
+def _columns(
+    trajectory: Trajectory, names: Sequence[str], steps: np.ndarray, replica: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Header and values (n_steps,) of each column; NaN where nothing was recorded."""
+    for name in names:
+        values, unit = trajectory.values(name, replica), trajectory.unit(name)
+        _, at, here = np.intersect1d(trajectory.steps(name), steps, assume_unique=True, return_indices=True)
+        if name == "d_tensor_members":
+            name, values = "d_tensor_std", values.std(axis=1)
+        for label, series in _series(name, values[at], unit):
+            column = np.full(len(steps), np.nan)
+            column[here] = series
+            yield label, column
+
+
+def _series(name: str, values: np.ndarray, unit: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Columns of a quantity: itself, or the elements of its tensors and what follows from them."""
+    if values.ndim == 1:
+        yield f"{name} [{unit}]", values
+        return
+    tensors = values[:, None] if values.ndim == 3 else values
+    for number in range(tensors.shape[1]):
+        end = f"_{number}" if tensors.shape[1] > 1 else ""
+        tensor = tensors[:, number]
+        for a, b in UNIQUE:
+            yield f"{name}{end}_{'xyz'[a]}{'xyz'[b]} [{unit}]", tensor[:, a, b]
+        if name == "d_tensor":
+            found = invariants(tensor)
+            yield f"D{end} [{unit}]", found.d
+            yield f"E{end} [{unit}]", found.e
+            yield f"E/|D|{end}", found.e_over_d
+            for a, axis in enumerate("xyz"):
+                yield f"axis{end}_{axis}", found.axis[:, a]
+
+
+def _field(value: Any) -> str:
+    """Shortest text that reads back to the same number; nothing for NaN."""
+    return "" if np.isnan(value) else repr(float(value))

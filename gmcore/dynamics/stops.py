@@ -1,0 +1,106 @@
+"""Reasons to end a run before its time, checked for every replica.
+
+    numbers that are not finite       every step
+    committee deviation of a force    sqrt(sum over xyz of the variance over the members) of any atom
+    temperature                       2 E_kin/(n_degrees k_B); fluctuates by T sqrt(2/n_degrees)
+    broken bonds                      length over length at the start, bonds of the start by covalent radii
+
+One replica that leaves the region where the potential holds ends the run: the others would go on, but what they cost
+is better spent after the potential has been mended. Nothing that was recorded is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from gmcore.bonds import bonded_pairs
+from gmcore.errors import GMError
+
+from .config import Stop
+from .integrators import Integrator
+
+
+class RunStopped(GMError):
+    """A run that a stop condition ended.
+
+    Attributes
+    ----------
+    replicas : those that met it.
+    has_forces : whether energies and forces belong to the positions that the run has arrived at.
+    """
+
+    def __init__(self, reason: str, replicas: Sequence[int], has_forces: bool = True):
+        super().__init__(reason)
+        self.replicas, self.has_forces = list(replicas), has_forces
+
+
+class StopConditions:
+    """What ends a run.
+
+    Parameters
+    ----------
+    start : structure whose bonds and lengths count.
+    names : of the replicas, for messages.
+    """
+
+    def __init__(self, stop: Stop, start: Atoms, names: Sequence[str]):
+        self._stop, self._names, self._numbers = stop, names, start.numbers
+        if stop.broken_bonds is not None:
+            bonds = bonded_pairs(start)
+            self._pairs, self._shifts = bonds.pairs, bonds.shifts.astype(np.float64)
+            self._lengths = self._bond_lengths(start.positions[None], start.cell.array[None])[0]
+
+    def check(self, integrator: Integrator) -> None:
+        """Raise RunStopped if the present step of `integrator` meets a condition."""
+        state, result, stop = integrator.state, integrator.result, self._stop
+        if not np.isfinite(result.energies).all() or not np.isfinite(result.forces).all():
+            finite = np.isfinite(result.energies) & np.isfinite(result.forces).all(axis=(1, 2))
+            self._end(~finite, "energies and forces must be finite, got some that are not")
+        if state.step % stop.every:
+            return
+        if stop.forces_deviation is not None:
+            found = result.forces_deviation()
+            self._compare(found, stop.forces_deviation, "forces_deviation", "the deviation of the force on {}", "eV/A")
+        if stop.temperature is not None:
+            found = state.temperatures(integrator.n_degrees)[:, None]
+            self._compare(found, stop.temperature, "temperature", "the temperature", "K")
+        if stop.broken_bonds is not None and len(self._pairs):
+            found = self._bond_lengths(state.positions, state.cells) / self._lengths
+            self._compare(found, stop.broken_bonds, "broken_bonds", "the length of bond {}", "times that at the start")
+
+    def unusable(self, integrator: Integrator, error: GMError) -> RunStopped:
+        """The stop for a structure that no forces can be computed for, `error` says why."""
+        finite = np.isfinite(integrator.state.positions).all(axis=(1, 2))
+        replicas = np.flatnonzero(~finite) if not finite.all() else np.arange(len(finite))
+        return RunStopped(f"forces cannot be computed: {error}", replicas.tolist(), has_forces=False)
+
+    def _compare(self, found: np.ndarray, limit: float, key: str, what: str, unit: str) -> None:
+        """End the run where `found` (n_replicas, n) is above the limit; the largest value is named."""
+        beyond = found > limit
+        if beyond.any():
+            replica, place = np.unravel_index(np.argmax(found), found.shape)
+            what = what.format(self._bond(place) if key == "broken_bonds" else self._atom(place))
+            reason = f"{what} must stay below stop.{key} {limit:g}, got {found[replica, place]:.4g} {unit}"
+            self._end(beyond.any(axis=1), reason, first=int(replica))
+
+    def _end(self, beyond: np.ndarray, reason: str, first: int | None = None) -> None:
+        replicas = np.flatnonzero(beyond).tolist()
+        first = replicas[0] if first is None else first
+        others = f" (and {len(replicas) - 1} more)" if len(replicas) > 1 else ""
+        raise RunStopped(f"replica {self._names[first]}{others}: {reason}", replicas)
+
+    def _bond_lengths(self, positions: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """(n_replicas, n_bonds) A; never wrapped positions keep the cell shifts that bonds have at the start."""
+        first, second = self._pairs.T
+        vectors = positions[:, second] - positions[:, first] + self._shifts @ cells
+        return np.linalg.norm(vectors, axis=-1)
+
+    def _atom(self, atom: int) -> str:
+        return f"atom {atom} ({chemical_symbols[self._numbers[atom]]})"
+
+    def _bond(self, bond: int) -> str:
+        return " - ".join(f"{chemical_symbols[self._numbers[i]]} {i}" for i in self._pairs[bond])
