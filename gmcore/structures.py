@@ -221,6 +221,18 @@ class Batch:
         moved._check_positions()
         return moved
 
+    @classmethod
+    def of_frames(cls, atoms: Atoms, positions: np.ndarray) -> Batch:
+        """Batch of one structure at other positions (n_frames, n_atoms, 3), A."""
+        n_frames, n_atoms = len(positions), len(atoms)
+        return cls.from_arrays(
+            np.reshape(positions, (-1, 3)),
+            np.tile(atoms.numbers, n_frames),
+            np.repeat(atoms.cell.array[None], n_frames, axis=0),
+            np.repeat(atoms.pbc[None], n_frames, axis=0),
+            n_atoms * np.arange(n_frames + 1),
+        )
+
     @property
     def n_atoms(self) -> int:
         return len(self.positions)

@@ -53,21 +53,14 @@ def member_gradients(model: Model, atoms: Atoms, name: str | None = None) -> np.
         raise GMError("the gradient of a tensor is computed on the CPU: load the model with device='cpu'")
     elements = ELEMENTS[:5] if head.kind == "d_tensor" else ELEMENTS
     n_copies = len(elements)
-    one = Batch.from_atoms(atoms)
-    batch = Batch.from_arrays(
-        np.tile(one.positions, (n_copies, 1)),
-        np.tile(one.numbers, n_copies),
-        np.tile(one.cells, (n_copies, 1, 1)),
-        np.tile(one.pbc, (n_copies, 1)),
-        one.n_atoms * np.arange(n_copies + 1),
-    )
+    batch = Batch.of_frames(atoms, np.repeat(atoms.positions[None], n_copies, axis=0))
     cotangents = np.zeros((n_copies, 3, 3))
     for w, (a, b) in zip(cotangents, elements):
         w[a, b] += 0.5
         w[b, a] += 0.5
     flat = model.evaluator.tensor_gradients(batch, model.evaluator.find_pairs(batch), head, cotangents)
-    by_element = flat.reshape(model.n_members, n_copies, one.n_atoms, 3)
-    gradients = np.zeros((model.n_members, one.n_atoms, 3, 3, 3))
+    by_element = flat.reshape(model.n_members, n_copies, len(atoms), 3)
+    gradients = np.zeros((model.n_members, len(atoms), 3, 3, 3))
     for k, (a, b) in enumerate(elements):
         gradients[..., a, b] = gradients[..., b, a] = by_element[:, k]
     if head.kind == "d_tensor":

@@ -1,0 +1,171 @@
+"""D and the harmonic modes: linear and quadratic coupling, and the mode coordinates of a trajectory.
+
+Expansion in the dimensionless normal coordinates q_k of `gmcore.analysis.modes` (the terms with k != l have no thermal
+mean and are left out):
+
+    D(q) = D0 + sum_k D'_k q_k + 1/2 sum_k D''_k q_k^2
+    <D> = D0 + 1/2 sum_k D''_k <q_k^2>;   var D_ab = sum_k (D'_k,ab)^2 <q_k^2>        (harmonic bath, lowest order)
+
+D'_k = sum_i sqrt(hbar/(m_i omega_k)) Q_ki . dD/dx_i from the analytic gradient; D''_k from central differences of D
+along the mode, all modes in one batch. MolForge scales its modes in the same way.
+
+A frame gives q_k = sqrt(omega_k/hbar) sum_i sqrt(m_i) Q_ki . (x_i - x0_i), after a molecule has been turned and shifted
+into the Eckart frame of the reference; a crystal is only shifted. Along classical dynamics <q_k^2> = kT/(hbar omega_k)
+if the mode is harmonic, which `thermal_ratio` checks.
+
+Not supported: terms that couple two modes, and crystals whose cell changes along the trajectory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gmcore.analysis.geometry import superpose
+from gmcore.analysis.modes import Modes, thermal_variance
+from gmcore.errors import GMError
+from gmcore.model import Model
+from gmcore.structures import Batch
+from gmcore.tensor_gradients import member_gradients, tensor_head
+
+SECOND_STEP = 0.2
+"""Step in q of the differences for D''; D is smooth on the scale of the zero-point motion."""
+
+
+class CouplingError(GMError):
+    """Modes, tensors and trajectories that do not fit each other."""
+
+
+@dataclass(frozen=True, eq=False)
+class TensorExpansion:
+    """A tensor around a stationary structure, in the unit of the model (cm^-1 for D); NaN for modes that are not real.
+
+    Attributes
+    ----------
+    frequencies : (n_modes,) cm^-1.
+    value : (3, 3).
+    gradient : (n_atoms, 3, 3, 3), dD/dx per A: [atom, direction, row, column].
+    first : (n_modes, 3, 3), D'_k, mean over the committee.
+    first_std : (n_modes, 3, 3), its deviation over the committee (0 for a single model).
+    second : (n_modes, 3, 3), D''_k.
+    unit : str
+    """
+
+    frequencies: np.ndarray
+    value: np.ndarray
+    gradient: np.ndarray
+    first: np.ndarray
+    first_std: np.ndarray
+    second: np.ndarray
+    unit: str
+
+    @property
+    def strength(self) -> np.ndarray:
+        """(n_modes,): Frobenius norm of D'_k, the same in every orientation."""
+        return np.linalg.norm(self.first, axis=(1, 2))
+
+    def predict(self, q: ArrayLike) -> np.ndarray:
+        """D(q), (n, 3, 3), for mode coordinates (n, n_modes)."""
+        q = np.asarray(q, np.float64)
+        if q.ndim != 2 or q.shape[1] != len(self.first):
+            raise CouplingError(f"mode coordinates must have shape (n, {len(self.first)}), got {q.shape}")
+        return self.value + np.tensordot(q, self.first, 1) + 0.5 * np.tensordot(q * q, self.second, 1)
+
+    def thermal_mean(self, temperature: float, quantum: bool = True) -> np.ndarray:
+        """<D>, (3, 3), at a temperature (K); modes that are not real are left out."""
+        variance = thermal_variance(self.frequencies, temperature, quantum)
+        return self.value + 0.5 * np.nansum(variance[:, None, None] * self.second, axis=0)
+
+    def thermal_width(self, temperature: float, quantum: bool = True) -> np.ndarray:
+        """Standard deviations of the elements, (3, 3), at a temperature (K), in linear order."""
+        variance = thermal_variance(self.frequencies, temperature, quantum)
+        return np.sqrt(np.nansum(variance[:, None, None] * self.first**2, axis=0))
+
+
+def tensor_derivatives(modes: Modes, gradient: np.ndarray) -> np.ndarray:
+    """D'_k (..., n_modes, 3, 3) of a gradient dD/dx (..., n_atoms, 3, 3, 3) per A."""
+    if np.shape(gradient)[-5 + 1 :] != (len(modes.atoms), 3, 3, 3):
+        raise CouplingError(f"the gradient must be one of {len(modes.atoms)} atoms, got shape {np.shape(gradient)}")
+    return np.einsum("kia,...iabc->...kbc", modes.displacements, gradient)
+
+
+def expand_tensor(model: Model, modes: Modes, name: str | None = None, step: float = SECOND_STEP) -> TensorExpansion:
+    """Expansion of a predicted tensor in the modes of a structure.
+
+    Parameters
+    ----------
+    model : of the tensor; the modes may come from another model, for the same atoms in the same order.
+    name : the tensor; may be left out where the model has only one.
+    step : in q.
+
+    Errors
+    ------
+    CouplingError : a step that is not positive. GMError as of `member_gradients`.
+    """
+    if not step > 0.0:
+        raise CouplingError(f"the step along the modes must be positive, got {step}")
+    key = tensor_head(model, name).name
+    members = member_gradients(model, modes.atoms, name)
+    first = tensor_derivatives(modes, members)
+    value = model.predict(modes.atoms, [key])[key][0]
+    moves = step * modes.displacements
+    real = np.isfinite(moves).all(axis=(1, 2))
+    second = np.full((len(modes), 3, 3), np.nan)
+    if real.any():
+        moved = modes.atoms.positions + np.concatenate([moves[real], -moves[real]])
+        plus, minus = np.split(_evaluate(model, modes, moved, key), 2)
+        second[real] = (plus - 2.0 * value + minus) / step**2
+    return TensorExpansion(
+        frequencies=modes.frequencies,
+        value=value,
+        gradient=members.mean(axis=0),
+        first=first.mean(axis=0),
+        first_std=first.std(axis=0),
+        second=second,
+        unit=model.units[key],
+    )
+
+
+def mode_coordinates(positions: ArrayLike, modes: Modes) -> np.ndarray:
+    """q (n, n_modes) of frames (n, n_atoms, 3) A, never wrapped, atoms in the order of the modes.
+
+    NaN for modes that are not real. CouplingError: another number of atoms; GMError where no rotation can be found.
+    """
+    positions = np.asarray(positions, np.float64)
+    atoms = modes.atoms
+    if positions.ndim != 3 or positions.shape[1:] != (len(atoms), 3):
+        raise CouplingError(f"frames must have shape (n, {len(atoms)}, 3), got {positions.shape}")
+    masses = atoms.get_masses()
+    if atoms.pbc.any():
+        away = positions - atoms.positions
+        away -= (masses @ away / masses.sum())[:, None]
+    else:
+        away = superpose(positions, atoms.positions, masses) - atoms.positions
+    weighted = np.sqrt(masses)[:, None] * away
+    # of unit length along q: the inverse of `displacements`, since the vectors are orthonormal
+    per_q = np.linalg.norm(np.sqrt(masses)[:, None] * modes.displacements, axis=(1, 2))
+    return np.tensordot(weighted, modes.vectors, ([1, 2], [1, 2])) / per_q
+
+
+def thermal_ratio(q: ArrayLike, frequencies: ArrayLike, temperature: float) -> np.ndarray:
+    """<q_k^2> of classical dynamics over kT/(hbar omega_k), (n_modes,): 1 for harmonic modes in equilibrium.
+
+    Parameters
+    ----------
+    q : (n, n_modes), of one temperature (K); its mean is removed, an anharmonic shift of the center is no heat.
+    """
+    if not temperature > 0.0:
+        raise CouplingError(f"the temperature must be positive, got {temperature} K")
+    return np.var(np.asarray(q), axis=0) / thermal_variance(np.asarray(frequencies), temperature, quantum=False)
+
+
+def _evaluate(model: Model, modes: Modes, positions: np.ndarray, key: str) -> np.ndarray:
+    """(n, 3, 3): a tensor on frames (n, n_atoms, 3) of the structure of the modes."""
+    n_together = max(1, model.evaluator.batch_atoms // len(modes.atoms))
+    parts = []
+    for first in range(0, len(positions), n_together):
+        batch = Batch.of_frames(modes.atoms, positions[first : first + n_together])
+        parts.append(model.evaluate(batch, model.evaluator.find_pairs(batch), [key])[key])
+    return np.concatenate(parts)
