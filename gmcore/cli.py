@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gmcore import cli_workflow
+from gmcore import cli_analysis, cli_dynamics, cli_workflow
 from gmcore.cli_options import (
     INTERRUPTED,
     USER_ERROR,
@@ -289,6 +289,10 @@ def learning_curve(
 
 
 app.command("run")(cli_workflow.run)
+app.command("md")(cli_dynamics.md)
+app.command("convert")(cli_dynamics.convert)
+app.command("analyze")(cli_analysis.analyze)
+app.command("report")(cli_analysis.report)
 
 
 def _training() -> Any:

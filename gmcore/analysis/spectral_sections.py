@@ -58,9 +58,7 @@ def _both(
     grid = wavenumber_grid(interval, maximum, spacing=maximum / POINTS)
     blocks = min(settings.blocks, series.shape[1] // (4 * MIN_SAMPLES))
     if blocks * len(series) < 2:
-        raise SpectrumError(
-            f"a spectrum with a band needs at least {8 * MIN_SAMPLES} samples, got {series.shape[1]}"
-        )
+        raise SpectrumError(f"a spectrum with a band needs at least {8 * MIN_SAMPLES} samples, got {series.shape[1]}")
     own = {
         "fft": {"width": settings.resolution},
         "maximum_entropy": {"order": settings.mesa_order} | options.get("maximum_entropy", {}),

@@ -1,0 +1,240 @@
+"""From a run to numbers with error bars: RUN/analysis.json.
+
+    trajectory -> states (one temperature each, replicas pooled) -> averages, distributions, correlations, spectra
+    models of the run -> harmonic modes, dD/dq; their training folders -> errors, learning curve, parity
+
+Everything is a self-describing quantity or curve (`gmcore.analysis.records`); curves are thinned to what the report
+draws. What a run cannot give, because it was not recorded or a file is gone, is a sentence under "missing" and no
+error; settings that contradict the run are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmcore.analysis import state_sections
+from gmcore.analysis.anisotropy_section import anisotropy_section
+from gmcore.analysis.config import Analysis
+from gmcore.analysis.couplings import TensorExpansion, expand_tensor
+from gmcore.analysis.frames import body_frame
+from gmcore.analysis.mode_sections import (
+    along_run,
+    describe_coupling,
+    describe_modes,
+    find_modes,
+    harmonic_expectation,
+)
+from gmcore.analysis.modes import Modes
+from gmcore.analysis.records import ANALYSIS_FILE, FORMAT, SCHEMA, quantity, write_json
+from gmcore.analysis.run_section import CONFIG_FILE, describe_run, run_config
+from gmcore.analysis.samples import Samples, discarded, states_of
+from gmcore.analysis.spectra import SpectrumError
+from gmcore.analysis.spectral_sections import tensor_spectra, velocity_spectra
+from gmcore.analysis.structure import Coordination, coordination, molecule_numbers, molecule_positions
+from gmcore.analysis.training_results import describe_model, training_results
+from gmcore.dynamics.trajectory import Trajectory
+from gmcore.errors import GMError
+from gmcore.model import Model, load_model
+from gmcore.units import conversion
+from gmcore.version import __version__
+
+
+def analyze(
+    run: str | Path, settings: Analysis | None = None, progress: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Analyze a run, write RUN/analysis.json and return its content.
+
+    Parameters
+    ----------
+    settings : those of the run's configuration if not given.
+    progress : called with a few words before each part.
+
+    Errors
+    ------
+    TrajectoryError : no run there.
+    SamplesError : a run too short for the blocks and the equilibration asked for.
+    StructureError : an atom that the settings name and the molecule has not.
+    """
+    run = Path(run)
+    content = _Analysis(run, settings, progress or (lambda words: None)).content()
+    write_json(run / ANALYSIS_FILE, content)
+    return content
+
+
+class _Analysis:
+    """What the parts of an analysis share."""
+
+    def __init__(self, run: Path, settings: Analysis | None, progress: Callable[[str], None]):
+        self.run, self.progress = run, progress
+        self.trajectory = Trajectory(run)
+        self.config = run_config(run)
+        self.settings = settings or (self.config.analysis if self.config else Analysis())
+        self.factor = 1.0 / conversion("d_tensor", self.settings.unit)[0]
+        equilibrated = self.config is not None and self.config.equilibration > 0.0
+        self.discard = discarded(self.trajectory, self.settings, equilibrated)
+        self.missing: dict[str, str] = {}
+        self.frame = body_frame(self.trajectory, self.config) if "d_tensor" in self.trajectory.names() else None
+        if self.frame is None:
+            self.missing["d_tensor"] = "D was not computed along this run (d_tensor in its configuration)"
+        self.shell = self._shell()
+        self.models = self._load_models()
+
+    def content(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        self.progress("harmonic modes")
+        modes, expansion, described = self._modes()
+        states = []
+        for state in states_of(self.trajectory):
+            self.progress(state.label)
+            samples = Samples(self.trajectory, state, self.discard, self.settings.blocks)
+            states.append(self._state(samples, modes, expansion))
+        self.progress("trainings of the models")
+        return {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            "gmtensor": __version__,
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "run": describe_run(self.run, self.trajectory, self.config, self.discard),
+            "settings": self.settings.model_dump(mode="json", exclude={"reference"}),
+            "reference": self.settings.reference and self.settings.reference.model_dump(mode="json"),
+            "unit": self.settings.unit,
+            "frame": self.frame and self.frame.words,
+            "states": states,
+            "modes": described,
+            "models": {name: describe_model(path) for name, (path, _) in self.models.items()},
+            "training": {
+                name: training_results(path, model, *self._trained_for(name))
+                for name, (path, model) in self.models.items()
+            },
+            "missing": self.missing,
+        }
+
+    def _trained_for(self, name: str) -> tuple[str, str | None]:
+        return ("d_tensor", self.settings.unit) if name == "d_tensor" else ("energy", None)
+
+    def _load_models(self) -> dict[str, tuple[Path, Model]]:
+        """Models of the run that are still there."""
+        if self.config is None:
+            self.missing["models"] = f"The models of this run are not known: it has no {CONFIG_FILE}"
+            return {}
+        paths = {"potential": self.config.potential}
+        if self.config.d_tensor is not None:
+            paths["d_tensor"] = self.config.d_tensor.model
+        found = {}
+        for name, path in paths.items():
+            try:
+                found[name] = path, load_model(path, self.config.dtype)
+            except (GMError, OSError) as error:
+                self.missing[f"model_{name}"] = f"The model {path} cannot be used: {' '.join(str(error).split())}"
+        return found
+
+    def _shell(self) -> Coordination | None:
+        samples = Samples(self.trajectory, states_of(self.trajectory)[0], self.discard, self.settings.blocks)
+        numbers = molecule_numbers(samples)
+        if numbers is None:
+            self.missing["structure"] = (
+                "Distances and order of the metal's shell need positions, and in a periodic run molecules, which are "
+                "known where D is computed along the way"
+            )
+            return None
+        shell = coordination(numbers, molecule_positions(samples)[0, 0], self.settings)
+        self.missing |= {f"structure_{name}": sentence for name, sentence in shell.missing.items()}
+        return shell
+
+    def _modes(self) -> tuple[Modes | None, TensorExpansion | None, dict[str, Any] | None]:
+        """Modes, the expansion of D in them where the molecule is the whole structure, and what to say of them."""
+        asked, trajectory, settings = self.settings.modes, self.trajectory, self.settings
+        sentence = None
+        if asked is False:
+            sentence = "Harmonic modes were not asked for (modes: false)"
+        elif asked is None and trajectory.pbc.any():
+            sentence = "Harmonic modes of a crystal are computed where they are asked for (modes: true)"
+        elif "potential" not in self.models or "position" not in trajectory.names():
+            sentence = "Harmonic modes need the potential of the run and its positions"
+        elif self.config.fixed:
+            sentence = "Harmonic modes of structures with fixed atoms are not supported"
+        if sentence is None:
+            whole = self.frame is not None and trajectory.molecules.shape == (1, trajectory.n_atoms)
+            order = trajectory.molecules[0] if whole and not trajectory.pbc.any() else np.arange(trajectory.n_atoms)
+            atoms = next(iter(trajectory.frames(0)))[order]
+            reference = self.frame.reference if whole else None
+            try:
+                modes = find_modes(atoms, self.models["potential"][1], settings, reference)
+                described = describe_modes(modes)
+                if not whole or "d_tensor" not in self.models or trajectory.pbc.any():
+                    return modes, None, described
+                expansion = expand_tensor(self.models["d_tensor"][1], modes)
+            except GMError as error:
+                sentence = f"Harmonic modes could not be computed: {' '.join(str(error).split())}"
+            else:
+                described["coupling"] = describe_coupling(expansion, self.factor, settings.unit)
+                return modes, expansion, described
+        self.missing["modes"] = sentence
+        return None, None, None
+
+    def _state(self, samples: Samples, modes: Modes | None, expansion: TensorExpansion | None) -> dict[str, Any]:
+        """Everything that belongs to one temperature."""
+        settings, state = self.settings, samples.state
+        result: dict[str, Any] = {
+            "label": state.label,
+            "target": quantity(state.target, "K", "temperature of the thermostat"),
+            "replicas": list(state.replicas),
+            "thermodynamics": state_sections.thermodynamics(samples),
+        }
+        positions = molecule_positions(samples) if self.shell is not None else None
+        tensors, members, scalars = None, None, {}
+        if self.frame is not None:
+            tensors = self.factor * samples.molecules("d_tensor")
+            if "d_tensor_members" in samples:
+                members = self.factor * samples.molecules("d_tensor_members")
+            tensors, members = self.frame.turn(positions, tensors, members)
+            found = anisotropy_section(samples, tensors, members, settings.unit)
+            result |= found.sections
+            scalars = found.scalars
+        if self.shell is not None:
+            result["structure"] = state_sections.structure(samples, self.shell, positions, scalars, settings.seed)
+            result["structure"]["points"] = state_sections.anisotropy_points(scalars, settings.unit)
+        result["committee"] = state_sections.committee(samples, members, settings.unit)
+        result |= self._dynamics(samples, tensors)
+        if expansion is not None:
+            temperature = result["thermodynamics"].get("temperature", result["target"])["value"]
+            result["modes"] = {"expected": harmonic_expectation(expansion, temperature, self.factor, settings.unit)}
+            try:
+                result["modes"] |= along_run(
+                    modes,
+                    expansion,
+                    positions,
+                    tensors / self.factor,
+                    samples.interval("d_tensor"),
+                    temperature,
+                    settings.resolution,
+                )
+            except GMError as error:
+                self.missing.setdefault("coherence", f"Coherence with the modes: {' '.join(str(error).split())}")
+        return result
+
+    def _dynamics(self, samples: Samples, tensors: np.ndarray | None) -> dict[str, Any]:
+        """Autocorrelation functions and spectra."""
+        settings = self.settings
+        correlations: dict[str, Any] = {}
+        spectra: dict[str, Any] = {}
+        if "velocity" in samples:
+            correlations |= state_sections.velocity_correlation(samples, settings.max_lag)
+            self._spectrum(spectra, "velocity", lambda: velocity_spectra(samples, settings))
+        else:
+            self.missing.setdefault("velocity", "Velocities were not recorded (record.velocities)")
+        if tensors is not None:
+            correlations |= state_sections.tensor_correlations(samples, tensors, settings.max_lag)
+            self._spectrum(spectra, "d_tensor", lambda: tensor_spectra(samples, tensors, settings, settings.unit))
+        return {"autocorrelations": correlations, "spectra": spectra}
+
+    def _spectrum(self, spectra: dict[str, Any], name: str, make: Callable[[], dict[str, Any]]) -> None:
+        try:
+            spectra[name] = make()
+        except SpectrumError as error:
+            self.missing.setdefault(f"spectrum_{name}", f"Spectrum: {error}")

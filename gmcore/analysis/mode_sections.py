@@ -1,0 +1,160 @@
+"""Harmonic modes beside a run: frequencies, dD/dq, and how far modes explain what D does at each temperature.
+
+The structure that D was computed for is relaxed with the potential of the run and turned onto the reference of the
+run, so that derivatives are in the frame of the elements. Along the run, mode coordinates come from the positions of
+the same samples as D. For each mode the coherence of D(t) and E(t) with q_k(t) at the frequency of the mode is given (0
+to 1; unrelated series give about 1/K for K segments), and for all modes together the share of the variance of the
+elements that the expansion of D to second order in q explains.
+
+Not supported: dD/dq for molecules that are a part of the structure; its modes then stand as frequencies alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from gmcore.analysis.config import Analysis
+from gmcore.analysis.couplings import (
+    TensorExpansion,
+    mode_coordinates,
+    thermal_ratio,
+)
+from gmcore.analysis.geometry import align
+from gmcore.analysis.mode_spectra import cross_spectra, element_shares
+from gmcore.analysis.modes import Modes, harmonic_modes, relax, thermal_variance
+from gmcore.analysis.records import plain, quantity
+from gmcore.analysis.spectra import HANN_WIDTH, WAVENUMBER
+from gmcore.anisotropy import invariants
+from gmcore.metrics import UNIQUE, unique_components
+from gmcore.model import Model
+
+
+def find_modes(atoms: Atoms, potential: Model, settings: Analysis, reference: np.ndarray | None) -> Modes:
+    """Return the modes of the nearest minimum, turned onto reference positions (n_atoms, 3) A where there are some."""
+    relaxed = relax(atoms, potential, settings.max_force)
+    if reference is not None:
+        masses = atoms.get_masses()
+        rotation = align(relaxed.positions[None], reference, masses)[0]
+        relaxed.positions = relaxed.positions @ rotation.T
+    return harmonic_modes(relaxed, potential)
+
+
+def describe_modes(modes: Modes) -> dict[str, Any]:
+    """Return frequencies and who moves."""
+    return {
+        "summary": modes.summary(),
+        "frequencies": quantity(modes.frequencies, "cm^-1", "harmonic frequencies, imaginary ones negative"),
+        "rigid": quantity(modes.rigid_frequencies, "cm^-1", "frequencies of rigid motions, zero in exact arithmetic"),
+        "max_force": quantity(modes.max_force, "eV/A", "largest force on an atom of the relaxed structure"),
+        "shares": quantity(
+            {symbol: np.round(share, 4) for symbol, share in element_shares(modes).items()},
+            "",
+            "share of each element in the kinetic energy of each mode",
+        ),
+        "structure": {
+            "symbols": modes.atoms.get_chemical_symbols(),
+            "positions": quantity(modes.atoms.positions, "A", "relaxed positions"),
+        },
+    }
+
+
+def describe_coupling(expansion: TensorExpansion, factor: float, unit: str) -> dict[str, Any]:
+    """Return D at the minimum and its derivatives along the modes, values of the model times `factor` in `unit`."""
+    found = invariants(expansion.value)
+    frame = np.linalg.eigh(expansion.value)[1]
+    along = np.einsum("ia,kij,ja->ka", frame, expansion.first, frame) * factor  # diagonal in the axes of D0
+    easy, x, y = (2, 0, 1) if found.d > 0 else (0, 1, 2)
+    first = unique_components(expansion.first) * factor
+    return {
+        "D": quantity(factor * found.d, unit, "D of the relaxed structure"),
+        "E": quantity(factor * found.e, unit, "E of the relaxed structure"),
+        "strength": quantity(
+            factor * expansion.strength,
+            unit,
+            "Frobenius norm of dD/dq",
+            committee=factor * np.linalg.norm(expansion.first_std, axis=(1, 2)),
+        ),
+        "dD": quantity(1.5 * along[:, easy], unit, "dD/dq of the parameter D, first order"),
+        "dE": quantity(0.5 * np.abs(along[:, x] - along[:, y]), unit, "|dE/dq| of the parameter E, first order"),
+        "elements": quantity(first, unit, f"dD/dq of the elements {', '.join('xyz'[i] + 'xyz'[j] for i, j in UNIQUE)}"),
+    }
+
+
+def harmonic_expectation(expansion: TensorExpansion, temperature: float, factor: float, unit: str) -> dict[str, Any]:
+    """Return D, E and the width of D that the expansion gives at a temperature, for classical and quantum modes."""
+    result = {}
+    frame = np.linalg.eigh(expansion.value)[1]
+    easy = frame[:, 2] if invariants(expansion.value).d > 0 else frame[:, 0]
+    slope = 1.5 * np.einsum("i,kij,j->k", easy, expansion.first, easy)
+    for name, quantum in (("classical", False), ("quantum", True)):
+        mean = invariants(expansion.thermal_mean(temperature, quantum))
+        variance = thermal_variance(expansion.frequencies, temperature, quantum)
+        result[name] = {
+            "D_of_mean": quantity(factor * mean.d, unit, f"D of <tensor>, {name} harmonic modes, second order"),
+            "E_of_mean": quantity(factor * mean.e, unit, f"E of <tensor>, {name} harmonic modes, second order"),
+            "D_width": quantity(
+                factor * np.sqrt(np.nansum(variance * slope**2)),
+                unit,
+                f"width of D, {name} harmonic modes, first order",
+            ),
+        }
+    return result
+
+
+def along_run(
+    modes: Modes,
+    expansion: TensorExpansion,
+    positions: np.ndarray,
+    tensors: np.ndarray,
+    interval: float,
+    temperature: float,
+    resolution: float,
+) -> dict[str, Any]:
+    """Return coherence of D and E with each mode, what the expansion explains, and the heat of the modes.
+
+    Parameters
+    ----------
+    positions, tensors : (n_series, n, n_atoms, 3) A and (n_series, n, 3, 3) in the unit of the expansion, in the frame
+        of the modes, sampled together every `interval` fs.
+    temperature : K, that was measured.
+    """
+    n_segment = min(int(np.ceil(HANN_WIDTH * WAVENUMBER / (interval * resolution))), positions.shape[1] // 2)
+    real = modes.frequencies > 0.0
+    coherences, coordinates, n_segments = [], [], 0
+    for frames, series in zip(positions, tensors):
+        q = mode_coordinates(frames, modes)
+        q[:, ~real] = 0.0
+        found = invariants(series)
+        spectra = cross_spectra(np.column_stack([found.d, found.e]), q, interval, n_segment)
+        at = np.abs(spectra.frequencies[:, None] - modes.frequencies).argmin(axis=0)
+        coherences.append(spectra.coherence[at, :, np.arange(len(modes))])
+        coordinates.append(q)
+        n_segments += spectra.n_segments
+    q = np.concatenate(coordinates)
+    spread = unique_components(tensors.reshape(-1, 3, 3))
+    residue = spread - unique_components(_expanded(expansion, q, real))
+    weights = np.array([1.0 if i == j else 2.0 for i, j in UNIQUE])
+    explained = 1.0 - (residue.var(axis=0) @ weights) / (spread.var(axis=0) @ weights)
+    of_d, of_e = np.where(real, np.mean(coherences, axis=0).T, np.nan)
+    return {
+        "coherence": {
+            "D": quantity(of_d, "", "coherence of D with each mode at its frequency"),
+            "E": quantity(of_e, "", "coherence of E with each mode at its frequency"),
+            "floor": quantity(1.0 / n_segments * len(positions), "", "coherence of unrelated series"),
+        },
+        "explained": quantity(explained, "", "share of the variance of D that the expansion in the modes explains"),
+        "thermal_ratio": quantity(
+            plain(np.round(thermal_ratio(q, modes.frequencies, temperature), 4)),
+            "",
+            "<q^2> of each mode over kT/(hbar omega): 1 for harmonic modes in equilibrium",
+        ),
+    }
+
+
+def _expanded(expansion: TensorExpansion, q: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """D(q) (n, 3, 3) from the modes that are real."""
+    q, first, second = q[:, real], expansion.first[real], expansion.second[real]
+    return expansion.value + np.tensordot(q, first, 1) + 0.5 * np.tensordot(q * q, second, 1)
