@@ -1,4 +1,4 @@
-"""Configurations to start from, one per kind of training; every one passes its own check."""
+"""Configurations to start from, one per kind of training and one for dynamics; every one passes its own check."""
 
 from __future__ import annotations
 
@@ -64,11 +64,35 @@ properties:
 """,
 }
 
-KINDS = tuple(_KINDS)
+_DYNAMICS = """\
+# Run with: gmtensor md {file}; run again after an interruption, it continues where it stopped
+# Every key with its meaning and default: docs/dynamics.md
+output: runs/md                      # relative to this file, like every path here
+potential: runs/potential/model.h5   # of a committee the mean drives the atoms
+structure: {{file: frames.extxyz, index: 0, relax: true}}
+replicas:                            # every temperature with every seed, all together in one batch
+  temperatures: [25, 50, 75, 100]    # K
+  seeds: [1, 2]
+ensemble: {{kind: langevin, friction: 1.0}}   # 1/ps; or nose_hoover, npt, nve
+time_step: 0.5                       # fs
+equilibration: 5                     # ps, not written
+duration: 50                         # ps; may be made longer later
+chunk: 0.5                           # ps between checkpoints: what a kill can cost at most
+record: {{positions: 10, velocities: 5, scalars: 10}}   # every so many steps
+d_tensor:                            # leave out for a run without D
+  model: runs/d_tensor/model.h5
+  every: 10                          # steps
+  molecule: {{metal: Co}}              # or indices: [0, 1, 2, ...]
+stop: {{temperature: 1000, broken_bonds: 1.6}}   # K, times the length at the start
+"""
+
+KINDS = (*_KINDS, "md")
 
 
 def template(kind: str, file: str = "config.yaml") -> str:
     """Return a commented configuration of the `kind`, one of `KINDS`; `file` is the name its comments use."""
+    if kind == "md":
+        return _DYNAMICS.format(file=file)
     if kind not in _KINDS:
-        raise GMError(f"there is no template {kind!r}{did_you_mean(kind, _KINDS)}")
+        raise GMError(f"there is no template {kind!r}{did_you_mean(kind, KINDS)}")
     return _HEAD.format(file=file, name=kind.replace("-", "_")) + _KINDS[kind] + _TRAINING

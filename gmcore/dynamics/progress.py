@@ -41,10 +41,6 @@ class RunProgress:
     def __exit__(self, *exception) -> None:
         self._progress.stop()
 
-    def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
     def update(self, steps: int, part: str) -> None:
         """Show that `steps` steps are done and the run is in its `part`."""
         elapsed = max(time.perf_counter() - self._began, 1e-9)

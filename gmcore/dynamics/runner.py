@@ -16,14 +16,13 @@ Not supported: two processes in one folder.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import numba
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import read, write
+from ase.io import write
 
 from gmcore.files import atomic_path
 from gmcore.model import Model, load_model
@@ -31,20 +30,18 @@ from gmcore.neighbors import NeighborError
 from gmcore.structures import StructureError
 from gmcore.threads import available_cores, set_threads
 
-from .checkpoint import CHECKPOINT, Checkpoint, RunError, identity_of, read_checkpoint, refuse_changes, write_checkpoint
+from .checkpoint import Checkpoint, RunError, identity_of, write_checkpoint
 from .config import MDConfig
 from .forces import BatchForces
-from .h5md import Header, merge_segments, write_segment
+from .h5md import merge_segments, write_segment
 from .integrators import make_integrator
 from .progress import RunProgress
 from .recorder import Recorder
-from .state import initial_state
+from .run_folder import CONFIG, DUMP, clear_run, earlier_checkpoint, remove_leftovers, remove_segments
+from .setup import make_header, make_observer, starting_state, starting_structure
 from .stops import RunStopped, StopConditions
-from .tensor_observer import TensorObserver, declared_molecules
-from .trajectory import MERGED, SEGMENTS, segment_path, trajectory_files
+from .trajectory import MERGED, segment_path, trajectory_files
 
-CONFIG = "config.yaml"
-DUMP = "stopped.extxyz"
 UPDATE = 10  # steps between updates of the progress bar
 
 
@@ -61,20 +58,35 @@ def run_md(config: MDConfig, resume: bool = True) -> Path:
     RunError : a folder that holds something else, a configuration that is not the one of the run, or files that
         cannot be used; GMError for models, structures and molecules that do not fit each other.
     """
-    set_threads(config.threads or min(available_cores(), numba.config.NUMBA_NUM_THREADS))
-    folder, identity = config.output, identity_of(config)
-    model = load_model(config.potential, config.dtype)
-    checkpoint = _earlier(folder, identity, resume)
-    if checkpoint is None:
-        checkpoint = _started(config, model, identity)
-    run = _Run(config, model, checkpoint)
-    if not (folder / CHECKPOINT).exists():
-        write_checkpoint(folder, checkpoint)
-    (folder / DUMP).unlink(missing_ok=True)  # that of a stop which is being overcome, or comes again
+    folder = config.output
+    run, goes_on = _ready(config, resume)
+    if not goes_on:  # all that can be refused has been: from here on earlier files may go
+        clear_run(folder)
+        run.checkpoint()
+    remove_leftovers(folder)
     with atomic_path(folder / CONFIG) as temporary:
         temporary.write_text(config.to_yaml(), encoding="utf-8")
     run.finish()
     return folder
+
+
+def describe_run(config: MDConfig) -> list[str]:
+    """Check all that a run needs, the forces at its start included; return what it will be, line by line.
+
+    Nothing is written, and nothing is relaxed. Errors as of `run_md`, stops excepted.
+    """
+    return _ready(config, resume=True, relax=False)[0].describe()
+
+
+def _ready(config: MDConfig, resume: bool, relax: bool = True) -> tuple[_Run, bool]:
+    """A run that is ready to begin or go on, and whether it goes on; nothing is written."""
+    set_threads(config.threads or min(available_cores(), numba.config.NUMBA_NUM_THREADS))
+    identity, model = identity_of(config), load_model(config.potential, config.dtype)
+    earlier = earlier_checkpoint(config.output, identity, resume)
+    if earlier is not None:
+        return _Run(config, model, earlier), True
+    start = starting_structure(config, model if relax else None)
+    return _Run(config, model, Checkpoint(starting_state(config, start), start, identity)), False
 
 
 class _Run:
@@ -88,33 +100,46 @@ class _Run:
             done = (state.step - self._before) * config.time_step * 1e-3
             raise RunError(f"duration must not be below the {done:g} ps that {config.output} holds already")
         self._names = [f"{temperature:g} K, seed {seed}" for temperature, seed in config.replicas.pairs()]
-        self._observer = _observer(config, checkpoint.start)
+        self._observer = make_observer(config, checkpoint.start)
         self._stops = StopConditions(config.stop, checkpoint.start, self._names)
         if config.stop.forces_deviation is not None and model.n_members == 1:
             raise RunError("stop.forces_deviation needs a committee, got a potential with one member")
-        temperatures = np.array([temperature for temperature, _ in config.replicas.pairs()])
         forces = BatchForces(model, state.numbers, state.pbc, state.n_replicas, config.skin)
         self._integrator = make_integrator(
             config.ensemble.kind,
             forces,
             state,
             config.time_step,
-            temperatures,
+            [temperature for temperature, _ in config.replicas.pairs()],
             fixed=config.fixed or None,
             **config.ensemble.options(),
         )
-        molecules = None if self._observer is None else self._observer.molecules
-        self._header = Header(
-            state.numbers,
-            state.masses,
-            state.pbc,
-            config.time_step,
-            config.ensemble.kind,
-            np.full(state.n_replicas, np.nan) if config.ensemble.kind == "nve" else temperatures,
-            np.array([seed for _, seed in config.replicas.pairs()]),
-            None if molecules is None else molecules.numbers,
-            None if molecules is None else molecules.indices,
-        )
+        self._header = make_header(config, state, self._observer)
+
+    def describe(self) -> list[str]:
+        """What the run is, line by line."""
+        config, state = self._config, self._integrator.state
+        lines = [
+            f"{self._checkpoint.start.get_chemical_formula()}: {state.n_atoms} atoms, "
+            f"{'periodic' if state.pbc.any() else 'not periodic'}",
+            f"{state.n_replicas} replicas: {'; '.join(self._names)}",
+            f"{config.ensemble.kind}, {config.equilibration:g} + {config.duration:g} ps in steps of "
+            f"{config.time_step:g} fs, {config.production_steps // config.chunk_steps} chunks; "
+            f"{state.step} of {self._total} steps done",
+        ]
+        if self._observer is not None:
+            molecules = self._observer.molecules
+            n_molecules, n_atoms = molecules.indices.shape
+            lines.append(
+                f"D of {n_molecules} x {n_atoms} atoms ({Atoms(molecules.numbers).get_chemical_formula()}), "
+                f"every {config.d_tensor.every} steps"
+            )
+        return lines
+
+    def checkpoint(self) -> None:
+        """Save the present state."""
+        earlier = self._checkpoint
+        write_checkpoint(self._config.output, Checkpoint(self._integrator.state, earlier.start, earlier.identity))
 
     def finish(self) -> None:
         """Run what is left and join the parts of the trajectory."""
@@ -126,7 +151,7 @@ class _Run:
         segments = [path for path in files if path.name != MERGED]
         if segments:
             merge_segments(config.output / MERGED, self._header, files, config.production_steps // config.chunk_steps)
-        _remove_segments(config.output)
+        remove_segments(config.output)
 
     def _chunk(self, progress: RunProgress) -> None:
         """Run one chunk and save it; at most the rest of the equilibration before the production."""
@@ -149,7 +174,7 @@ class _Run:
             self._save(first, recorder)
             raise self._dumped(stopped) from None
         self._save(first, recorder)
-        write_checkpoint(config.output, Checkpoint(state, self._checkpoint.start, self._checkpoint.identity))
+        self.checkpoint()
 
     def _step(self) -> None:
         try:
@@ -185,61 +210,3 @@ class _Run:
         return RunStopped(
             f"{stopped}, {when}; see {path}, all samples before are kept", stopped.replicas, stopped.has_forces
         )
-
-
-def _earlier(folder: Path, identity: dict, resume: bool) -> Checkpoint | None:
-    """The checkpoint to go on from; what a killed process or an earlier run left is cleared away."""
-    if (folder / CONFIG).exists() and not (folder / CHECKPOINT).exists():
-        raise RunError(f"{folder} must be empty or hold a run, it holds a {CONFIG} without {CHECKPOINT}")
-    for part in (*folder.glob(".*.part.*"), *folder.glob(f"{SEGMENTS}/.*.part.*")):
-        part.unlink()
-    if resume:
-        checkpoint = read_checkpoint(folder)
-        if checkpoint is not None:
-            refuse_changes(folder, identity, checkpoint.identity)
-        elif (folder / MERGED).exists() or (folder / SEGMENTS).exists():
-            raise RunError(f"{folder} holds a trajectory without {CHECKPOINT} and cannot go on: use --no-resume")
-        return checkpoint
-    for name in (CONFIG, CHECKPOINT, DUMP, MERGED):
-        (folder / name).unlink(missing_ok=True)
-    _remove_segments(folder)
-    return None
-
-
-def _started(config: MDConfig, model: Model, identity: dict) -> Checkpoint:
-    """The first checkpoint: structure read, relaxed where wanted, velocities drawn."""
-    start = _structure("structure.file", config.structure.file, config.structure.index)
-    if config.structure.relax:
-        from gmcore.analysis.modes import relax
-
-        start = relax(start, model, config.structure.max_force)
-    pairs = config.replicas.pairs()
-    temperatures, seeds = [temperature for temperature, _ in pairs], [seed for _, seed in pairs]
-    state = initial_state(start, temperatures, seeds, fixed=config.fixed or None)
-    return Checkpoint(state, start, identity)
-
-
-def _observer(config: MDConfig, start: Atoms) -> TensorObserver | None:
-    wanted = config.d_tensor
-    if wanted is None:
-        return None
-    reference = None if wanted.reference is None else _structure("d_tensor.reference", wanted.reference, 0)
-    molecules = declared_molecules(start, wanted.molecule.metal, wanted.molecule.indices, reference)
-    return TensorObserver(load_model(wanted.model, config.dtype), molecules)
-
-
-def _structure(key: str, file: Path, index: int) -> Atoms:
-    """One structure of a file, without constraints or calculator."""
-    try:
-        atoms = read(file, index=index)
-    except Exception as error:  # ASE's parsers raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RunError(f"{key}: structure {index} of {file} cannot be read: {reason}") from error
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-
-
-def _remove_segments(folder: Path) -> None:
-    for path in (folder / SEGMENTS).glob("*.h5"):
-        path.unlink()
-    with suppress(OSError):  # not there, or holds files of someone else
-        (folder / SEGMENTS).rmdir()

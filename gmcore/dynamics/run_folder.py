@@ -1,0 +1,58 @@
+"""The folder of a run: what belongs to it, what may be removed, and what it refuses to touch.
+
+config.yaml      all defaults filled in
+state.npz        the state to go on from
+trajectory/      one file per chunk, while the run goes on
+trajectory.h5    all of them, once it is done
+stopped.extxyz   the frames that ended it before its time
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import CHECKPOINT, Checkpoint, RunError, read_checkpoint, refuse_changes
+from .trajectory import MERGED, SEGMENTS
+
+CONFIG = "config.yaml"
+DUMP = "stopped.extxyz"
+
+
+def earlier_checkpoint(folder: Path, identity: dict[str, Any], resume: bool) -> Checkpoint | None:
+    """Return the checkpoint to go on from, None where a run begins.
+
+    RunError: the folder holds something else, a run of another configuration, or a trajectory without its state.
+    """
+    if (folder / CONFIG).exists() and not (folder / CHECKPOINT).exists():
+        raise RunError(f"{folder} must be empty or hold a run, it holds a {CONFIG} without {CHECKPOINT}")
+    if not resume:
+        return None
+    checkpoint = read_checkpoint(folder)
+    if checkpoint is not None:
+        refuse_changes(folder, identity, checkpoint.identity)
+    elif (folder / MERGED).exists() or (folder / SEGMENTS).exists():
+        raise RunError(f"{folder} holds a trajectory without {CHECKPOINT}: start over with --no-resume")
+    return checkpoint
+
+
+def clear_run(folder: Path) -> None:
+    """Remove an earlier run; files of others, such as an analysis, stay."""
+    for name in (CONFIG, CHECKPOINT, MERGED):  # the configuration first: alone it would look like that of another job
+        (folder / name).unlink(missing_ok=True)
+    remove_segments(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left half-written, and the frames of a stop that is being overcome."""
+    for part in (*folder.glob(".*.part.*"), *folder.glob(f"{SEGMENTS}/.*.part.*"), folder / DUMP):
+        part.unlink(missing_ok=True)
+
+
+def remove_segments(folder: Path) -> None:
+    """Remove the files of chunks."""
+    for path in (folder / SEGMENTS).glob("*.h5"):
+        path.unlink()
+    with suppress(OSError):  # not there, or holds files of someone else
+        (folder / SEGMENTS).rmdir()
