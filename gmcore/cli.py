@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gmcore import cli_analysis, cli_dynamics, cli_workflow
+from gmcore import cli_analysis, cli_dynamics, cli_exchange, cli_modes, cli_workflow
 from gmcore.cli_options import (
     INTERRUPTED,
     USER_ERROR,
@@ -293,6 +293,9 @@ app.command("md")(cli_dynamics.md)
 app.command("convert")(cli_dynamics.convert)
 app.command("analyze")(cli_analysis.analyze)
 app.command("report")(cli_analysis.report)
+app.command("import")(cli_exchange.import_tensors)
+app.command("modes")(cli_modes.modes)
+app.command("export")(cli_modes.export_tensors)
 
 
 def _training() -> Any:

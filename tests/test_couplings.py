@@ -25,6 +25,7 @@ from gmcore.analysis.mode_spectra import (
     vibrational_density_of_states,
 )
 from gmcore.analysis.modes import Modes, frequency_to_omega, harmonic_modes, thermal_variance
+from gmcore.anisotropy import invariants
 from gmcore.model import Model
 
 
@@ -59,6 +60,20 @@ def test_expansion_equals_differences_along_the_modes(modes, basis):
         assert relative_error(expansion.predict(q)[0] - expansion.value, change) < 1e-4
     assert expansion.unit == "cm^-1"
     np.testing.assert_allclose(expansion.strength**2, (expansion.first**2).sum(axis=(1, 2)))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_slopes_of_d_and_e(sign, rng):
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    value = turn @ np.diag([20.0 * sign, 35.0 * sign, -55.0 * sign]) @ turn.T
+    first = rng.normal(size=(4, 3, 3))
+    first += first.swapaxes(1, 2) - 2 / 3 * np.trace(first, axis1=1, axis2=2)[:, None, None] * np.eye(3)
+    nothing = np.zeros((4, 3, 3))
+    expansion = TensorExpansion(np.ones(4), value, np.zeros((1, 3, 3, 3)), first, nothing, nothing, "cm^-1")
+    plus, minus = (invariants(value + h * first) for h in (1e-4, -1e-4))
+    d, e = expansion.slopes()
+    np.testing.assert_allclose(d, (plus.d - minus.d) / 2e-4, rtol=1e-6)
+    np.testing.assert_allclose(e, (plus.e - minus.e) / 2e-4, rtol=1e-6)
 
 
 def test_members_spread_carries_through(modes):

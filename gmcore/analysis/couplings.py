@@ -66,6 +66,17 @@ class TensorExpansion:
         """(n_modes,): Frobenius norm of D'_k, the same in every orientation."""
         return np.linalg.norm(self.first, axis=(1, 2))
 
+    def slopes(self) -> tuple[np.ndarray, np.ndarray]:
+        """dD/dq and dE/dq, (n_modes,) each, of D = 3/2 Z and E = |X - Y|/2, by perturbation theory of first order.
+
+        They have no meaning where D or E has a kink: at E = 0 and at the rhombic limit E/|D| = 1/3.
+        """
+        values, axes = np.linalg.eigh(self.value)
+        low, middle, high = np.einsum("ai,kab,bi->ik", axes, self.first, axes)
+        if -values[0] > values[2]:
+            return 1.5 * low, 0.5 * (high - middle)
+        return 1.5 * high, 0.5 * (middle - low)
+
     def predict(self, q: ArrayLike) -> np.ndarray:
         """D(q), (n, 3, 3), for mode coordinates (n, n_modes)."""
         q = np.asarray(q, np.float64)
