@@ -9,9 +9,9 @@ of Nose-Hoover chains, after Quigley and Probert (J. Chem. Phys. 120, 11432, 200
 
     p(h) dh ~ V^(-2) exp(-P V / k_B T) Q(h) dh,    whose volumes are distributed as exp(-P V / k_B T) Q(V) dV
 
-with Q the canonical partition function. Inertia rather than a first-order equation of the cell (stochastic rescaling,
-Del Tatto, Raiteri, Bernetti, Bussi 2022) is chosen because an energy is then conserved along the way, E_kin + E_pot +
-P V + W tr(g^2)/2 - heat, to which a test of every run can hold, and because errors are of second order in the time step.
+with Q the canonical partition function. The cell has inertia, rather than the first-order equation of stochastic cell
+rescaling (Del Tatto, Raiteri, Bernetti, Bussi 2022), because then an energy is conserved along the way, E_kin + E_pot +
+P V + W tr(g^2)/2 - heat, to which every run can be held, and because errors are of second order in the time step.
 
 A step is palindromic, each factor the exact flow of a part of the equations: g kicked; velocities strained, kicked,
 strained; positions strained, moved, strained and the cell with them; Ornstein-Uhlenbeck of v and g; and back. In the
@@ -67,7 +67,9 @@ class LangevinNPT(Integrator):
         friction = per_replica("the friction", friction, 1, "1/fs")[0]
         barostat_time = per_replica("the barostat time", barostat_time, 1, "fs")[0]
         cell_friction = per_replica("the friction of the cell", cell_friction, 1, "1/fs")[0]
-        self._pressure = float(per_replica("the pressure", pressure, 1, "eV/A^3", least=-np.inf)[0])
+        self._pressure = float(pressure)
+        if not np.isfinite(self._pressure):
+            raise DynamicsError(f"the pressure must be finite, got {pressure} eV/A^3")
         if not state.pbc.all():
             raise DynamicsError(f"NPT needs a system that is periodic in all directions, got pbc {state.pbc.tolist()}")
         if not np.abs(np.linalg.det(state.cells)).min() > 0.0:
@@ -99,13 +101,14 @@ class LangevinNPT(Integrator):
 
     def conserved(self) -> np.ndarray:
         """(n_replicas,) eV: kinetic and potential energy of atoms and cell less the heat taken from the bath."""
-        return super().conserved() + self._pressure * self._volumes() + self._cell_energies() - self._heat
+        return super().conserved() + self._pressure * self._volumes() + self.cell_energies() - self._heat
+
+    def cell_energies(self) -> np.ndarray:
+        """(n_replicas,) eV: kinetic energy of the cell, 3 k_B T on average."""
+        return 0.5 * self._mass * (self._rate * self._rate).sum(axis=(1, 2))
 
     def _volumes(self) -> np.ndarray:
         return np.abs(np.linalg.det(self.state.cells))
-
-    def _cell_energies(self) -> np.ndarray:
-        return 0.5 * self._mass * (self._rate * self._rate).sum(axis=(1, 2))
 
     def _push_cell(self) -> None:
         """Half a step of g under the imbalance of internal and external pressure."""
@@ -143,7 +146,7 @@ class LangevinNPT(Integrator):
         """Ornstein-Uhlenbeck step of g: k_B T/2 for each of its six degrees of freedom."""
         noise = np.stack([generator.standard_normal((3, 3)) for generator in self.state.generators])
         noise = 0.5 * (noise + noise.swapaxes(1, 2))
-        self._heat -= self._cell_energies()
+        self._heat -= self.cell_energies()
         self._rate *= self._decay
         self._rate += self._width[:, None, None] * noise
-        self._heat += self._cell_energies()
+        self._heat += self.cell_energies()

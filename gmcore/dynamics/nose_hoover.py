@@ -38,7 +38,7 @@ class NoseHoover(Integrator):
     chain_length : thermostats in the chain.
 
     Others, attributes and errors as in `Integrator`; DynamicsError also for temperatures or times not positive, or a
-    chain without a link.
+    chain without a link, and from `step` where a chain overflows.
     """
 
     def __init__(
@@ -82,16 +82,24 @@ class NoseHoover(Integrator):
         xi, last = self._xi, len(self._xi) - 1
         twice = 2.0 * self.state.kinetic_energies()
         scale = 1.0
-        for fraction in SUZUKI_YOSHIDA:
-            whole = 0.5 * self.time_step * fraction
-            for k in range(last, -1, -1):
-                self._push(k, twice, whole)
-            shrink = np.exp(-whole * xi[0])
-            scale = scale * shrink
-            twice *= shrink * shrink
-            self._eta += whole * xi
-            for k in range(last + 1):
-                self._push(k, twice, whole)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for fraction in SUZUKI_YOSHIDA:
+                whole = 0.5 * self.time_step * fraction
+                for k in range(last, -1, -1):
+                    self._push(k, twice, whole)
+                shrink = np.exp(-whole * xi[0])
+                scale = scale * shrink
+                twice *= shrink * shrink
+                self._eta += whole * xi
+                for k in range(last + 1):
+                    self._push(k, twice, whole)
+        if not (np.isfinite(scale).all() and np.isfinite(xi).all()):
+            replica = int(np.argmin(np.isfinite(scale) & np.isfinite(xi).all(axis=0)))
+            raise DynamicsError(
+                "a Nose-Hoover chain needs a start not far from its temperature and a thermostat time long against the "
+                f"time step, got an overflow in replica {replica} at "
+                f"{self.state.temperatures(self.n_degrees)[replica]:.4g} K; langevin bears more"
+            )
         self.state.velocities *= scale[:, None, None]
 
     def _push(self, k: int, twice: np.ndarray, whole: float) -> None:
