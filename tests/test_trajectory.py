@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+
 import h5py
 import numpy as np
 import pytest
 from ase import units
+from ase.io import read
 
+from gmcore.anisotropy import invariants
+from gmcore.dynamics.export import export
 from gmcore.dynamics.h5md import QUANTITIES, merge_segments
 from gmcore.dynamics.trajectory import Header, Trajectory, TrajectoryError, segment_path, write_segment
 
@@ -197,3 +202,72 @@ def test_refuses_to_join_on_a_full_disk(run, monkeypatch):
     with pytest.raises(TrajectoryError, match="its parts are complete"):
         merge_segments(folder / "all.h5", header(), [segment_path(folder, 0)], 1)
     assert not (folder / "all.h5").exists()
+
+
+# --- export
+
+
+def test_extended_xyz_is_read_by_ase(run):
+    folder, parts = run
+    trajectory, data = Trajectory(folder), joined(*parts)
+    paths = export(trajectory, folder / "out.extxyz", every=2)
+    assert [path.name for path in paths] == ["out_replica_000.extxyz", "out_replica_001.extxyz"]
+    frames = read(paths[1], ":")
+    expected = list(trajectory.frames(1, every=2))
+    assert len(frames) == len(expected) > 5
+    for frame, other in zip(frames, expected):
+        np.testing.assert_allclose(frame.positions, other.positions, atol=1e-8)
+        np.testing.assert_allclose(frame.get_velocities(), other.get_velocities(), rtol=1e-6, atol=1e-8)
+        assert frame.get_potential_energy() == other.get_potential_energy()
+        assert frame.info["time"] == other.info["time"] and frame.info["units"].startswith("positions=A time=fs")
+        at = np.flatnonzero(data["d_tensor"][0] == frame.info["step"])
+        assert len(at) == 1  # every second structure is at a step of the tensors
+        for molecule in range(N_MOLECULES):
+            tensor = data["d_tensor"][1][1, at[0], molecule]
+            np.testing.assert_allclose(frame.info[f"d_tensor_{molecule}"], tensor, rtol=1e-12)
+            assert frame.info[f"D_{molecule}"] == pytest.approx(float(invariants(tensor).d))
+    assert export(trajectory, folder / "one.xyz", [1]) == [folder / "one.xyz"]
+    assert len(read(folder / "one.xyz", ":", format="extxyz")) == len(data["position"][0])
+
+
+def test_csv_holds_every_sample(run):
+    folder, parts = run
+    data = joined(*parts)
+    (path,) = export(Trajectory(folder), folder / "out.csv")
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    steps = data["temperature"][0]
+    assert len(rows) == N_REPLICAS * len(steps)
+    for k, row in enumerate(rows):
+        replica, at = divmod(k, len(steps))
+        assert (int(row["replica"]), int(row["step"]), float(row["time [fs]"])) == (replica, steps[at], 0.5 * steps[at])
+        assert float(row["temperature [K]"]) == data["temperature"][1][replica, at]
+        assert float(row["stress_xy [eV/A^3]"]) == data["stress"][1][replica, at, 0, 1]
+        here = np.flatnonzero(data["d_tensor"][0] == steps[at])
+        if not len(here):
+            assert row["D_1 [cm^-1]"] == row["d_tensor_std_0_xx [cm^-1]"] == ""
+            continue
+        tensor = data["d_tensor"][1][replica, here[0], 1]
+        found = invariants(tensor)
+        assert float(row["d_tensor_1_yz [cm^-1]"]) == tensor[1, 2]
+        assert float(row["D_1 [cm^-1]"]) == float(found.d) and float(row["E/|D|_1"]) == float(found.e_over_d)
+        assert [float(row[f"axis_1_{axis}"]) for axis in "xyz"] == found.axis.tolist()
+        deviation = data["d_tensor_members"][1][replica, here[0]].std(axis=0)
+        assert float(row["d_tensor_std_0_xz [cm^-1]"]) == pytest.approx(deviation[0, 0, 2], rel=1e-12)
+    assert rows[0]["target_temperature [K]"] == "25.0" and rows[-1]["seed"] == "2"
+    (path,) = export(Trajectory(folder), folder / "few.csv", [1], every=5)
+    assert len(path.read_text().splitlines()) == 1 + -(-len(steps) // 5)
+
+
+def test_refuses_to_export(run):
+    folder, _ = run
+    trajectory = Trajectory(folder)
+    write_segment(folder / "bare.h5", header(False, False), {"position": ([0], np.ones((N_REPLICAS, 1, N_ATOMS, 3)))})
+    for arguments, message in [
+        ((trajectory, "out.pdb"), "suffix of the output must be one of .extxyz, .xyz, .csv, got 'out.pdb'"),
+        ((trajectory, "out.csv", [2]), "replica must be 0 to 1, got 2"),
+        ((trajectory, "out.csv", [0], 0), "every must be at least 1, got 0"),
+        ((Trajectory(folder / "bare.h5"), folder / "out.csv"), "holds no scalars and no tensors"),
+    ]:
+        with pytest.raises(TrajectoryError, match=message):
+            export(*arguments)

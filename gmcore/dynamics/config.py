@@ -175,7 +175,9 @@ class MDConfig(Section):
     d_tensor: DTensorAlongTheWay | None = Field(None, description="D of molecules during the run")
     stop: Stop = Field(default_factory=Stop, description="when a run ends before its time")
     fixed: list[Index] = Field(default_factory=list, description="atoms that do not move")
-    skin: float = Field(1.0, ge=0.0, le=10.0, description="margin of the neighbor list, A; changes speed only")
+    skin: float = Field(
+        1.0, ge=0.0, le=10.0, description="margin of the neighbor list, A; with more it is built less often"
+    )
     dtype: Literal["float32", "float64"] | None = Field(
         None, description="precision of both models; without it: that of their training"
     )

@@ -68,6 +68,9 @@ def _write_extxyz(trajectory: Trajectory, path: Path, replica: int, every: int) 
     frames = trajectory.frames(replica, every)
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for atoms in frames:
+            stated = {"positions": "A", "time": "fs", "energy": "eV"}
+            stated |= {name: OBSERVABLES[name].unit for name in atoms.info if name in OBSERVABLES}
+            atoms.info["units"] = " ".join(f"{name}={unit}" for name, unit in stated.items())
             tensors = atoms.info.pop("d_tensor", ())
             for number, tensor in enumerate(tensors):
                 end = f"_{number}" if len(tensors) > 1 else ""

@@ -191,13 +191,14 @@ class _Run:
     def _dumped(self, stopped: RunStopped) -> RunStopped:
         """Write the frames that ended the run; return the same stop with time and place in its sentence."""
         config, state, result = self._config, self._integrator.state, self._integrator.result
-        time = (state.step - self._before) * config.time_step
+        step = state.step - self._before + (not stopped.has_forces)  # a step without forces has not been counted
+        time = step * config.time_step
         deviation = result.forces_deviation()
         frames = []
         for k in stopped.replicas:
             atoms = Atoms(state.numbers, state.positions[k], cell=state.cells[k], pbc=state.pbc, masses=state.masses)
             atoms.set_velocities(state.velocities[k] / units.fs)
-            atoms.info |= {"replica": k, "name": self._names[k], "time": time, "step": state.step - self._before}
+            atoms.info |= {"replica": k, "name": self._names[k], "time": time, "step": step}
             if stopped.has_forces:
                 atoms.calc = SinglePointCalculator(atoms, energy=float(result.energies[k]), forces=result.forces[k])
                 if not np.isnan(deviation[k]).all():
