@@ -17,7 +17,7 @@ images, |d| < half of the shortest lattice translation; bonds of up to 2.6 A in 
 5.2 A always are. The image nearest to the bond vector of the first frame would be no safer: it fails where a group
 turns round in a small cell.
 
-Not supported: molecules whose bonds change during a run; see `Molecules.broken`.
+Not supported: molecules whose bonds change during a run; the bonds of the first frame are kept.
 """
 
 from __future__ import annotations
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BondError", "Bonds", "MappingError", "MoleculeError", "Molecules", "bonded_pairs", "connected_components"]
 
-BROKEN = 1.5
-"""Length over length in the first frame beyond which a bond counts as broken."""
 SKEWED = 0.5
 """Height of a cell over its shortest edge below which it is reduced again; reduced ones have 0.7 or more."""
 
@@ -56,7 +54,6 @@ class Molecules:
     numbers : (n_molecule_atoms,) int32, atomic numbers in the order of the reference.
     indices : (n_molecules, n_molecule_atoms) int64, their atoms in the structure.
     bonds : (n_bonds, 2) int64, bonds of a molecule, numbered in its own order.
-    lengths : (n_molecules, n_bonds) A, their lengths in the first frame.
     reference : (n_molecule_atoms, 3) A, positions of the reference, or of the first molecule made whole.
     rmsd : (n_molecules,) A, after superposition of the first frame onto the reference by proper rotations; large for
         mirror images.
@@ -82,7 +79,6 @@ class Molecules:
         self._pbc = np.array(atoms.pbc, dtype=bool)
         self._reduction = _reduction(atoms)
         self._edges, self._paths = _tree(target.bonds)
-        self.lengths = self._bond_lengths(self.extract(atoms.positions, atoms.cell.array))
 
     @classmethod
     def from_indices(
@@ -145,33 +141,6 @@ class Molecules:
         parents, children = self._edges.T
         shifts = _nearest_images(parts[..., children, :] - parts[..., parents, :], lattice)
         return parts + (self._paths @ shifts) @ lattice[..., None, :, :]
-
-    def broken(self, positions: np.ndarray, cells: np.ndarray, factor: float = BROKEN) -> np.ndarray:
-        """Return (..., n_molecules, n_bonds) bool: bonds longer than `factor` times their length in the first frame.
-
-        A bond of the spanning tree is measured to its nearest image: one that is torn further than half a small cell
-        has been longer than `factor` before.
-        """
-        return self._bond_lengths(self.extract(positions, cells)) > factor * self.lengths
-
-    def describe_broken(self, positions: np.ndarray, cells: np.ndarray, factor: float = BROKEN) -> str | None:
-        """Words for the bond of one frame, positions (n_atoms, 3), that is stretched most; None if none is broken."""
-        from ase.data import chemical_symbols
-
-        lengths = self._bond_lengths(self.extract(positions, cells))
-        stretch = lengths / self.lengths
-        if not stretch.size or not stretch.max() > factor:
-            return None
-        k, bond = np.unravel_index(np.argmax(stretch), stretch.shape)
-        names = [f"{chemical_symbols[self.numbers[i]]} {self.indices[k, i]}" for i in self.bonds[bond]]
-        return (
-            f"bond {' - '.join(names)} of molecule {k} is {lengths[k, bond]:.2f} A long, "
-            f"{stretch[k, bond]:.2f} times its {self.lengths[k, bond]:.2f} A in the first frame"
-        )
-
-    def _bond_lengths(self, whole: np.ndarray) -> np.ndarray:
-        first, second = self.bonds.T
-        return np.linalg.norm(whole[..., second, :] - whole[..., first, :], axis=-1)
 
 
 def _checked(indices: Any, n_atoms: int) -> np.ndarray:

@@ -143,7 +143,6 @@ def test_frames_at_once_equal_one_by_one(rng):
     np.testing.assert_array_equal(whole[..., 0, :], positions[..., molecules.indices[:, 0], :])
     same_cell = molecules.extract(positions[0], TRICLINIC)
     assert same_cell.shape == (4, 2, 6, 3)
-    assert not molecules.broken(positions, cells).any()
 
 
 def test_cells_far_more_skewed_than_the_first_are_searched():
@@ -245,24 +244,6 @@ def test_only_proper_rotations_count():
     assert np.linalg.det(rotation) == pytest.approx(1.0) and error < 1e-20
 
 
-def test_broken_bond_is_named():
-    pair = methanol_pair()
-    molecules = Molecules.from_indices(pair, [np.arange(6), np.arange(6, 12)])
-    stretched = pair.positions.copy()
-    c, o = 6, 7
-    assert [pair.symbols[i] for i in (c, o)] == ["C", "O"]
-    stretched[o] += 0.6 * (stretched[o] - stretched[c])
-    frames = np.array([pair.positions, stretched])
-    broken = molecules.broken(frames, TRICLINIC)
-    assert broken.shape == (2, 2, len(molecules.bonds))
-    assert not broken[0].any() and not broken[1, 0].any()
-    assert [tuple(pair) for pair in molecules.bonds[broken[1, 1]]] == [(0, 1)]
-    words = molecules.describe_broken(stretched, TRICLINIC)
-    assert words == "bond C 6 - O 7 of molecule 1 is 2.28 A long, 1.60 times its 1.42 A in the first frame"
-    assert molecules.describe_broken(pair.positions, TRICLINIC) is None
-    assert molecules.describe_broken(stretched, TRICLINIC, factor=1.7) is None
-
-
 def test_bonds_of_metals_reach_less_far():
     assert is_metal(np.array([27, 66, 13, 7, 14, 1])).tolist() == [True, True, True, False, False, False]
     stretched = Atoms("CoO", [[0, 0, 0], [0, 0, 1.25 * (covalent_radii[27] + covalent_radii[8])]])
@@ -275,8 +256,6 @@ def test_one_atom_is_a_molecule():
     helium = Atoms("He", [[1.0, 2.0, 3.0]], cell=np.eye(3) * 8.0, pbc=True)
     molecules = Molecules.from_indices(helium, [0], Atoms("He"))
     np.testing.assert_array_equal(molecules.extract(helium.positions, helium.cell.array), [[[1.0, 2.0, 3.0]]])
-    assert molecules.broken(helium.positions, helium.cell.array).shape == (1, 0)
-    assert molecules.describe_broken(helium.positions, helium.cell.array) is None
 
 
 @pytest.mark.parametrize(
