@@ -1,0 +1,288 @@
+"""Power spectral densities of time series: Fourier transform and maximum entropy, with bands from replicas and blocks.
+
+All densities are one-sided in the wavenumber nu (cm^-1) = f/c and summed over the components of a series, unit^2 per
+cm^-1, so that (Parseval)
+
+    integral_0^nu_N S(nu) dnu = sum over components of the variance,        nu_N = 33356.41/(2 dt/fs) cm^-1.
+
+Fourier: Welch's mean over windowed segments (scipy.signal.welch), one segment for the finest resolution. Maximum
+entropy: the density of an autoregressive model of order p (`gmcore.analysis.autoregression`),
+
+    S(nu) = 2 P dt c / |sum_{k=0}^p a_k exp(-2 pi i nu c k dt)|^2.
+
+On a given grid the density is the mean over the cell of each point, so that no line is missed and the integral stays.
+
+Not supported: cross spectra, unequal intervals, and series with drift (only the mean is taken off).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gmcore.analysis.autoregression import burg, integrated_density
+from gmcore.errors import GMError
+
+WAVENUMBER = 33356.409519815204
+"""cm^-1 per fs^-1: 1/(c 1e-15 s), c = 29979245800 cm/s."""
+
+MIN_SAMPLES = 16
+"""Shortest series that a spectrum is made of."""
+
+HANN_WIDTH = 1.44
+"""Full width at half maximum of a Hann window's line, in units of 1/length."""
+
+INTERVALS, MIN_INTERVALS = 4, 2**14
+"""Intervals per sample, and least number, in which the power of a maximum entropy model is found."""
+
+
+class SpectrumError(GMError):
+    """A series without a spectrum, or a setting that makes no sense for it."""
+
+
+class Spectrum(NamedTuple):
+    """Wavenumbers (n_points,) cm^-1, density (n_points,) unit^2/cm^-1, orders of the models fitted (Fourier: none)."""
+
+    wavenumbers: np.ndarray
+    density: np.ndarray
+    orders: tuple[int, ...] = ()
+
+
+class SpectrumBand(NamedTuple):
+    """Mean of n_spectra densities and the bounds of its confidence interval, each (n_points,) unit^2/cm^-1."""
+
+    wavenumbers: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n_spectra: int
+    orders: tuple[int, ...]
+
+
+def nyquist(dt: float) -> float:
+    """Return the largest wavenumber, cm^-1, that samples every dt fs can tell from a smaller one."""
+    if not (math.isfinite(dt) and dt > 0.0):
+        raise SpectrumError(f"the interval of a series must be positive, got {dt} fs")
+    return 0.5 * WAVENUMBER / dt
+
+
+def wavenumber_grid(dt: float, maximum: float | None = None, spacing: float = 1.0) -> np.ndarray:
+    """Return 0, spacing, 2 spacing ... cm^-1 up to maximum, which is nyquist(dt), dt in fs, if not given.
+
+    SpectrumError: a maximum beyond the Nyquist wavenumber, or a spacing that is not positive or exceeds the maximum.
+    """
+    limit = nyquist(dt)
+    maximum = limit if maximum is None else maximum
+    if not 0.0 < maximum <= limit * (1 + 1e-9):
+        raise SpectrumError(
+            f"the largest wavenumber must lie between 0 and {limit:.6g} cm^-1, the limit of samples every {dt:g} fs, "
+            f"got {maximum:g}"
+        )
+    if not 0.0 < spacing <= maximum:
+        raise SpectrumError(f"the spacing of wavenumbers must lie between 0 and {maximum:g} cm^-1, got {spacing:g}")
+    return spacing * np.arange(int(maximum / spacing * (1 + 1e-12)) + 1)
+
+
+def fft_spectrum(
+    series: ArrayLike,
+    dt: float,
+    wavenumbers: ArrayLike | None = None,
+    width: float | None = None,
+    window: str = "hann",
+) -> Spectrum:
+    """Return the Fourier spectrum of a series (n, ...) sampled every dt fs, summed over its components.
+
+    Parameters
+    ----------
+    wavenumbers : (n_points,) ascending, cm^-1; the density is averaged over the cell of each. If not given, those of
+        the transform.
+    width : cm^-1, resolution: segments of 1.44 * 33356.41/(dt width) samples, half overlapping, are averaged (Welch).
+        The length of the series bounds it from below, and sets it if not given.
+    window : name known to scipy.signal.get_window.
+
+    SpectrumError: fewer than 16 samples, values that are not finite, settings outside their range.
+    """
+    from scipy.signal import welch  # a slow import
+
+    columns = _columns(series)
+    limit = nyquist(dt)
+    n_segment = len(columns)
+    if width is not None:
+        if not width > 0.0:
+            raise SpectrumError(f"the width of a spectrum must be positive, got {width} cm^-1")
+        n_segment = max(MIN_SAMPLES, min(n_segment, math.ceil(HANN_WIDTH * 2.0 * limit / width)))
+    try:
+        # the mean is off already; taking it off each segment would remove slow motion
+        own, density = welch(columns, 2.0 * limit, window, n_segment, detrend=False, axis=0)
+    except ValueError as error:
+        raise SpectrumError(f"the window must be one that scipy.signal knows, got {window!r}") from error
+    density = density.sum(axis=1)
+    if wavenumbers is None:
+        return Spectrum(own, density)
+    wavenumbers = _checked_grid(wavenumbers, limit)
+    edges = np.concatenate([[0.0], 0.5 * (own[1:] + own[:-1]), [limit]])
+    return Spectrum(wavenumbers, _averaged(edges, density * own[1], wavenumbers))
+
+
+def maximum_entropy_spectrum(
+    series: ArrayLike,
+    dt: float,
+    wavenumbers: ArrayLike | None = None,
+    order: int | None = None,
+    projections: int | None = None,
+    seed: int = 0,
+) -> Spectrum:
+    """Return the maximum entropy spectrum of a series (n, ...) sampled every dt fs, summed over its components.
+
+    One model is fitted to each component; components that do not vary add nothing.
+
+    Parameters
+    ----------
+    wavenumbers : (n_points,) ascending, cm^-1; steps of 1 cm^-1 up to the Nyquist wavenumber if not given. The density
+        is averaged over the cell of each.
+    order : of the models, 1 ... n/2. If not given, the minimum of Akaike's final prediction error up to 2n/ln(2n);
+        the recursion ends when 100 more orders gain less than 1 %.
+    projections : for series of many components, a few hundred velocities, say: that many sums of all components with
+        random signs are fitted in their place. The mean of their spectra is that of the components without bias
+        (Hutchinson, Commun. Stat. Simul. 18, 1059 (1989)); the intensity of one line scatters by up to
+        sqrt(2/projections), its place does not.
+    seed : of the random signs.
+
+    SpectrumError: fewer than 16 samples, values that are not finite, nothing that varies, settings outside their
+    range.
+    """
+    columns = _columns(series)
+    limit = nyquist(dt)
+    wavenumbers = wavenumber_grid(dt) if wavenumbers is None else _checked_grid(wavenumbers, limit)
+    n = len(columns)
+    if order is not None and not 1 <= order <= n // 2:
+        raise SpectrumError(f"the order of a maximum entropy spectrum must lie between 1 and {n // 2}, got {order}")
+    if projections is not None and projections < 1:
+        raise SpectrumError(f"the number of projections must be at least 1, got {projections}")
+    columns = columns[:, np.ptp(columns, axis=0) > 0.0]
+    if not columns.shape[1]:
+        raise SpectrumError("a maximum entropy spectrum needs a component that varies, got none")
+    if projections is not None and projections < columns.shape[1]:
+        signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(columns.shape[1], projections))
+        columns = columns @ signs / math.sqrt(projections)
+    n_intervals = 2 ** math.ceil(math.log2(max(INTERVALS * n, MIN_INTERVALS)))
+    power, orders = np.zeros(n_intervals), []
+    for column in columns.T:
+        noise, filter_ = burg(column, order)
+        power += integrated_density(noise, filter_, n_intervals)
+        orders.append(len(filter_) - 1)
+    edges = np.linspace(0.0, limit, n_intervals + 1)
+    return Spectrum(wavenumbers, _averaged(edges, power, wavenumbers), tuple(orders))
+
+
+def spectrum_with_band(
+    replicas: Sequence[ArrayLike],
+    dt: float,
+    wavenumbers: ArrayLike,
+    method: str = "fft",
+    n_blocks: int = 4,
+    level: float = 0.95,
+    **options,
+) -> SpectrumBand:
+    """Return the mean spectrum of replicas cut into blocks, and its confidence interval.
+
+    Parameters
+    ----------
+    replicas : series (n, ...) sampled every dt fs under the same conditions; lengths may differ.
+    wavenumbers : (n_points,) ascending, cm^-1.
+    method, options : "fft" with the options of `fft_spectrum`, "maximum_entropy" with those of
+        `maximum_entropy_spectrum` (with projections, each block has random signs of its own).
+    n_blocks : blocks of the shortest replica; longer ones give more of the same length. More blocks, a surer band and
+        a coarser resolution: lines are no narrower than about 33356.41/(block length/fs) cm^-1.
+    level : confidence from 0 to 1.
+
+    The M spectra count as independent. With their mean m and its standard error s the bounds are m exp(-+ t s/m),
+    Student's t of M - 1 degrees of freedom: an interval of ln m, because densities are positive and span decades.
+
+    SpectrumError: fewer than two spectra, an unknown method, and what the methods refuse.
+    """
+    from scipy.stats import t  # a slow import
+
+    if method not in ("fft", "maximum_entropy"):
+        raise SpectrumError(f"the method of a spectrum must be fft or maximum_entropy, got {method!r}")
+    if not 0.0 < level < 1.0:
+        raise SpectrumError(f"the level of a band must lie between 0 and 1, got {level}")
+    blocks = _blocks(replicas, n_blocks)
+    if len(blocks) < 2:
+        raise SpectrumError(f"a band needs at least 2 spectra, from replicas or blocks, got {len(blocks)}")
+    densities, orders = [], []
+    for k, block in enumerate(blocks):
+        if method == "fft":
+            spectrum = fft_spectrum(block, dt, wavenumbers, **options)
+        else:
+            seeded = {**options, "seed": options.get("seed", 0) + k}
+            spectrum = maximum_entropy_spectrum(block, dt, wavenumbers, **seeded)
+        densities.append(spectrum.density)
+        orders.extend(spectrum.orders)
+    mean = np.mean(densities, axis=0)
+    error = np.std(densities, axis=0, ddof=1) / math.sqrt(len(blocks))
+    exponent = float(t.ppf(0.5 + level / 2.0, len(blocks) - 1)) * error / np.where(mean > 0.0, mean, 1.0)
+    return SpectrumBand(
+        spectrum.wavenumbers, mean, mean * np.exp(-exponent), mean * np.exp(exponent), len(blocks), tuple(orders)
+    )
+
+
+def _averaged(edges: np.ndarray, power: np.ndarray, wavenumbers: np.ndarray) -> np.ndarray:
+    """Return the mean density over the cell of each wavenumber, of a power (n,) spread evenly between edges (n + 1,).
+
+    Cells end halfway between neighbors, and reach no farther than the edges.
+    """
+    integral = np.concatenate([[0.0], np.cumsum(power)])
+    inner = 0.5 * (wavenumbers[1:] + wavenumbers[:-1])
+    first = max(edges[0], 2.0 * wavenumbers[0] - inner[0])
+    last = min(edges[-1], 2.0 * wavenumbers[-1] - inner[-1])
+    ends = np.concatenate([[first], inner, [last]])
+    return np.diff(np.interp(ends, edges, integral)) / np.diff(ends)
+
+
+def _blocks(replicas: Sequence[ArrayLike], n_blocks: int) -> list[np.ndarray]:
+    """Return blocks of one length; the first samples of a replica that fill none are left out."""
+    arrays = [np.asarray(replica, dtype=np.float64) for replica in replicas]
+    if not arrays or any(array.ndim == 0 for array in arrays):
+        raise SpectrumError("a spectrum needs at least one series of samples, got none")
+    shortest = min(len(array) for array in arrays)
+    if not 1 <= n_blocks <= max(shortest // MIN_SAMPLES, 1):
+        raise SpectrumError(
+            f"the number of blocks must leave at least {MIN_SAMPLES} of {shortest} samples to each, got {n_blocks}"
+        )
+    length = shortest // n_blocks
+    return [
+        array[start : start + length] for array in arrays for start in range(len(array) % length, len(array), length)
+    ]
+
+
+def _columns(series: ArrayLike) -> np.ndarray:
+    """Return the components (n, n_columns) of a series (n, ...) without their means."""
+    series = np.asarray(series, dtype=np.float64)
+    if series.ndim == 0 or len(series) < MIN_SAMPLES:
+        raise SpectrumError(f"a spectrum needs at least {MIN_SAMPLES} samples, got shape {series.shape}")
+    if not np.isfinite(series).all():
+        raise SpectrumError(
+            f"a series must be finite, got {np.count_nonzero(~np.isfinite(series))} values that are not"
+        )
+    columns = series.reshape(len(series), -1)
+    constant = np.ptp(columns, axis=0) <= 1e-12 * np.abs(columns).max(axis=0)  # nothing but rounding varies
+    columns = columns - columns.mean(axis=0)
+    columns[:, constant] = 0.0
+    return columns
+
+
+def _checked_grid(wavenumbers: ArrayLike, limit: float) -> np.ndarray:
+    wavenumbers = np.asarray(wavenumbers, dtype=np.float64)
+    if wavenumbers.ndim != 1 or len(wavenumbers) < 2 or not np.all(np.diff(wavenumbers) > 0.0):
+        raise SpectrumError(f"wavenumbers must be at least 2 that rise, got shape {wavenumbers.shape}")
+    if not (wavenumbers[0] >= 0.0 and wavenumbers[-1] <= limit * (1 + 1e-9)):
+        raise SpectrumError(
+            f"wavenumbers must lie between 0 and {limit:.6g} cm^-1, the limit of these samples, "
+            f"got {wavenumbers[0]:g} to {wavenumbers[-1]:g}"
+        )
+    return wavenumbers
