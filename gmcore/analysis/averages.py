@@ -1,0 +1,216 @@
+"""Thermal averages of a D tensor along a trajectory: what it is, how far it swings, how well both are known.
+
+D, E and the axis are no linear functions of the tensor, so two averages differ and both are given:
+
+    <D of the tensor>   D, E, axis of each frame, then averaged: what a fast observer would see on average
+    D of <the tensor>   the tensor averaged first, in a frame fixed to the molecule: what a slow observer sees
+
+Tumbling of the molecule must be taken out of the second (`gmcore.analysis.geometry.align`, `turn_tensors`); D, E,
+eigenvalues and J2 of the frames do not depend on it. The axis is a director: its mean is the eigenvector of the largest
+eigenvalue S of <n n^T>, and S, from 1/3 for no order to 1, says how much that means.
+
+Near the rhombic limit E/|D| = 1/3 sign and axis jump from frame to frame. There <D> mixes both signs
+(`negative_fraction` tells) and S falls; the ascending eigenvalues, J2 = tr(D^2)/2 and the elements never jump.
+
+Three kinds of error stand beside each mean and must not be mixed up:
+
+    width       standard deviation over frames: thermal motion, no error at all
+    error       standard error from blocks of frames: finite sampling. Of D of <the tensor>, from leaving out one block
+                at a time (jackknife), variance (b - 1)/b sum_k (x_k - xbar)^2
+    committee   population standard deviation over members, each carried through the whole average by itself: the model
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gmcore.analysis.statistics import block_average
+from gmcore.anisotropy import Anisotropy, axis_angle, detrace, invariants, mean_axis
+from gmcore.errors import GMError
+
+
+class AveragesError(GMError):
+    """Tensors that no average can be formed of."""
+
+
+class Average(NamedTuple):
+    """Mean, width, standard error and committee deviation of one quantity, one unit and shape for all.
+
+    The committee deviation is NaN without members.
+    """
+
+    mean: np.ndarray
+    width: np.ndarray
+    error: np.ndarray
+    committee: np.ndarray
+
+
+class AxisAverage(NamedTuple):
+    """Mean director (3,), its order S from 1/3 to 1, and angles in degrees.
+
+    width: root of the mean square angle of the frames to the mean director; error and committee: the same of the
+    directors of blocks (standard error) and of members. NaN where no frame has an axis, committee without members.
+    """
+
+    director: np.ndarray
+    order: float
+    width: float
+    error: float
+    committee: float
+
+
+class OfMean(NamedTuple):
+    """One quantity of the averaged tensor, its standard error (jackknife) and committee deviation; no width.
+
+    For the axis `value` is a director (3,), and the deviations are angles in degrees.
+    """
+
+    value: np.ndarray
+    error: float
+    committee: float
+
+
+@dataclass(frozen=True, eq=False)
+class ThermalAverages:
+    """Averages over n_frames tensors, from n_blocks blocks; units of the tensor (u) where nothing else is said.
+
+    Attributes
+    ----------
+    d, e, e_over_d : <D>, <E> and <E/|D|> (no unit) of the frames.
+    eigenvalues : (3,), of the frames, ascending.
+    j2 : u^2, of the frames.
+    elements : (3, 3), of the traceless tensor; its mean is the averaged tensor.
+    axis : director average of the easy or hard axis of the frames.
+    negative_fraction : part of the frames with D < 0; neither 0 nor 1 means that <D> mixes two signs.
+    d_of_mean, e_of_mean, axis_of_mean : of the averaged tensor.
+    """
+
+    n_frames: int
+    n_blocks: int
+    d: Average
+    e: Average
+    e_over_d: Average
+    eigenvalues: Average
+    j2: Average
+    elements: Average
+    axis: AxisAverage
+    negative_fraction: float
+    d_of_mean: OfMean
+    e_of_mean: OfMean
+    axis_of_mean: OfMean
+
+
+def thermal_averages(tensors: ArrayLike, members: ArrayLike | None = None, n_blocks: int = 10) -> ThermalAverages:
+    """Return the averages of a trajectory of D tensors.
+
+    Parameters
+    ----------
+    tensors : (n, 3, 3) in a frame fixed to the molecule, any unit; traces play no part. Replicas of one temperature are
+        laid end to end; with n_blocks a multiple of their number no block holds two.
+    members : (n, n_members, 3, 3) of a committee whose mean the tensors are.
+    n_blocks : equal blocks for the errors, several correlation times long.
+
+    Errors
+    ------
+    TensorError : no symmetric finite tensors.
+    AveragesError : other shapes or numbers of frames, n_blocks below 2 or above n.
+    """
+    tensors = _traceless(tensors, 3, "tensors (n, 3, 3)")
+    if not 2 <= n_blocks <= len(tensors):
+        raise AveragesError(f"the number of blocks must lie between 2 and the {len(tensors)} frames, got {n_blocks}")
+    frames = invariants(tensors)
+    through = None
+    if members is not None:
+        members = _traceless(members, 4, "members (n, n_members, 3, 3)")
+        if len(members) != len(tensors):
+            raise AveragesError(f"members must belong to the {len(tensors)} frames, got {len(members)}")
+        through = invariants(members)
+
+    def average(name: str) -> Average:
+        return _average(getattr(frames, name), None if through is None else getattr(through, name), n_blocks)
+
+    d_of_mean, e_of_mean, axis_of_mean = _of_mean(tensors, members, n_blocks)
+    return ThermalAverages(
+        n_frames=len(tensors),
+        n_blocks=n_blocks,
+        d=average("d"),
+        e=average("e"),
+        e_over_d=average("e_over_d"),
+        eigenvalues=average("eigenvalues"),
+        j2=average("j2"),
+        elements=_average(tensors, members, n_blocks),
+        axis=_axis_average(frames, through, n_blocks),
+        negative_fraction=float(np.mean(frames.d < 0.0)),
+        d_of_mean=d_of_mean,
+        e_of_mean=e_of_mean,
+        axis_of_mean=axis_of_mean,
+    )
+
+
+def _average(values: np.ndarray, members: np.ndarray | None, n_blocks: int) -> Average:
+    """Average values (n, ...) and members (n, n_members, ...); frames without a value (NaN: E/|D| of zero) left out."""
+    if values.ndim == 1:
+        has_value = np.isfinite(values)
+        values = values[has_value]
+        members = None if members is None else members[has_value]
+    if len(values) < n_blocks:
+        nan = np.full(values.shape[1:], np.nan)
+        return Average(nan, nan, nan, nan)
+    mean, error = block_average(values, n_blocks)
+    committee = np.full_like(mean, np.nan) if members is None else np.nanmean(members, axis=0).std(axis=0)
+    return Average(mean, values.std(axis=0), error, committee)
+
+
+def _axis_average(frames: Anisotropy, through: Anisotropy | None, n_blocks: int) -> AxisAverage:
+    axes = frames.axis[np.isfinite(frames.axis).all(axis=1)]
+    if len(axes) < n_blocks:
+        return AxisAverage(np.full(3, np.nan), np.nan, np.nan, np.nan, np.nan)
+    director, order = mean_axis(axes)
+    length = len(axes) // n_blocks
+    blocks = axes[len(axes) - n_blocks * length :].reshape(n_blocks, length, 3)
+    error = _spread([mean_axis(block)[0] for block in blocks], director) / math.sqrt(n_blocks - 1)
+    committee = np.nan
+    if through is not None:
+        own = [mean_axis(axis)[0] for axis in np.swapaxes(through.axis, 0, 1) if np.isfinite(axis).all(axis=1).any()]
+        committee = _spread(own, mean_axis(own)[0])
+    return AxisAverage(director, order, _spread(axes, director), error, committee)
+
+
+def _of_mean(tensors: np.ndarray, members: np.ndarray | None, n_blocks: int) -> tuple[OfMean, OfMean, OfMean]:
+    """Return D, E and axis of the mean of tensors (n, 3, 3)."""
+    whole = invariants(tensors.mean(axis=0))
+    length = len(tensors) // n_blocks
+    blocks = tensors[len(tensors) - n_blocks * length :].reshape(n_blocks, length, 3, 3).mean(axis=1)
+    left_out = invariants((blocks.sum(axis=0) - blocks) / (n_blocks - 1))
+    inflation = math.sqrt(n_blocks - 1.0)  # of the population deviation of jackknife values
+    through = None if members is None else invariants(members.mean(axis=0))
+
+    def of_mean(name: str) -> OfMean:
+        committee = np.nan if through is None else float(getattr(through, name).std())
+        return OfMean(getattr(whole, name), inflation * float(getattr(left_out, name).std()), committee)
+
+    axis_committee = np.nan
+    if through is not None and np.isfinite(through.axis).all():
+        axis_committee = _spread(through.axis, mean_axis(through.axis)[0])
+    return (
+        of_mean("d"),
+        of_mean("e"),
+        OfMean(whole.axis, inflation * _spread(left_out.axis, whole.axis), axis_committee),
+    )
+
+
+def _spread(axes: ArrayLike, director: np.ndarray) -> float:
+    """Return the root of the mean square angle, degrees, between axes (n, 3) and a director; NaN if one is NaN."""
+    return float(np.sqrt(np.mean(axis_angle(axes, director) ** 2)))
+
+
+def _traceless(tensors: ArrayLike, n_dimensions: int, name: str) -> np.ndarray:
+    tensors, _ = detrace(tensors)
+    if tensors.ndim != n_dimensions or 0 in tensors.shape:
+        raise AveragesError(f"averages need {name}, got shape {tensors.shape}")
+    return tensors
