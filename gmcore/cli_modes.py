@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from gmcore.model import Model
+
+CORE = 0.05
+"""A; closer to the mean position the motion of an atom, even at zero temperature, turns its direction at random."""
 
 StructureFile = Annotated[Path, typer.Argument(metavar="STRUCTURE", help="Structure in any readable format.")]
 Frame = Annotated[int, typer.Option(min=0, help="Which structure of the file, from 0.")]
@@ -68,6 +72,11 @@ def modes(
     found = harmonic_modes(atoms, forces, step)
     expansion = None if magnetic is None else expand_tensor(magnetic, found, _d_name(magnetic))
     typer.echo(found.summary())
+    if expansion is not None and expansion.left_out:
+        typer.echo(
+            f"left out of D: {_named(atoms, expansion.left_out)}, too close to the mean position for a direction; "
+            "a D model of basis 'moments' has no such atoms"
+        )
     Console().print(mode_table(found, expansion, tensor_unit, rows))
     for path in write_mode_files(output, found, expansion, tensor_unit, temperature or (), xyz):
         typer.echo(f"written: {path}")
@@ -79,6 +88,9 @@ def export_tensors(
     molforge: Annotated[Path | None, typer.Option(help="dD/dx as MolForge reads it in &DSI_BATH.")] = None,
     easyspin: Annotated[Path | None, typer.Option(help="Script with Sys.D and Sys.DFrame of EasySpin.")] = None,
     spin: Annotated[float | None, typer.Option(help="Spin S for EasySpin: 1, 1.5, 2, ...")] = None,
+    core: Annotated[
+        float | None, typer.Option(min=0.0, help="Leave atoms this close to the mean position, A, out of D.")
+    ] = None,
     places: Annotated[
         str | None,
         typer.Option(
@@ -96,7 +108,7 @@ def export_tensors(
     dD/dx belongs to the minimum around which MolForge expands: take relaxed.extxyz of `gmtensor modes`.
     """
     from gmcore.exports import write_easyspin, write_molforge
-    from gmcore.tensor_gradients import d_tensor_gradient
+    from gmcore.tensor_gradients import d_tensor_gradient, near_center, without_core
 
     if molforge is None and easyspin is None:
         raise GMError("nothing to export: say where to with --molforge or --easyspin")
@@ -105,6 +117,15 @@ def export_tensors(
     atoms = _read_structure(structure, frame, unit, None, pbc, format)
     model = _load_d(d_tensor, threads)
     name = _d_name(model)
+    central = near_center(model, atoms, CORE if core is None else core, name)
+    if core is not None and len(central):
+        model = without_core(model, core, name)
+        typer.echo(f"left out of D: {_named(atoms, central)}")
+    elif len(central) and molforge is not None:
+        raise GMError(
+            f"dD/dx has no meaning for atoms within {CORE:g} A of the mean position in a model of basis 'positions', "
+            f"got {_named(atoms, central)}; leave them out with --core {CORE:g}, or take a model of basis 'moments'"
+        )
     if molforge is not None:
         numbers = None if places is None else _numbers(places)
         write_molforge(molforge, d_tensor_gradient(model, atoms, name), atoms=numbers)
@@ -154,6 +175,11 @@ def _d_name(model: Model) -> str:
     if len(names) != 1:
         raise GMError(f"a model of one D tensor is needed, this one predicts {', '.join(model.units)}")
     return names[0]
+
+
+def _named(atoms: Atoms, indices: Iterable[int]) -> str:
+    """Atoms by symbol and number from 1."""
+    return ", ".join(f"{atoms.symbols[i]}{i + 1}" for i in indices)
 
 
 def _numbers(text: str) -> list[int]:

@@ -41,6 +41,11 @@ class Committee:
         """Size of the committee."""
         return len(self._members)
 
+    @property
+    def members(self) -> list[Member]:
+        """Parameters of each member."""
+        return list(self._members)
+
     def check_keys(self, keys: Iterable[str] | None) -> tuple[str, ...]:
         """The outputs asked for, all of them for None; one that the model lacks raises GMError."""
         if keys is None:

@@ -7,8 +7,9 @@
     tensor      P = sum_i m_i rhat_i rhat_i^T                    basis "positions"
                 P = sum_i (sum_c m_ic A_ic + m_i,last 1)         basis "moments"
 
-rhat_i = (r_i - rbar)/|r_i - rbar| with rbar the unweighted mean position; an atom closer than `COINCIDENT` to rbar has
-no direction and contributes nothing. This basis needs molecules that are not cut by a cell boundary.
+rhat_i = (r_i - rbar)/|r_i - rbar| with rbar the unweighted mean position; an atom closer to rbar than `COINCIDENT`, or
+the option "core_radius" (A), has no direction and contributes nothing. This basis needs molecules that are not cut by a
+cell boundary.
 
 The moment channels A_ic are symmetric and traceless: first M2_s - tr(M2_s)/3 for every radial channel s, then
 sym(M1_s M1_t) - (M1_s . M1_t)/3 for s <= t, each divided by `channel_norm[c]`. They need no origin, so wrapped and
@@ -110,12 +111,22 @@ def centers(batch: Batch, weights: np.ndarray) -> np.ndarray:
     return moment / np.where(total > 0.0, total, 1.0)[:, None]
 
 
-def directions(batch: Batch) -> np.ndarray:
-    """rhat (n_atoms, 3): unit vectors from the mean position; zero for an atom on it."""
+def directions(batch: Batch, core_radius: float = COINCIDENT) -> np.ndarray:
+    """rhat (n_atoms, 3): unit vectors from the mean position; zero for an atom within `core_radius` (A) of it."""
+    rhat, _ = _directions_and_distances(batch, core_radius)
+    return rhat
+
+
+def _directions_and_distances(batch: Batch, core_radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """rhat as of `directions`, and |r - rbar| (n_atoms, 1), infinite within the core, where nothing changes."""
     away = batch.positions - centers(batch, np.ones(batch.n_atoms))[batch.structure]
-    distance = np.sqrt((away * away).sum(axis=1))
-    apart = distance > COINCIDENT
-    return np.where(apart[:, None], away / np.where(apart, distance, 1.0)[:, None], 0.0)
+    distance = np.sqrt((away * away).sum(axis=1, keepdims=True))
+    distance = np.where(distance > core_radius, distance, np.inf)
+    return away / distance, distance
+
+
+def _core_radius(head: HeadSettings) -> float:
+    return float(head.options.get("core_radius", COINCIDENT))
 
 
 def moment_channels(moments: np.ndarray) -> np.ndarray:
@@ -161,7 +172,7 @@ def head_outputs(
     if head.kind == "charges":
         return _charges(head, m[:, 0], batch, total_charge)
     if head.options["basis"] == "positions":
-        rhat = directions(batch)
+        rhat = directions(batch, _core_radius(head))
         tensor = rhat[:, :, None] * rhat[:, None, :]
         if head.kind == "d_tensor":
             tensor = 3.0 * tensor - (rhat * rhat).sum(axis=1)[:, None, None] * np.eye(3)
@@ -194,7 +205,7 @@ def output_cotangents(head: HeadSettings, batch: Batch, moments: np.ndarray, cot
     w = cotangents[batch.structure]
     trace = np.trace(w, axis1=1, axis2=2)
     if head.options["basis"] == "positions":
-        rhat = directions(batch)
+        rhat = directions(batch, _core_radius(head))
         along = np.einsum("ia,iab,ib->i", rhat, w, rhat)
         if head.kind == "d_tensor":
             along = 3.0 * along - (rhat * rhat).sum(axis=1) * trace
@@ -241,12 +252,9 @@ def basis_cotangents(
 
 def _position_cotangents(head: HeadSettings, m: np.ndarray, batch: Batch, w: np.ndarray) -> np.ndarray:
     """Through rhat = (r - rbar)/|r - rbar|; the length of rhat is constant, so the -1 of the D head plays no part."""
-    away = batch.positions - centers(batch, np.ones(batch.n_atoms))[batch.structure]
-    distance = np.sqrt((away * away).sum(axis=1, keepdims=True))
-    rhat = directions(batch)
+    rhat, distance = _directions_and_distances(batch, _core_radius(head))
     slope = (6.0 if head.kind == "d_tensor" else 2.0) * m * np.einsum("iab,ib->ia", w, rhat)
-    slope -= (slope * rhat).sum(axis=1, keepdims=True) * rhat
-    g_away = np.where(distance > COINCIDENT, slope / np.where(distance > COINCIDENT, distance, 1.0), 0.0)
+    g_away = (slope - (slope * rhat).sum(axis=1, keepdims=True) * rhat) / distance
     mean = structure_sum(g_away, batch.offsets) / np.maximum(np.diff(batch.offsets), 1)[:, None]
     return g_away - mean[batch.structure]
 

@@ -7,6 +7,11 @@ The copies repeat the forward pass, a third of the work, and in return fill the 
 
     sum over atoms of dD/dx = 0          (translation; in the basis "positions" of an unwrapped molecule alike)
 
+The directions of the basis "positions" have no derivative at the mean position rbar: an atom near it, often the metal
+of a symmetric complex, has a term whose derivative grows as 1/|r - rbar| without meaning (`near_center`).
+`without_core` gives a model in which such atoms contribute nothing; their term is even in r - rbar, so that its
+derivative averaged over a small ball around rbar is zero as well.
+
 In a periodic structure the derivative is the one of all images of an atom together: that of a phonon at Gamma.
 
 Not supported: models on a GPU, second derivatives (see `gmcore.analysis.couplings` for those along modes).
@@ -14,8 +19,11 @@ Not supported: models on a GPU, second derivatives (see `gmcore.analysis.couplin
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from ase import Atoms
+from numpy.typing import ArrayLike
 
 from gmcore.errors import GMError
 from gmcore.evaluator import Evaluator
@@ -66,6 +74,26 @@ def member_gradients(model: Model, atoms: Atoms, name: str | None = None) -> np.
     if head.kind == "d_tensor":
         gradients[..., 2, 2] = -gradients[..., 0, 0] - gradients[..., 1, 1]
     return gradients
+
+
+def near_center(model: Model, atoms: Atoms, radius: ArrayLike, name: str | None = None) -> np.ndarray:
+    """Indices of the atoms closer to the mean position than `radius` (A, one or one per atom), where that matters.
+
+    Empty for the basis "moments", which has no center.
+    """
+    if tensor_head(model, name).options["basis"] != "positions":
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.linalg.norm(atoms.positions - atoms.positions.mean(axis=0), axis=1) < radius)
+
+
+def without_core(model: Model, radius: float, name: str | None = None) -> Model:
+    """The same model, with atoms within `radius` (A) of the mean position left out of a tensor of basis "positions"."""
+    wanted = tensor_head(model, name)
+    heads = tuple(
+        replace(head, options={**head.options, "core_radius": radius}) if head is wanted else head
+        for head in model.settings.heads
+    )
+    return Model(replace(model.settings, heads=heads), model.evaluator.members, model.evaluator.dtype.name)
 
 
 def tensor_head(model: Model, name: str | None = None) -> HeadSettings:

@@ -16,7 +16,7 @@ from gmcore.analysis.mode_files import load_expansion
 from gmcore.analysis.modes import Modes
 from gmcore.errors import GMError
 from gmcore.model import load_model
-from gmcore.tensor_gradients import d_tensor_gradient
+from gmcore.tensor_gradients import d_tensor_gradient, without_core
 
 MINIMUM_SEED = 29  # a random potential with a bent minimum of water
 
@@ -100,6 +100,21 @@ def test_export(folder, tmp_path):
     expected = d_tensor_gradient(load_model(folder / "d.h5", "float64"), water_molecule())
     assert np.array(lines[2].split(), float) == pytest.approx(expected[0, 0, 0], rel=1e-9, abs=1e-9)
     assert "Sys.S = 3/2;" in (tmp_path / "d.m").read_text()
+
+
+def test_atom_on_the_mean_position(folder, tmp_path):
+    atoms = read(folder / "water.extxyz")
+    atoms.positions[0] = 0.5 * (atoms.positions[1] + atoms.positions[2]) + [0.0, 0.0, 0.01]
+    write(tmp_path / "flat.extxyz", atoms)
+    export = ("export", tmp_path / "flat.extxyz", "--d-tensor", folder / "d.h5", "--molforge", tmp_path / "dsi.dat")
+    message = refused(*export)
+    assert "got O1; leave them out with --core 0.05" in message and not (tmp_path / "dsi.dat").exists()
+    result = run(*export, "--core", 0.05)
+    assert result.code == 0 and "left out of D: O1" in result.out
+    numbers = np.array([line.split() for line in (tmp_path / "dsi.dat").read_text().splitlines() if "e" in line], float)
+    model = without_core(load_model(folder / "d.h5", "float64"), 0.05)
+    expected = d_tensor_gradient(model, read(tmp_path / "flat.extxyz"))
+    np.testing.assert_allclose(numbers.reshape(3, 3, 3, 3), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_one_sentence_for_everything_wrong(folder, tmp_path):

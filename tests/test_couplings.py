@@ -17,6 +17,7 @@ from gmcore.analysis.couplings import (
     mode_coordinates,
     tensor_derivatives,
     thermal_ratio,
+    zero_point_motion,
 )
 from gmcore.analysis.mode_spectra import (
     ModeSpectraError,
@@ -27,6 +28,7 @@ from gmcore.analysis.mode_spectra import (
 from gmcore.analysis.modes import Modes, frequency_to_omega, harmonic_modes, thermal_variance
 from gmcore.anisotropy import invariants
 from gmcore.model import Model
+from gmcore.tensor_gradients import d_tensor_gradient, without_core
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,21 @@ def test_members_spread_carries_through(modes):
     np.testing.assert_allclose(expansion.first, single.mean(axis=0), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(expansion.first_std, single.std(axis=0), rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(tensor_derivatives(modes, expansion.gradient), expansion.first, rtol=1e-10, atol=1e-12)
+
+
+def test_atom_whose_motion_hides_its_direction_is_left_out():
+    atoms = Atoms("OOHHNNC", 1.3 * np.array([*(sign * axis for axis in np.eye(3) for sign in (1, -1)), np.zeros(3)]))
+    atoms.positions[6, 0] += 1e-3
+    modes = harmonic_modes(atoms, Springs(atoms, 10.0))
+    assert 0.01 < zero_point_motion(modes)[6] < 0.2
+    model = tensor_model()
+    expansion = expand_tensor(model, modes)
+    smooth = without_core(model, 0.3)
+    assert expansion.left_out == (6,)
+    np.testing.assert_array_equal(expansion.value, smooth.predict(modes.atoms)["d_tensor"][0])
+    np.testing.assert_array_equal(expansion.gradient, d_tensor_gradient(smooth, modes.atoms))
+    assert np.abs(expansion.gradient).max() < 0.1 * np.abs(d_tensor_gradient(model, modes.atoms)).max()
+    assert expand_tensor(tensor_model(basis="moments"), modes).left_out == ()
 
 
 def test_thermal_averages_of_the_expansion():

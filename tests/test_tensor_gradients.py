@@ -11,7 +11,7 @@ from systems import molecule, triclinic, water_molecule
 
 from gmcore.errors import GMError
 from gmcore.model import Model
-from gmcore.tensor_gradients import d_tensor_gradient, member_gradients, tensor_head
+from gmcore.tensor_gradients import d_tensor_gradient, member_gradients, near_center, tensor_head, without_core
 
 N_RADIAL = 3
 HEADS = {
@@ -101,12 +101,33 @@ def test_single_precision(head):
     assert relative_error(single, double) < TOLERANCE["gradient", "float32"]
 
 
-def test_an_atom_on_the_center_has_no_direction():
+def centered() -> Atoms:
+    """Two waters around an atom at their center of inversion, (2, 2, 2)."""
     atoms = water_molecule() + water_molecule()
-    atoms.positions[3:] = 4.0 - atoms.positions[:3]  # inversion about (2, 2, 2), where the seventh atom goes
-    atoms += Atoms("C", [[2.0, 2.0, 2.0]])
-    gradient = d_tensor_gradient(make_model(HEADS["D of positions"]), atoms)
+    atoms.positions[3:] = 4.0 - atoms.positions[:3]
+    return atoms + Atoms("C", [[2.0, 2.0, 2.0]])
+
+
+def test_an_atom_on_the_center_has_no_direction():
+    gradient = d_tensor_gradient(make_model(HEADS["D of positions"]), centered())
     assert np.isfinite(gradient).all() and np.abs(gradient.sum(axis=0)).max() < 1e-11 * np.abs(gradient).max()
+
+
+@pytest.mark.parametrize("kind", ["D of positions", "tensor of positions"])
+def test_an_atom_near_the_center_can_be_left_out(kind):
+    head = HEADS[kind]
+    model, atoms = make_model("energy", head), centered()
+    atoms.positions[6] += [0.006, 0.0, 0.0]
+    assert near_center(model, atoms, 0.01).tolist() == [6]
+    assert near_center(model, atoms, np.where(np.arange(7) == 6, 0.001, 1.0)).tolist() == []
+    smooth = without_core(model, 0.05)
+    gradient = d_tensor_gradient(smooth, atoms)
+    assert relative_error(gradient, differences(smooth, atoms, head.name)) < TOLERANCE["difference", "float64"]
+    assert np.abs(d_tensor_gradient(model, atoms)).max() > 10.0 * np.abs(gradient).max()
+    np.testing.assert_array_equal(smooth.predict(atoms)["energy"], model.predict(atoms)["energy"])
+    ring = atoms[:6]  # beyond the core nothing changes
+    np.testing.assert_array_equal(d_tensor_gradient(smooth, ring), d_tensor_gradient(model, ring))
+    assert near_center(make_model(HEADS["D of moments"]), atoms, 1.0).tolist() == []
 
 
 def test_which_tensor():

@@ -9,6 +9,9 @@ mean and are left out):
 D'_k = sum_i sqrt(hbar/(m_i omega_k)) Q_ki . dD/dx_i from the analytic gradient; D''_k from central differences of D
 along the mode, all modes in one batch. MolForge scales its modes in the same way.
 
+With the head basis "positions" an atom whose zero-point motion is larger than its distance from the mean position has a
+direction, and with it a term of D, that is undefined at the reference: it is left out, and named (`left_out`).
+
 A frame gives q_k = sqrt(omega_k/hbar) sum_i sqrt(m_i) Q_ki . (x_i - x0_i), after a molecule has been turned and shifted
 into the Eckart frame of the reference; a crystal is only shifted. Along classical dynamics <q_k^2> = kT/(hbar omega_k)
 if the mode is harmonic, which `thermal_ratio` checks.
@@ -28,7 +31,7 @@ from gmcore.analysis.modes import Modes, thermal_variance
 from gmcore.errors import GMError
 from gmcore.model import Model
 from gmcore.structures import Batch
-from gmcore.tensor_gradients import member_gradients, tensor_head
+from gmcore.tensor_gradients import member_gradients, near_center, tensor_head, without_core
 
 SECOND_STEP = 0.2
 """Step in q of the differences for D''; D is smooth on the scale of the zero-point motion."""
@@ -51,6 +54,7 @@ class TensorExpansion:
     first_std : (n_modes, 3, 3), its deviation over the committee (0 for a single model).
     second : (n_modes, 3, 3), D''_k.
     unit : str
+    left_out : indices of atoms that are too close to the mean position for the head basis "positions".
     """
 
     frequencies: np.ndarray
@@ -60,6 +64,7 @@ class TensorExpansion:
     first_std: np.ndarray
     second: np.ndarray
     unit: str
+    left_out: tuple[int, ...] = ()
 
     @property
     def strength(self) -> np.ndarray:
@@ -118,6 +123,11 @@ def expand_tensor(model: Model, modes: Modes, name: str | None = None, step: flo
     if not step > 0.0:
         raise CouplingError(f"the step along the modes must be positive, got {step}")
     key = tensor_head(model, name).name
+    motion = zero_point_motion(modes)
+    left_out = near_center(model, modes.atoms, motion, name)
+    if len(left_out):
+        away = np.linalg.norm(modes.atoms.positions - modes.atoms.positions.mean(axis=0), axis=1)
+        model = without_core(model, float((away + motion)[left_out].max()), name)
     members = member_gradients(model, modes.atoms, name)
     first = tensor_derivatives(modes, members)
     value = model.predict(modes.atoms, [key])[key][0]
@@ -136,7 +146,15 @@ def expand_tensor(model: Model, modes: Modes, name: str | None = None, step: flo
         first_std=first.std(axis=0),
         second=second,
         unit=model.units[key],
+        left_out=tuple(left_out.tolist()),
     )
+
+
+def zero_point_motion(modes: Modes) -> np.ndarray:
+    """(n_atoms,) A: root mean square motion of each atom against the mean position, in the ground state."""
+    moves = np.nan_to_num(modes.displacements)
+    relative = moves - moves.mean(axis=1, keepdims=True)
+    return np.sqrt(0.5 * (relative**2).sum(axis=(0, 2)))
 
 
 def mode_coordinates(positions: ArrayLike, modes: Modes) -> np.ndarray:

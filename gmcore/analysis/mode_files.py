@@ -99,6 +99,7 @@ def mode_record(
         "strength": quantity(factor * expansion.strength, unit, "Frobenius norm of dD/dq"),
         "slope_D": quantity(factor * slope_d, unit, "derivative of D = 3/2 Z in q"),
         "slope_E": quantity(factor * slope_e, unit, "derivative of E in q; no meaning at E = 0"),
+        "left_out": quantity(list(expansion.left_out), "", "atoms, from 0, too close to the mean position"),
         "harmonic": [_harmonic(expansion, temperature, factor, unit) for temperature in temperatures],
     }
     return record
@@ -114,7 +115,7 @@ def mode_table(modes: Modes, expansion: TensorExpansion | None, unit: str = "cm^
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, caption=None if expansion is None else f"D in {unit} per unit of q")
     for title in ("mode", "cm^-1", "atoms"):
         table.add_column(title, justify="left" if title == "atoms" else "right")
     shares = element_shares(modes)
@@ -122,7 +123,7 @@ def mode_table(modes: Modes, expansion: TensorExpansion | None, unit: str = "cm^
     if expansion is not None:
         factor = 1.0 / conversion("d_tensor", unit)[0]
         for title in ("|dD/dq|", "+-", "dD", "dE"):
-            table.add_column(f"{title} {unit}" if title.startswith("|") else title, justify="right")
+            table.add_column(title, justify="right")
         numbers = factor * np.stack(
             [expansion.strength, np.linalg.norm(expansion.first_std, axis=(1, 2)), *expansion.slopes()]
         )
@@ -146,11 +147,15 @@ def load_expansion(path: str | Path) -> TensorExpansion:
             raise GMError(f"{path} holds modes without D; a D model adds it")
         group = file["d_tensor"]
         arrays = {name: dataset[()] for name, dataset in group.items()}
-        return TensorExpansion(frequencies=modes.frequencies, unit=str(group.attrs["unit"]), **arrays)
+        left_out = tuple(int(atom) for atom in group.attrs["left_out"])
+        return TensorExpansion(
+            frequencies=modes.frequencies, unit=str(group.attrs["unit"]), left_out=left_out, **arrays
+        )
 
 
 def _write_expansion(group, expansion: TensorExpansion) -> None:
     group.attrs["unit"] = expansion.unit
+    group.attrs["left_out"] = np.array(expansion.left_out, np.int64)
     for name in ("value", "gradient", "first", "first_std", "second"):
         dataset = group.create_dataset(name, data=getattr(expansion, name))
         dataset.attrs["unit"] = f"{expansion.unit}/A" if name == "gradient" else expansion.unit
