@@ -23,6 +23,7 @@ from gmcore.config import ConfigError, parse_config
 from gmcore.dynamics.checkpoint import RunError, read_checkpoint
 from gmcore.dynamics.config import MDConfig
 from gmcore.dynamics.forces import BatchForces
+from gmcore.dynamics.langevin import Langevin
 from gmcore.dynamics.recorder import Recorder
 from gmcore.dynamics.runner import describe_run, run_md
 from gmcore.dynamics.stops import RunStopped
@@ -36,7 +37,6 @@ from gmcore.templates import template
 
 MOLECULE = Atoms("CoN2H2", [[0, 0, 0], [1.9, 0, 0], [-1.9, 0.1, 0], [2.3, 0.9, 0], [-2.3, 0, 0.9]])
 SIZE = {"species": (1, 7, 27), "hidden": (6,), "r_max": 3.0, "n_basis": 4, "n_radial": 2}
-CHUNK = 10  # steps
 
 
 def write_weak_model(path: Path, head: str, n_members: int, seed: int = 0) -> None:
@@ -238,6 +238,19 @@ def test_an_extended_run_is_one_long_run(inputs, tmp_path, ensemble):
     boxes = trajectory.values("box", 0)
     assert (np.ptp(boxes, axis=0).max() > 0) == (ensemble["kind"] == "npt")
     assert np.isnan(trajectory.temperatures).all() == (ensemble["kind"] == "nve")
+
+
+def test_every_chunk_begins_with_a_new_neighbor_list(inputs, tmp_path, monkeypatch):
+    """What bit-exact continuation rests on: the order of pairs depends on where a list was built."""
+    calls, forget = [], Langevin.restart
+
+    def restart(self):
+        calls.append(self.state.step)
+        forget(self)
+
+    monkeypatch.setattr(Langevin, "restart", restart)
+    run_md(configured(inputs, tmp_path))
+    assert calls == [0, 0, 10, 15, 25, 35, 45]  # set up, then 10 + 5 steps of equilibration and four chunks
 
 
 def test_replicas_do_not_depend_on_each_other(whole, inputs, tmp_path):
