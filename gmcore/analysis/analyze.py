@@ -193,9 +193,8 @@ class _Analysis:
             if "d_tensor_members" in samples:
                 members = self.factor * samples.molecules("d_tensor_members")
             tensors, members = self.frame.turn(positions, tensors, members)
-            found = anisotropy_section(samples, tensors, members, settings.unit)
-            result |= found.sections
-            scalars = found.scalars
+            sections, scalars = anisotropy_section(samples, tensors, members, settings.unit)
+            result |= sections
         if self.shell is not None:
             result["structure"] = state_sections.structure(samples, self.shell, positions, scalars, settings.seed)
             result["structure"]["points"] = state_sections.anisotropy_points(scalars, settings.unit)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -62,7 +61,7 @@ class Look:
     """How the lines of one state are drawn."""
 
     label: str
-    color: Any
+    color: str
     dashes: Any
 
 
@@ -72,8 +71,9 @@ def looks(states: list[dict[str, Any]]) -> list[Look]:
     colors = _FEW.get(n)
     if colors is None:
         from matplotlib import colormaps
+        from matplotlib.colors import to_hex
 
-        colors = colormaps["cividis"](np.linspace(0.0, 0.92, n))
+        colors = [to_hex(color) for color in colormaps["cividis"](np.linspace(0.0, 0.92, n))]
     return [Look(state["label"], colors[k], _DASHES[k % len(_DASHES)]) for k, state in enumerate(states)]
 
 
@@ -94,14 +94,6 @@ def panel(letter: str, alt: str, draw: Callable[[Axes], None], size: str = "half
 def letters() -> Iterator[str]:
     """Yield a, b, c, ..."""
     return iter("abcdefghijklmnopqrstuvwxyz")
-
-
-@contextmanager
-def held_limits(axes: Axes) -> Iterator[None]:
-    """Keep what is drawn inside the block from widening the axes."""
-    limits = axes.get_xlim(), axes.get_ylim()
-    yield
-    axes.set(xlim=limits[0], ylim=limits[1])
 
 
 def values(axis: dict[str, Any]) -> np.ndarray:

@@ -1,0 +1,140 @@
+"""Figures of averages: distributions, structure, committee deviations, drawn from analysis.json alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gmcore.figures import labeled
+from gmcore.report.blocks import FigureBlock, any_has, labels
+from gmcore.report.drawing import letters, looks, panel, values
+from gmcore.report.numbers import with_interval
+
+DENSITY_UNITS = {"cm^-1": "cm", "MHz": "MHz$^{-1}$", "GHz": "GHz$^{-1}$", "meV": "meV$^{-1}$", "K": "K$^{-1}$"}
+
+
+def distributions(analysis: dict[str, Any]) -> FigureBlock:
+    """D, E and the elements at all temperatures."""
+    block = {"name": "distributions", "title": "Distributions of D, E and the elements of the tensor", "paper": "5"}
+    states, unit = analysis["states"], analysis["unit"]
+    names = [name for name in ("D", "E", "xx", "yy", "zz", "xy", "xz", "yz") if any_has(states, "distributions", name)]
+    if not names:
+        return FigureBlock(**block, missing=analysis["missing"].get("d_tensor", "D does not vary in this run"))
+    styles, order = looks(states), letters()
+
+    def draw(name: str):
+        def on(axes):
+            for state, look in zip(states, styles):
+                found = state["distributions"].get(name)
+                if found:
+                    axes.plot(values(found["x"]), values(found["y"]), color=look.color, linestyle=look.dashes)
+            axes.set_ylim(bottom=0.0)
+            symbol = name if name in ("D", "E") else rf"$D_{{{name}}}$"
+            axes.set_xlabel(labeled(symbol, unit))
+            axes.set_ylabel(labeled("probability density", DENSITY_UNITS[unit]))
+
+        return on
+
+    panels = [
+        panel(
+            next(order), f"Distribution of {name} at {labels(states)}", draw(name), "half" if name in "DE" else "third"
+        )
+        for name in names
+    ]
+    caption = (
+        f"Probability densities of D and E ({panels[0].letter}–{panels[min(1, len(panels) - 1)].letter}) and of the "
+        f"elements of the tensor, in the {analysis['frame']}. Gaussian kernel estimates over the samples of all "
+        "replicas of a temperature, their width chosen for the number of independent samples; each integrates to one. "
+        "E is not negative, its density is mirrored at zero."
+    )
+    return FigureBlock(**block, caption=caption, panels=panels, legend=styles)
+
+
+def structure(analysis: dict[str, Any]) -> FigureBlock:
+    """D and E against the measures of the metal's shell."""
+    block = {"name": "structure", "title": "D and E against the geometry of the metal’s shell", "paper": "4"}
+    states, unit, missing = analysis["states"], analysis["unit"], analysis["missing"]
+    if not any_has(states, "structure", "points") or not states[0]["structure"]["points"]:
+        why = missing.get("d_tensor") or missing.get("structure") or missing.get("structure_distance")
+        return FigureBlock(**block, missing=why or "There is nothing to correlate")
+    measures = states[0]["structure"]["measures"]
+    styles, order = looks(states), letters()
+
+    def draw(of: str, measure: dict[str, Any]):
+        def on(axes):
+            for state, look in reversed(list(zip(states, styles))):  # the widest cloud goes behind
+                found = state["structure"]
+                x, y = values(found["scatter"][measure["name"]]), values(found["points"][of])
+                axes.scatter(x, y, s=7, color=look.color, alpha=0.45, linewidths=0, rasterized=True)
+            axes.set_xlabel(labeled(measure["words"], measure["mean"]["unit"].replace("A", "Å")))
+            axes.set_ylabel(labeled(of, unit))
+            handles = [
+                axes.scatter([], [], s=16, color=look.color, label=f"{look.label}:  r = {text}")
+                for state, look in zip(states, styles)
+                if (text := _coefficient(state, of, measure["name"]))
+            ]
+            if handles:
+                axes.margins(y=0.12)
+                axes.legend(
+                    handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.055 * len(handles) + 0.06)
+                )
+
+        return on
+
+    panels = [
+        panel(next(order), f"{of} against {measure['words']} at {labels(states)}", draw(of, measure))
+        for of in "DE"
+        for measure in measures
+    ]
+    caption = (
+        "Samples of all replicas (up to 600 of each temperature are drawn). r is Pearson’s correlation coefficient over "
+        "all samples with its 95 % interval from a moving-block bootstrap, whose blocks are longer than the "
+        "correlation time; samples that are neighbors in time do not count as independent."
+    )
+    for name, words in (("structure_order", "order"), ("structure_distance", "distance")):
+        if name in missing:
+            caption += f" Not shown, {words}: {missing[name]}."
+    return FigureBlock(**block, caption=caption, panels=panels, legend=styles)
+
+
+def committee(analysis: dict[str, Any]) -> FigureBlock:
+    """Deviations of the committees along the run."""
+    block = {"name": "committee", "title": "Committee deviations along the dynamics", "paper": "S3"}
+    states = analysis["states"]
+    styles, order, panels = looks(states), letters(), []
+    for name, words in (("forces", "deviation of forces"), ("d_tensor", "deviation of D")):
+        if not any_has(states, "committee", name):
+            continue
+
+        def on(axes, name=name, words=words):
+            for state, look in zip(states, styles):
+                for replica in state["committee"].get(name, {}).get("along", []):
+                    axes.plot(values(replica["x"]), values(replica["y"]), color=look.color, linewidth=0.7, alpha=0.8)
+            unit = next(s["committee"][name]["mean"]["unit"] for s in states if name in s["committee"])
+            axes.set_ylim(bottom=0.0)
+            axes.set_xlabel("time / ps")
+            axes.set_ylabel(labeled(words, unit))
+
+        panels.append(panel(next(order), f"Committee {words} at {labels(states)}", on))
+    if not panels:
+        return FigureBlock(
+            **block, missing="The models of this run are no committees, or their deviations were not recorded"
+        )
+    caption = (
+        "One line for each replica, averaged over short stretches of time. Forces: root mean square over the atoms of "
+        "the deviation of the force vector over the members of the potential’s committee. D: root mean square over the "
+        "nine elements of the deviation over the members of the D model. A deviation that rises along the run, or far "
+        "above that of the test structures, means structures that the models have not learned."
+    )
+    absent = [
+        words for name, words in (("forces", "forces"), ("d_tensor", "D")) if not any_has(states, "committee", name)
+    ]
+    if absent:
+        caption += f" No committee was used for {' and '.join(absent)}."
+    return FigureBlock(**block, caption=caption, panels=panels, legend=styles)
+
+
+def _coefficient(state: dict[str, Any], of: str, measure: str) -> str:
+    for found in state["structure"]["correlations"]:
+        if (found["of"], found["with"]) == (of, measure):
+            return with_interval(found["value"], found["interval"])
+    return ""

@@ -1,0 +1,223 @@
+"""Figures of motion: autocorrelation functions, spectra, harmonic modes, drawn from analysis.json alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gmcore.figures import COLORS, labeled
+from gmcore.report.blocks import FigureBlock, any_has, labels
+from gmcore.report.drawing import Look, Panel, letters, looks, panel, values
+
+
+def dynamics(analysis: dict[str, Any]) -> FigureBlock:
+    """Autocorrelation functions and spectra of velocities and D, with harmonic frequencies as sticks."""
+    block = {"name": "dynamics", "title": "Autocorrelation functions and power spectra", "paper": "6"}
+    states, unit = analysis["states"], analysis["unit"]
+    styles, order = looks(states), letters()
+    panels = []
+    for name, symbol, words in (
+        ("velocity", "$C_{vv}(t)$", "Autocorrelation of velocities"),
+        ("d_tensor", "$C_{DD}(t)$", "Autocorrelation of D"),
+        ("d_tensor_fluctuation", r"$C_{\delta D\,\delta D}(t)$", "Autocorrelation of the fluctuations of D"),
+    ):
+        if any_has(states, "autocorrelations", name):
+            alt = f"{words} at {labels(states)}"
+            panels.append(panel(next(order), alt, _draw_correlation(states, styles, name, symbol), "third"))
+    shown = spectrum_state(analysis)
+    sticks = _sticks(analysis)
+    for name, words, label in (
+        ("velocity", "Density of states from velocities", "density of states / (modes/cm$^{-1}$)"),
+        ("d_tensor", "Power spectral density of D", f"spectral density of D / {_squared(unit)}"),
+    ):
+        if shown is not None and shown["spectra"].get(name):
+            draw = _draw_spectrum(shown["spectra"][name], sticks, label)
+            panels.append(panel(next(order), f"{words} at {shown['label']}", draw))
+    if len(states) > 1 and any_has(states, "spectra", "d_tensor"):
+        draw = _draw_spectra(states, styles, f"spectral density of D / {_squared(unit)}")
+        panels.append(panel(next(order), f"Power spectral density of D at {labels(states)}", draw))
+    if not panels:
+        why = analysis["missing"].get("spectrum_velocity") or analysis["missing"].get("velocity")
+        return FigureBlock(**block, missing=why or "There are no series to transform")
+    return FigureBlock(**block, caption=_dynamics_caption(analysis, panels, shown), panels=panels, legend=styles)
+
+
+def spectrum_state(analysis: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the state whose spectra are drawn in full, the coldest one: its lines are the narrowest."""
+    return next((state for state in analysis["states"] if state["spectra"]), None)
+
+
+def _draw_correlation(states: list[dict[str, Any]], styles: list[Look], name: str, symbol: str):
+    def on(axes):
+        axes.axhline(0.0, color="0.6", linewidth=0.7)
+        for state, look in zip(states, styles):
+            found = state["autocorrelations"].get(name)
+            if found:
+                axes.plot(
+                    values(found["x"]), values(found["y"]), color=look.color, linestyle=look.dashes, linewidth=1.0
+                )
+        axes.set_xlabel("time / ps")
+        axes.set_ylabel(symbol)
+
+    return on
+
+
+def _draw_spectrum(methods: dict[str, Any], sticks: np.ndarray, label: str):
+    def on(axes):
+        for (name, words), color, dashes in zip(
+            (("maximum_entropy", "maximum entropy"), ("fft", "Fourier transform")), (COLORS[0], COLORS[1]), ("-", "-")
+        ):
+            found = methods[name]
+            x = values(found["x"])
+            if name == "maximum_entropy":
+                axes.fill_between(
+                    x,
+                    np.array(found["low"], float),
+                    np.array(found["high"], float),
+                    color=color,
+                    alpha=0.25,
+                    linewidth=0,
+                )
+            axes.plot(x, values(found["y"]), dashes, color=color, linewidth=1.1 if name == "fft" else 1.3, label=words)
+        _spectral_axes(axes, methods, label)
+        if len(sticks):
+            _draw_sticks(axes, sticks)
+        axes.legend(loc="upper right")
+
+    return on
+
+
+def _draw_spectra(states: list[dict[str, Any]], styles: list[Look], label: str):
+    def on(axes):
+        for state, look in zip(states, styles):
+            found = state["spectra"].get("d_tensor", {}).get("maximum_entropy")
+            if found:
+                axes.plot(
+                    values(found["x"]), values(found["y"]), color=look.color, linestyle=look.dashes, linewidth=1.0
+                )
+        _spectral_axes(
+            axes, {f"{k}": s["spectra"].get("d_tensor", {}).get("maximum_entropy") for k, s in enumerate(states)}, label
+        )
+
+    return on
+
+
+def _spectral_axes(axes, curves: dict[str, Any], label: str) -> None:
+    """Logarithmic from the strongest line down to where the weakest part of the spectrum begins."""
+    curves = [found for found in curves.values() if found]
+    top = max(np.nanmax(values(found["y"])) for found in curves)
+    floor = min(np.nanquantile(values(found["y"]), 0.02) for found in curves)
+    axes.set_yscale("log")
+    axes.set_ylim(max(0.3 * floor, 1e-8 * top), 4.0 * top)
+    axes.set_xlim(0.0, max(values(found["x"])[-1] for found in curves))
+    axes.set_xlabel("wavenumber / cm$^{-1}$")
+    axes.set_ylabel(label)
+
+
+def _draw_sticks(axes, frequencies: np.ndarray) -> None:
+    """Short strokes at the bottom of the axes."""
+    transform = axes.get_xaxis_transform()
+    axes.vlines(frequencies, 0.0, 0.06, transform=transform, color="0.2", linewidth=0.8, label="harmonic frequencies")
+
+
+def _sticks(analysis: dict[str, Any]) -> np.ndarray:
+    """Harmonic frequencies that the spectra reach."""
+    if not analysis["modes"]:
+        return np.zeros(0)
+    frequencies = np.array(analysis["modes"]["frequencies"]["value"], dtype=float)
+    state = spectrum_state(analysis)
+    if state is None:
+        return frequencies[frequencies > 0.0]
+    last = max(values(found["fft"]["x"])[-1] for found in state["spectra"].values())
+    return frequencies[(frequencies > 0.0) & (frequencies <= last)]
+
+
+def _dynamics_caption(analysis: dict[str, Any], panels: list[Panel], shown: dict[str, Any] | None) -> str:
+    of = {panel.alt.split(" at ")[0]: panel.letter for panel in panels}
+    parts = []
+    if "Autocorrelation of velocities" in of:
+        parts.append(f"({of['Autocorrelation of velocities']}) Velocities, each component normalized by itself.")
+    if "Autocorrelation of D" in of:
+        parts.append(
+            f"({of['Autocorrelation of D']}) Elements of D as in eq. 15 of the paper: elements whose mean is far from "
+            f"zero hold the function up. ({of['Autocorrelation of the fluctuations of D']}) The same of D − ⟨D⟩."
+        )
+    if shown is not None and shown["spectra"]:
+        spectra = next(iter(shown["spectra"].values()))
+        low, high = spectra["maximum_entropy"].get("orders", (None, None))
+        drawn = [
+            panel.letter for panel in panels if panel.alt.endswith(f" at {shown['label']}") and panel.size == "half"
+        ]
+        parts.append(
+            f"({', '.join(drawn)}) Spectra at {shown['label']}: maximum entropy (Burg, orders {low} to {high}) and "
+            f"Fourier transform smoothed over {analysis['settings']['resolution']:g} cm⁻¹; the band is the 95 % interval "
+            f"of the mean over {spectra['fft']['n_spectra']} spectra, from blocks of all replicas. The density of D is "
+            "summed over its nine elements, that of states integrates to the number of degrees of freedom."
+        )
+        if analysis["modes"]:
+            parts.append("Strokes at the bottom: harmonic frequencies of the relaxed structure.")
+    for name in ("velocity", "spectrum_velocity", "spectrum_d_tensor", "modes", "d_tensor"):
+        if name in analysis["missing"]:
+            parts.append(f"{analysis['missing'][name]}.")
+    return " ".join(parts)
+
+
+def _squared(unit: str) -> str:
+    """Unit of a spectral density, unit^2 per cm^-1."""
+    return "cm$^{-1}$" if unit == "cm^-1" else f"({unit}$^2$/cm$^{{-1}}$)"
+
+
+def modes(analysis: dict[str, Any]) -> FigureBlock:
+    """Coupling of D to each harmonic mode, and its coherence with each along the run."""
+    block = {"name": "modes", "title": "D and the harmonic modes", "paper": ""}
+    found, unit = analysis["modes"], analysis["unit"]
+    if not found or "coupling" not in found:
+        sentence = analysis["missing"].get(
+            "modes", "D was not expanded in modes: the molecule is a part of the structure"
+        )
+        return FigureBlock(**block, missing=sentence)
+    frequencies = np.array(found["frequencies"]["value"], dtype=float)
+    order, panels = letters(), []
+
+    def strength(axes):
+        axes.vlines(
+            frequencies, 0.0, np.array(found["coupling"]["strength"]["value"], float), color=COLORS[0], linewidth=1.2
+        )
+        _stick_axes(axes, frequencies, labeled(r"$|\partial D/\partial q|$", unit))
+
+    panels.append(panel(next(order), "Coupling of D to each mode", strength))
+    caption = (
+        f"({panels[0].letter}) Norm of the derivative of the tensor along each mode, q dimensionless (⟨q²⟩ = 1/2 in the "
+        "ground state)."
+    )
+    state = next((s for s in analysis["states"] if "coherence" in s.get("modes", {})), None)
+    if state is not None:
+        coherence = state["modes"]["coherence"]
+
+        def along(axes):
+            for shift, name, color in ((-3.0, "D", COLORS[0]), (3.0, "E", COLORS[1])):
+                heights = np.array(coherence[name]["value"], float)
+                axes.vlines(frequencies + shift, 0.0, heights, color=color, linewidth=1.1, label=name)
+            axes.axhline(
+                coherence["floor"]["value"], color="0.4", linewidth=0.8, linestyle=":", label="unrelated series"
+            )
+            _stick_axes(axes, frequencies, "coherence with the mode")
+            axes.set_ylim(0.0, 1.02)
+            axes.legend(loc="upper right")
+
+        panels.append(panel(next(order), f"Coherence of D and E with each mode at {state['label']}", along))
+        caption += (
+            f" ({panels[1].letter}) Coherence of D(t) and E(t) at {state['label']} with the coordinate of each mode at its "
+            "frequency, mean over replicas; the dotted line is what unrelated series give."
+        )
+    elif "coherence" in analysis["missing"]:
+        caption += f" {analysis['missing']['coherence']}."
+    return FigureBlock(**block, caption=caption, panels=panels)
+
+
+def _stick_axes(axes, frequencies: np.ndarray, label: str) -> None:
+    axes.set_xlim(min(0.0, 1.05 * np.nanmin(frequencies)), 1.03 * np.nanmax(frequencies))
+    axes.set_ylim(bottom=0.0)
+    axes.set_xlabel("harmonic wavenumber / cm$^{-1}$")
+    axes.set_ylabel(label)

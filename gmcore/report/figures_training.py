@@ -1,0 +1,74 @@
+"""Figures of how good the D model is: learning curve and correlation of predicted and reference elements."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmcore.figures import draw_learning_curve, draw_parity
+from gmcore.report.blocks import FigureBlock
+from gmcore.report.drawing import Panel, panel
+
+
+def learning_curve(analysis: dict[str, Any]) -> FigureBlock:
+    """Errors of the D model against the number of training structures."""
+    block = {"name": "learning-curve", "title": "Learning curve of the D model", "paper": "2"}
+    training = analysis["training"].get("d_tensor")
+    if training is None or not training.get("learning_curve"):
+        return FigureBlock(**block, missing=_why(analysis, training, "learning_curve"))
+    curve = training["learning_curve"]
+    sizes, maes, rmses = (np.array(curve[name]["value"], float) for name in ("sizes", "mae", "rmse"))
+    fits: dict[str, Any] = {}
+
+    def draw(axes):
+        fits.update(draw_learning_curve(axes, sizes, maes, rmses, curve["mae"]["unit"], "elements of D"))
+
+    panels = [panel("a", "Error of the elements of D against the number of training structures", draw, "square")]
+    caption = (
+        "Mean absolute and root mean square error of the elements of D on held-back structures against the number of "
+        "training structures, in log-log."
+    )
+    if any(fit.n_points > 2 for fit in fits.values()):
+        caption += " Lines are linear fits, shaded their 95 % confidence bands."
+    elif fits:
+        caption += " Lines join two sizes, which allow no confidence band."
+    return FigureBlock(**block, caption=caption, panels=panels)
+
+
+def parity(analysis: dict[str, Any]) -> FigureBlock:
+    """Predicted against reference elements of held-back structures."""
+    block = {"name": "parity", "title": "Predicted and reference elements of D", "paper": "3"}
+    training = analysis["training"].get("d_tensor")
+    if training is None or not (training.get("parity") or training.get("parity_picture")):
+        return FigureBlock(**block, missing=_why(analysis, training, "parity"))
+    found = training.get("parity")
+    if not found:
+        picture = Path(training["parity_picture"])
+        if not picture.is_file():
+            return FigureBlock(**block, missing=_why(analysis, training, "parity"))
+        image = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
+        caption = f"As the training drew it: {_why(analysis, training, 'parity')}."
+        return FigureBlock(
+            **block, caption=caption, panels=[Panel("a", "Predicted against reference", image, "square")]
+        )
+    reference, predicted = (np.array(found[name]["value"], float) for name in ("reference", "predicted"))
+
+    def draw(axes):
+        draw_parity(axes, "d_tensor", reference, predicted, found["reference"]["unit"])
+
+    panels = [panel("a", "Predicted against reference elements of D", draw, "square")]
+    caption = (
+        f"Elements of the traceless D tensor of {found['n_structures']} structures of the {found['part']} part, which the "
+        "model has not been trained on, mean of the committee."
+    )
+    return FigureBlock(**block, caption=caption, panels=panels)
+
+
+def _why(analysis: dict[str, Any], training: dict[str, Any] | None, name: str) -> str:
+    if training is not None:
+        return training["missing"].get(name, "The training left none")
+    missing = analysis["missing"]
+    return missing.get("model_d_tensor") or missing.get("models") or missing.get("d_tensor") or "There is no D model"

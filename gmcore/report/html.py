@@ -1,0 +1,171 @@
+"""One page of a run: RUN/report.html, self-contained, and RUN/report.json with every number of it.
+
+The page needs no network and no script: figures are embedded, styles stand in its head. report.json holds the tables
+with the quantities behind their cells, the captions, and the whole analysis, whose curves are those that were drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from gmcore.files import atomic_path
+from gmcore.report import figures, figures_dynamics, figures_training, settings_tables, tables
+from gmcore.report.blocks import FigureBlock
+from gmcore.report.numbers import quantity_text, unit_text
+from gmcore.report.tables import Table
+
+REPORT_FILE = "report.html"
+TEMPLATE = "report.html.j2"
+FORMAT = "gmtensor-report"
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def write_report(run: str | Path, output: str | Path | None = None) -> tuple[Path, Path]:
+    """Write the page and its numbers; return both paths.
+
+    Parameters
+    ----------
+    run : folder of a run that `analyze` has been through.
+    output : path of the page, RUN/report.html if not given; the numbers have its name with the suffix .json.
+
+    Errors
+    ------
+    RecordError : no analysis in the run, or one of another program.
+    """
+    from gmcore.analysis.records import read_analysis, write_json
+
+    analysis = read_analysis(run)
+    path = Path(run) / REPORT_FILE if output is None else Path(output)
+    page = sections(analysis)
+    with atomic_path(path) as temporary:
+        temporary.write_text(render(analysis, page), encoding="utf-8")
+    numbers = path.with_suffix(".json")
+    write_json(numbers, _numbers(analysis, page))
+    return path, numbers
+
+
+def sections(analysis: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the sections of the page: anchor, title, and in order what is in them, tables and figures."""
+    parts = [
+        (
+            "anisotropy",
+            "Anisotropy",
+            [tables.anisotropy, settings_tables.comparison, figures.distributions, tables.elements],
+        ),
+        ("structure", "Structure", [figures.structure, tables.structure]),
+        ("dynamics", "Dynamics", [figures_dynamics.dynamics]),
+        ("modes", "Harmonic modes", [figures_dynamics.modes, settings_tables.modes, settings_tables.harmonic]),
+        ("reliability", "Reliability", [figures.committee, tables.deviations]),
+        (
+            "training",
+            "Models",
+            [
+                figures_training.learning_curve,
+                figures_training.parity,
+                settings_tables.training,
+                settings_tables.models,
+            ],
+        ),
+        ("settings", "Settings", [settings_tables.run]),
+    ]
+    made, number = [], {"Figure": 0, "Table": 0}
+    for name, title, makers in parts:
+        blocks = []
+        for maker in makers:
+            block = maker(analysis)
+            if block is None:
+                continue
+            kind = "Figure" if isinstance(block, FigureBlock) else "Table"
+            if kind == "Table" or block.panels:
+                number[kind] += 1
+                label = f"{kind} {number[kind]}"
+            else:
+                label = ""
+            blocks.append({"kind": kind, "label": label, "block": block})
+        if blocks:
+            made.append({"name": name, "title": title, "blocks": blocks})
+    return made
+
+
+def render(analysis: dict[str, Any], page: list[dict[str, Any]]) -> str:
+    """Return the page as HTML."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("gmcore", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    run = analysis["run"]
+    return environment.get_template(TEMPLATE).render(
+        title=headline(analysis),
+        formula=(run["molecule"] or run["formula"]).translate(SUBSCRIPTS),
+        folder=run["folder"],
+        date=analysis["date"][:10],
+        version=analysis["gmtensor"],
+        lead=lead(analysis),
+        sections=page,
+        missing=list(dict.fromkeys(analysis["missing"].values())),
+        dash=_dash,
+    )
+
+
+def headline(analysis: dict[str, Any]) -> str:
+    """Return the title of the page."""
+    has_tensors = any("anisotropy" in state for state in analysis["states"])
+    return "Thermally averaged magnetic anisotropy" if has_tensors else "Molecular dynamics"
+
+
+def lead(analysis: dict[str, Any]) -> str:
+    """Return the result in two sentences."""
+    run, states, unit = analysis["run"], analysis["states"], unit_text(analysis["unit"])
+    length = quantity_text(run["duration"], 4)
+    count = f"{run['n_replicas']} replica{'s' if run['n_replicas'] != 1 else ''}"
+    text = f"Molecular dynamics of {count} at {_listed([state['label'] for state in states])}, {length} ps each."
+    known = [state for state in states if "anisotropy" in state]
+    if known:
+        first, last = known[0], known[-1]
+        at = [(state["label"], state["anisotropy"]) for state in ([first, last] if first is not last else [first])]
+        for name in "DE":
+            values = _listed([f"{quantity_text(found[name])} {unit} at {label}" for label, found in at])
+            widths = _listed([quantity_text(found[f"{name}_width"]) for _, found in at])
+            text += f" {name} is {values}, with a width of {widths} {unit}."
+    return text
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _dash(dashes: Any) -> str:
+    """Dashes of a line of matplotlib as those of SVG."""
+    return "none" if dashes == "-" else " ".join(f"{1.5 * length:g}" for length in dashes[1])
+
+
+def _numbers(analysis: dict[str, Any], page: list[dict[str, Any]]) -> dict[str, Any]:
+    """Everything on the page as data."""
+    found: dict[str, Any] = {"format": FORMAT, "schema": 1, "title": headline(analysis), "summary": lead(analysis)}
+    found["tables"], found["figures"] = [], []
+    for section in page:
+        for entry in section["blocks"]:
+            block = entry["block"]
+            if isinstance(block, Table):
+                found["tables"].append({"label": entry["label"], **asdict(block)})
+            else:
+                found["figures"].append(
+                    {
+                        "label": entry["label"],
+                        "name": block.name,
+                        "title": block.title,
+                        "paper": block.paper,
+                        "caption": block.caption,
+                        "panels": [{"letter": panel.letter, "shows": panel.alt} for panel in block.panels],
+                        "missing": block.missing,
+                    }
+                )
+    found["analysis"] = analysis
+    return found

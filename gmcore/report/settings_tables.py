@@ -1,0 +1,268 @@
+"""The tables beside the results: comparison with other values, modes, errors of the models, settings of the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gmcore.analysis.config import COMPARABLE
+from gmcore.report.numbers import MISSING, number, quantity_text, unit_text
+from gmcore.report.tables import Cell, Table, cell
+from gmcore.units import conversion
+
+STRONGEST = 12
+"""Modes that the table of couplings names."""
+
+WORDS = {
+    "D": "⟨D⟩",
+    "D_width": "width of D",
+    "D_of_mean": "D of ⟨tensor⟩",
+    "E": "⟨E⟩",
+    "E_width": "width of E",
+    "E_of_mean": "E of ⟨tensor⟩",
+    "d_deviation": "committee deviation of D",
+    "forces_deviation": "committee deviation of forces",
+    "distance": "mean metal–ligand distance",
+    "order": "tetrahedral order q",
+    "correlation_D_distance": "r of D with the distance",
+    "correlation_D_order": "r of D with q",
+    "correlation_E_distance": "r of E with the distance",
+    "correlation_E_order": "r of E with q",
+    "training_mae": "MAE of the elements of D",
+    "training_rmse": "RMSE of the elements of D",
+}
+
+
+def comparison(analysis: dict[str, Any]) -> Table | None:
+    """The run beside the values of its reference."""
+    reference = analysis["reference"]
+    if not reference:
+        return None
+    rows = []
+    for given in reference["values"]:
+        label = WORDS[given["quantity"]]
+        unit = _unit_of(given["quantity"], analysis)
+        for state, entry in _own(analysis, given["quantity"], given["temperature"]):
+            where = f", {state['label']}" if state else ""
+            text = f"{label}{where}" + (f" / {unit_text(unit)}" if unit else "")
+            rows.append((text, [cell(entry), _reference_cell(given, unit)]))
+        if not _own(analysis, given["quantity"], given["temperature"]):
+            where = "" if given["temperature"] is None else f", {given['temperature']:g} K"
+            text = f"{label}{where}" + (f" / {unit_text(unit)}" if unit else "")
+            rows.append((text, [Cell(MISSING), _reference_cell(given, unit)]))
+    return Table("comparison", "Beside other values", ["", "this run", reference["source"]], rows, reference["note"])
+
+
+def modes(analysis: dict[str, Any]) -> Table | None:
+    """The modes that D couples to most."""
+    found = analysis["modes"]
+    if not found or "coupling" not in found:
+        return None
+    unit = unit_text(analysis["unit"])
+    coupling, frequencies = found["coupling"], found["frequencies"]["value"]
+    strength = np.array(coupling["strength"]["value"], dtype=float)
+    strongest = np.argsort(np.where(np.isfinite(strength), -strength, np.inf))[:STRONGEST]
+    states = [state for state in analysis["states"] if "coherence" in state.get("modes", {})]
+    columns = [
+        "wavenumber / cm⁻¹",
+        f"|∂D/∂q| / {unit}",
+        f"∂D/∂q of D / {unit}",
+        f"|∂E/∂q| / {unit}",
+        *(f"coherence with D, {state['label']}" for state in states[:2]),
+        "who moves",
+    ]
+    rows = []
+    for k in sorted(int(k) for k in strongest):
+        shares = sorted(((share[k], symbol) for symbol, share in found["shares"]["value"].items()), reverse=True)
+        movers = ", ".join(f"{symbol} {100 * share:.0f} %" for share, symbol in shares[:3] if share >= 0.05)
+        of_k = [coupling[name]["value"][k] for name in ("strength", "dD", "dE")]
+        cells = [
+            Cell(number(of_k[0], 3), f"committee {number(coupling['strength']['committee'][k], 2)}"),
+            Cell(number(of_k[1], 3)),
+            Cell(number(of_k[2], 3)),
+            *(Cell(number(state["modes"]["coherence"]["D"]["value"][k], 2)) for state in states[:2]),
+            Cell(movers),
+        ]
+        rows.append((number(frequencies[k], 4), cells))
+    note = (
+        f"The {len(rows)} modes of strongest coupling. {found['summary'][0].upper()}{found['summary'][1:]}. q is "
+        "dimensionless, ⟨q²⟩ = 1/2 in the ground state. Shares are those of the kinetic energy."
+    )
+    return Table("modes", "Modes that D couples to", columns, rows, note)
+
+
+def harmonic(analysis: dict[str, Any]) -> Table | None:
+    """D from the expansion in the modes beside the run."""
+    states = [state for state in analysis["states"] if "expected" in state.get("modes", {})]
+    if not states:
+        return None
+    unit = unit_text(analysis["unit"])
+    rows = []
+    for label, name in (
+        (f"width of D / {unit}", "D_width"),
+        (f"D of ⟨tensor⟩ / {unit}", "D_of_mean"),
+        (f"E of ⟨tensor⟩ / {unit}", "E_of_mean"),
+    ):
+        rows.append((f"{label}, run", [cell(state["anisotropy"].get(name)) for state in states]))
+        for kind in ("classical", "quantum"):
+            cells = [cell(state["modes"]["expected"][kind][name]) for state in states]
+            rows.append((f"{label}, harmonic modes, {kind}", cells))
+    if any("explained" in state["modes"] for state in states):
+        cells = [
+            Cell(f"{100 * state['modes']['explained']['value']:.1f} %", "", state["modes"]["explained"])
+            if "explained" in state["modes"]
+            else Cell(MISSING)
+            for state in states
+        ]
+        rows.append(("variance of D explained by the modes", cells))
+    coupling = analysis["modes"]["coupling"]
+    note = (
+        f"Relaxed structure: D {quantity_text(coupling['D'])}, E {quantity_text(coupling['E'])} {unit}. Widths to first, "
+        "means to second order in the modes. Classical is what molecular dynamics samples; quantum adds the zero-point "
+        "motion, which the dynamics lacks and which rules at low temperature."
+    )
+    return Table("harmonic", "The run beside harmonic modes", ["", *(state["label"] for state in states)], rows, note)
+
+
+def training(analysis: dict[str, Any]) -> Table | None:
+    """Errors of the models on held-back structures."""
+    rows = []
+    for name, found in analysis["training"].items():
+        metrics = found.get("metrics", {})
+        part = next((part for part in ("test", "validation") if part in metrics), None)
+        if part is None:
+            continue
+        for quantity, errors in metrics[part].items():
+            words = f"{'D model' if name == 'd_tensor' else 'potential'}: {quantity.replace('_', ' ')} / {unit_text(errors['unit'])}"
+            rows.append(
+                (
+                    words,
+                    [
+                        Cell(number(errors["mae"], 3), "", errors),
+                        Cell(number(errors["rmse"], 3)),
+                        Cell(number(errors.get("committee_std"), 3)),
+                        Cell(f"{errors['n']} ({part})"),
+                    ],
+                )
+            )
+    if not rows:
+        return None
+    note = "From the metrics.json of each training; committee: mean deviation over the members, on the same values."
+    return Table("training", "Errors of the models", ["", "MAE", "RMSE", "committee", "values"], rows, note)
+
+
+def models(analysis: dict[str, Any]) -> Table | None:
+    """What the models are."""
+    if not analysis["models"]:
+        return None
+    names = {"potential": "potential", "d_tensor": "D model"}
+    found = list(analysis["models"].items())
+    rows = [
+        ("file", [Cell(facts["file"]) for _, facts in found]),
+        ("members", [Cell(str(facts["members"])) for _, facts in found]),
+        ("cutoff / Å", [Cell(f"{facts['descriptor']['r_max']:g}") for _, facts in found]),
+        ("network", [Cell("–".join(str(width) for width in facts["network"])) for _, facts in found]),
+        ("precision", [Cell(facts["dtype"]) for _, facts in found]),
+        ("structures: train, validation, test", [Cell(_structures(facts["n_structures"])) for _, facts in found]),
+        ("recipe", [Cell(facts["preset"] or MISSING) for _, facts in found]),
+        ("trained on", [Cell((facts["date"] or MISSING)[:10]) for _, facts in found]),
+    ]
+    return Table("models", "Models", ["", *(names.get(name, name) for name, _ in found)], rows)
+
+
+def run(analysis: dict[str, Any]) -> Table:
+    """What was run and how it was analyzed."""
+    facts, settings = analysis["run"], analysis["settings"]
+    config = facts["config"] or {}
+    ensemble = {"nve": "NVE", "langevin": "NVT, Langevin", "nose_hoover": "NVT, Nosé–Hoover chains", "npt": "NPT"}
+    words = ensemble.get(facts["ensemble"], facts["ensemble"])
+    if facts["ensemble"] == "langevin" and config:
+        words += f", friction {config['ensemble']['friction']:g}/ps"
+    entries = [
+        ("system", f"{facts['formula']}, {facts['n_atoms']} atoms, {'periodic' if facts['periodic'] else 'gas phase'}"),
+        ("ensemble", words),
+        ("time step", f"{quantity_text(facts['time_step'], 3)} fs"),
+        ("replicas", "; ".join(_replicas(state, facts["seeds"]) for state in analysis["states"])),
+        ("length of each replica", f"{quantity_text(facts['duration'], 4)} ps"),
+        ("left out at the start of each", f"{quantity_text(facts['discarded'], 3)} ps"),
+    ]
+    if config.get("equilibration"):
+        entries.append(("equilibration before that, not recorded", f"{config['equilibration']:g} ps"))
+    if facts["molecule"]:
+        entries.insert(1, ("molecule with D", f"{facts['molecule']}, {facts['n_molecules']} in the structure"))
+    for name, words in (("d_tensor", "D"), ("position", "positions"), ("velocity", "velocities")):
+        if name in facts["recorded"]:
+            found = facts["recorded"][name]
+            entries.append(
+                (
+                    f"samples of {words} per replica",
+                    f"{found['samples']}, every {quantity_text(found['interval'], 4)} fs",
+                )
+            )
+    entries += [
+        ("blocks of each replica", str(settings["blocks"])),
+        ("order of maximum-entropy spectra", str(settings["mesa_order"] or "chosen for each series")),
+        ("resolution of Fourier spectra", f"{settings['resolution']:g} cm⁻¹"),
+    ]
+    return Table("run", "Run and analysis", ["", ""], [(label, [Cell(text)]) for label, text in entries])
+
+
+def _replicas(state: dict[str, Any], seeds: list[int]) -> str:
+    own = [str(seeds[k]) for k in state["replicas"]]
+    return f"{state['label']} (seed{'s' if len(own) > 1 else ''} {', '.join(own)})"
+
+
+def _structures(parts: dict[str, int] | None) -> str:
+    return ", ".join(str(parts.get(part, 0)) for part in ("train", "validation", "test")) if parts else MISSING
+
+
+def _unit_of(quantity: str, analysis: dict[str, Any]) -> str:
+    kind = COMPARABLE[quantity]
+    return {None: "", "d_tensor": analysis["unit"], "forces": "eV/A", "length": "A"}[kind]
+
+
+def _reference_cell(given: dict[str, Any], unit: str) -> Cell:
+    kind = COMPARABLE[given["quantity"]]
+    factor = 1.0 if kind is None else conversion(kind, given["unit"])[0] / conversion(kind, unit)[0]
+    bounds = given["value"] if isinstance(given["value"], list) else [given["value"]]
+    text = " to ".join(number(factor * value, 4) for value in bounds)
+    return Cell(text, "", given)
+
+
+def _own(
+    analysis: dict[str, Any], quantity: str, temperature: float | None
+) -> list[tuple[dict[str, Any] | None, dict[str, Any]]]:
+    """The states that a reference value belongs to, and what the run has for it there."""
+    if quantity.startswith("training_"):
+        metrics = analysis["training"].get("d_tensor", {}).get("metrics", {})
+        errors = metrics.get("test", metrics.get("validation", {})).get("d_tensor")
+        if errors is None:
+            return []
+        factor = conversion("d_tensor", errors["unit"])[0] / conversion("d_tensor", analysis["unit"])[0]
+        measure = quantity.removeprefix("training_")
+        return [
+            (None, {"value": factor * errors[measure], "unit": analysis["unit"], "about": "error on held-back data"})
+        ]
+    found = []
+    for state in analysis["states"]:
+        if temperature is None or state["target"]["value"] == temperature:
+            entry = _entry(state, quantity)
+            if entry is not None:
+                found.append((state, entry))
+    return found
+
+
+def _entry(state: dict[str, Any], quantity: str) -> dict[str, Any] | None:
+    if quantity.startswith("correlation_"):
+        _, of, measure = quantity.split("_")
+        correlations = state.get("structure", {}).get("correlations", [])
+        return next((c for c in correlations if (c["of"], c["with"]) == (of, measure)), None)
+    if quantity in ("distance", "order"):
+        measures = state.get("structure", {}).get("measures", [])
+        return next((m["mean"] for m in measures if m["name"] == quantity), None)
+    if quantity.endswith("_deviation"):
+        name = {"d_deviation": "d_tensor", "forces_deviation": "forces"}[quantity]
+        entry = state["committee"].get(name, {}).get("mean")
+        return entry and {key: value for key, value in entry.items() if key != "interval"}
+    return state.get("anisotropy", {}).get(quantity)
