@@ -13,6 +13,7 @@ BENCHES = {
     "neighbors": "neighbor lists",
     "memory": "peak memory of energy and forces",
     "startup": "import and first prediction",
+    "dynamics": "molecular dynamics of many replicas",
     "gpu": "energy and forces on a GPU",
 }
 
