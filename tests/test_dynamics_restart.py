@@ -108,6 +108,7 @@ def test_a_replica_does_not_feel_the_others(kind):
     everyone = make_integrator(kind, forces, whole, 0.5, temperatures, fixed=fixed, **OPTIONS[kind])
     for _ in range(50):
         everyone.step()
+    assert np.array_equal(whole.positions[:, fixed], np.broadcast_to(atoms.positions[fixed], (5, len(fixed), 3)))
     for k, single in enumerate(singles):
         dynamics = make_integrator(kind, forces, single, 0.5, temperatures[k], fixed=fixed, **OPTIONS[kind])
         for _ in range(50):

@@ -33,7 +33,8 @@ class Integrator:
     Attributes
     ----------
     result : ForceResult at the present positions.
-    n_degrees : degrees of freedom that share the kinetic energy.
+    n_degrees : degrees of freedom that share the kinetic energy: three per free atom, less three where no atom is fixed
+        and the integrator keeps the total momentum, as it is when forces do not depend on where the system stands.
 
     Raises
     ------
