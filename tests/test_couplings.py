@@ -8,7 +8,7 @@ from ase import Atoms, units
 from conftest import relative_error
 from models import make_head, random_parts
 from springs import Springs
-from systems import molecule, triclinic
+from systems import molecule, triclinic, water_molecule
 
 from gmcore.analysis.couplings import (
     CouplingError,
@@ -28,6 +28,7 @@ from gmcore.analysis.mode_spectra import (
 from gmcore.analysis.modes import Modes, frequency_to_omega, harmonic_modes, thermal_variance
 from gmcore.anisotropy import invariants
 from gmcore.model import Model
+from gmcore.molecule import Molecules
 from gmcore.tensor_gradients import d_tensor_gradient, without_core
 
 
@@ -91,7 +92,7 @@ def test_atom_whose_motion_hides_its_direction_is_left_out():
     atoms = Atoms("OOHHNNC", 1.3 * np.array([*(sign * axis for axis in np.eye(3) for sign in (1, -1)), np.zeros(3)]))
     atoms.positions[6, 0] += 1e-3
     modes = harmonic_modes(atoms, Springs(atoms, 10.0))
-    assert 0.01 < zero_point_motion(modes)[6] < 0.2
+    assert 0.01 < zero_point_motion(modes.displacements)[6] < 0.2
     model = tensor_model()
     expansion = expand_tensor(model, modes)
     smooth = without_core(model, 0.3)
@@ -100,6 +101,33 @@ def test_atom_whose_motion_hides_its_direction_is_left_out():
     np.testing.assert_array_equal(expansion.gradient, d_tensor_gradient(smooth, modes.atoms))
     assert np.abs(expansion.gradient).max() < 0.1 * np.abs(d_tensor_gradient(model, modes.atoms)).max()
     assert expand_tensor(tensor_model(basis="moments"), modes).left_out == ()
+
+
+def test_molecule_of_a_crystal(rng):
+    crystal = Atoms("OHHOHH", np.concatenate([water_molecule().positions, water_molecule().positions + 2.6]))
+    crystal.set_cell([[5.2, 0.3, 0.0], [0.0, 5.2, -0.4], [0.2, 0.0, 5.2]])
+    crystal.pbc = True
+    modes = harmonic_modes(crystal, Model(*random_parts(["energy"])))
+    model, alone = tensor_model(), water_molecule()
+    indices = [[4, 3, 5], [1, 0, 2]]
+    turned = crystal.copy()
+    turned.positions[[3, 4]] += turned.cell.array[[0, 2]] * [[1], [-2]]  # atoms of one molecule in several images
+    for atoms in (crystal, turned):
+        there = Modes(atoms, modes.frequencies, modes.vectors, modes.rigid_frequencies, modes.max_force)
+        for which, members in enumerate(indices):
+            molecules = Molecules.from_indices(atoms, indices)
+            expansion = expand_tensor(model, there, molecules=molecules, which=which)
+            np.testing.assert_allclose(expansion.value, model.predict(alone)["d_tensor"][0], rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(expansion.gradient[sorted(members)], d_tensor_gradient(model, alone), atol=1e-8)
+            assert not np.delete(expansion.gradient, members, axis=0).any()
+            k = int(np.nanargmax(expansion.strength))
+            moved = [alone.copy() for _ in range(2)]
+            for frame, sign in zip(moved, (1, -1)):
+                frame.positions += 1e-3 * sign * modes.displacements[k, sorted(members)]
+            plus, minus = model.predict(moved)["d_tensor"]
+            assert relative_error(expansion.first[k], (plus - minus) / 2e-3) < 1e-5
+    with pytest.raises(CouplingError, match="holds 2 molecules, numbered from 0, got 2"):
+        expand_tensor(model, modes, molecules=molecules, which=2)
 
 
 def test_thermal_averages_of_the_expansion():

@@ -24,12 +24,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from ase import Atoms
 from numpy.typing import ArrayLike
 
 from gmcore.analysis.geometry import superpose
 from gmcore.analysis.modes import Modes, thermal_variance
 from gmcore.errors import GMError
 from gmcore.model import Model
+from gmcore.molecule import Molecules
 from gmcore.structures import Batch
 from gmcore.tensor_gradients import member_gradients, near_center, tensor_head, without_core
 
@@ -49,7 +51,7 @@ class TensorExpansion:
     ----------
     frequencies : (n_modes,) cm^-1.
     value : (3, 3).
-    gradient : (n_atoms, 3, 3, 3), dD/dx per A: [atom, direction, row, column].
+    gradient : (n_atoms, 3, 3, 3), dD/dx per A: [atom, direction, row, column]; zero beyond the molecule.
     first : (n_modes, 3, 3), D'_k, mean over the committee.
     first_std : (n_modes, 3, 3), its deviation over the committee (0 for a single model).
     second : (n_modes, 3, 3), D''_k.
@@ -107,7 +109,14 @@ def tensor_derivatives(modes: Modes, gradient: np.ndarray) -> np.ndarray:
     return np.einsum("kia,...iabc->...kbc", modes.displacements, gradient)
 
 
-def expand_tensor(model: Model, modes: Modes, name: str | None = None, step: float = SECOND_STEP) -> TensorExpansion:
+def expand_tensor(
+    model: Model,
+    modes: Modes,
+    name: str | None = None,
+    step: float = SECOND_STEP,
+    molecules: Molecules | None = None,
+    which: int = 0,
+) -> TensorExpansion:
     """Expansion of a predicted tensor in the modes of a structure.
 
     Parameters
@@ -115,28 +124,31 @@ def expand_tensor(model: Model, modes: Modes, name: str | None = None, step: flo
     model : of the tensor; the modes may come from another model, for the same atoms in the same order.
     name : the tensor; may be left out where the model has only one.
     step : in q.
+    molecules : for a model of molecules and the modes of a crystal of them: how they are cut out; `which` of them.
 
     Errors
     ------
-    CouplingError : a step that is not positive. GMError as of `member_gradients`.
+    CouplingError : a step that is not positive, a molecule that does not exist. GMError as of `member_gradients`.
     """
     if not step > 0.0:
         raise CouplingError(f"the step along the modes must be positive, got {step}")
+    atoms, indices = _part(modes.atoms, molecules, which)
     key = tensor_head(model, name).name
-    motion = zero_point_motion(modes)
-    left_out = near_center(model, modes.atoms, motion, name)
+    moves = modes.displacements[:, indices]
+    motion = zero_point_motion(moves)
+    left_out = near_center(model, atoms, motion, name)
     if len(left_out):
-        away = np.linalg.norm(modes.atoms.positions - modes.atoms.positions.mean(axis=0), axis=1)
+        away = np.linalg.norm(atoms.positions - atoms.positions.mean(axis=0), axis=1)
         model = without_core(model, float((away + motion)[left_out].max()), name)
-    members = member_gradients(model, modes.atoms, name)
+    members = np.zeros((model.n_members, len(modes.atoms), 3, 3, 3))
+    members[:, indices] = member_gradients(model, atoms, name)
     first = tensor_derivatives(modes, members)
-    value = model.predict(modes.atoms, [key])[key][0]
-    moves = step * modes.displacements
+    value = model.predict(atoms, [key])[key][0]
     real = np.isfinite(moves).all(axis=(1, 2))
     second = np.full((len(modes), 3, 3), np.nan)
     if real.any():
-        moved = modes.atoms.positions + np.concatenate([moves[real], -moves[real]])
-        plus, minus = np.split(_evaluate(model, modes, moved, key), 2)
+        moved = atoms.positions + step * np.concatenate([moves[real], -moves[real]])
+        plus, minus = np.split(_evaluate(model, atoms, moved, key), 2)
         second[real] = (plus - 2.0 * value + minus) / step**2
     return TensorExpansion(
         frequencies=modes.frequencies,
@@ -146,13 +158,18 @@ def expand_tensor(model: Model, modes: Modes, name: str | None = None, step: flo
         first_std=first.std(axis=0),
         second=second,
         unit=model.units[key],
-        left_out=tuple(left_out.tolist()),
+        left_out=tuple(indices[left_out].tolist()),
     )
 
 
-def zero_point_motion(modes: Modes) -> np.ndarray:
-    """(n_atoms,) A: root mean square motion of each atom against the mean position, in the ground state."""
-    moves = np.nan_to_num(modes.displacements)
+def zero_point_motion(displacements: np.ndarray) -> np.ndarray:
+    """(n_atoms,) A: root mean square motion of each atom against the mean position, in the ground state.
+
+    Parameters
+    ----------
+    displacements : (n_modes, n_atoms, 3) A per unit of q, of `Modes` or of some of its atoms.
+    """
+    moves = np.nan_to_num(displacements)
     relative = moves - moves.mean(axis=1, keepdims=True)
     return np.sqrt(0.5 * (relative**2).sum(axis=(0, 2)))
 
@@ -190,11 +207,21 @@ def thermal_ratio(q: ArrayLike, frequencies: ArrayLike, temperature: float) -> n
     return np.var(np.asarray(q), axis=0) / thermal_variance(np.asarray(frequencies), temperature, quantum=False)
 
 
-def _evaluate(model: Model, modes: Modes, positions: np.ndarray, key: str) -> np.ndarray:
-    """(n, 3, 3): a tensor on frames (n, n_atoms, 3) of the structure of the modes."""
-    n_together = max(1, model.evaluator.batch_atoms // len(modes.atoms))
+def _part(atoms: Atoms, molecules: Molecules | None, which: int) -> tuple[Atoms, np.ndarray]:
+    """The structure that a tensor belongs to, and the indices of its atoms."""
+    if molecules is None:
+        return atoms, np.arange(len(atoms))
+    if not 0 <= which < len(molecules):
+        raise CouplingError(f"the structure holds {len(molecules)} molecules, numbered from 0, got {which}")
+    positions = molecules.extract(atoms.positions, atoms.cell.array)[which]
+    return Atoms(molecules.numbers, positions), molecules.indices[which]
+
+
+def _evaluate(model: Model, atoms: Atoms, positions: np.ndarray, key: str) -> np.ndarray:
+    """(n, 3, 3): a tensor on frames (n, n_atoms, 3) A of a structure."""
+    n_together = max(1, model.evaluator.batch_atoms // len(atoms))
     parts = []
     for first in range(0, len(positions), n_together):
-        batch = Batch.of_frames(modes.atoms, positions[first : first + n_together])
+        batch = Batch.of_frames(atoms, positions[first : first + n_together])
         parts.append(model.evaluate(batch, model.evaluator.find_pairs(batch), [key])[key])
     return np.concatenate(parts)
