@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 CORE = 0.05
 """A; closer to the mean position the motion of an atom, even at zero temperature, turns its direction at random."""
 
+WHOLE = 1e-6  # A; rounding of positions that were shifted by cell vectors
+
 StructureFile = Annotated[Path, typer.Argument(metavar="STRUCTURE", help="Structure in any readable format.")]
+Metal = Annotated[
+    str | None,
+    typer.Option(metavar="ELEMENT", help="D belongs to the molecule bonded around this metal, as in a crystal."),
+]
+Which = Annotated[int, typer.Option("--molecule", min=0, help="Which of several such molecules, from 0.")]
 Frame = Annotated[int, typer.Option(min=0, help="Which structure of the file, from 0.")]
 
 
@@ -30,6 +37,8 @@ def modes(
     d_tensor: Annotated[
         Path | None, typer.Option("--d-tensor", metavar="MODEL", help="Model of D: its derivatives along the modes.")
     ] = None,
+    metal: Metal = None,
+    which: Which = 0,
     relax: Annotated[bool, typer.Option("--relax/--no-relax", help="Go to the nearest minimum first.")] = True,
     fmax: Annotated[float, typer.Option(help="Largest force that the relaxation leaves, eV/A.")] = 1e-4,
     relax_cell: Annotated[bool, typer.Option(help="Relax the cell of a crystal as well.")] = False,
@@ -59,18 +68,23 @@ def modes(
     from gmcore.analysis.mode_files import mode_table, write_mode_files
     from gmcore.analysis.modes import harmonic_modes
     from gmcore.analysis.modes import relax as to_minimum
+    from gmcore.molecule import Molecules
     from gmcore.units import conversion
 
     conversion("d_tensor", tensor_unit)
-    if temperature and d_tensor is None:
-        raise GMError("--temperature averages D and needs --d-tensor")
+    for option, given in (("--temperature", temperature), ("--metal", metal)):
+        if given and d_tensor is None:
+            raise GMError(f"{option} is about D and needs --d-tensor")
     atoms = _read_structure(structure, frame, unit, total_charge, pbc, format)
     forces = _load(potential, threads)
     magnetic = None if d_tensor is None else _load_d(d_tensor, threads)
     if relax:
         atoms = to_minimum(atoms, forces, fmax=fmax, cell=relax_cell)
     found = harmonic_modes(atoms, forces, step)
-    expansion = None if magnetic is None else expand_tensor(magnetic, found, _d_name(magnetic))
+    expansion = None
+    if magnetic is not None:
+        molecules = None if metal is None else Molecules.from_metal(found.atoms, metal)
+        expansion = expand_tensor(magnetic, found, _d_name(magnetic), molecules=molecules, which=which)
     typer.echo(found.summary())
     if expansion is not None and expansion.left_out:
         typer.echo(
@@ -85,6 +99,8 @@ def modes(
 def export_tensors(
     structure: StructureFile,
     d_tensor: Annotated[Path, typer.Option("--d-tensor", metavar="MODEL", help="Model of D.")],
+    metal: Metal = None,
+    which: Which = 0,
     molforge: Annotated[Path | None, typer.Option(help="dD/dx as MolForge reads it in &DSI_BATH.")] = None,
     easyspin: Annotated[Path | None, typer.Option(help="Script with Sys.D and Sys.DFrame of EasySpin.")] = None,
     spin: Annotated[float | None, typer.Option(help="Spin S for EasySpin: 1, 1.5, 2, ...")] = None,
@@ -117,6 +133,10 @@ def export_tensors(
     atoms = _read_structure(structure, frame, unit, None, pbc, format)
     model = _load_d(d_tensor, threads)
     name = _d_name(model)
+    numbers = None if places is None else _numbers(places)
+    if metal is not None:
+        atoms, own = _molecule(atoms, metal, which, path=structure)
+        numbers = own if places is None else numbers
     central = near_center(model, atoms, CORE if core is None else core, name)
     if core is not None and len(central):
         model = without_core(model, core, name)
@@ -127,7 +147,6 @@ def export_tensors(
             f"got {_named(atoms, central)}; leave them out with --core {CORE:g}, or take a model of basis 'moments'"
         )
     if molforge is not None:
-        numbers = None if places is None else _numbers(places)
         write_molforge(molforge, d_tensor_gradient(model, atoms, name), atoms=numbers)
         typer.echo(f"written: {molforge} ({3 * len(atoms)} derivatives, cm^-1/A)")
     if easyspin is not None:
@@ -152,6 +171,29 @@ def _read_structure(
     if frame >= len(dataset):
         raise GMError(f"{path} holds {len(dataset)} structures, numbered from 0, got --frame {frame}")
     return dataset.atoms[frame]
+
+
+def _molecule(atoms: Atoms, metal: str, which: int, path: Path) -> tuple[Atoms, list[int]]:
+    """A molecule of a crystal and the numbers of its atoms, from 1.
+
+    It must lie whole in the file: in which cell of MolForge's supercell an image would have to be is not known here.
+    """
+    import numpy as np
+    from ase import Atoms
+
+    from gmcore.molecule import Molecules
+
+    molecules = Molecules.from_metal(atoms, metal)
+    if which >= len(molecules):
+        raise GMError(f"{path} holds {len(molecules)} molecules with {metal}, numbered from 0, got --molecule {which}")
+    indices = molecules.indices[which]
+    whole = molecules.extract(atoms.positions, atoms.cell.array)[which]
+    cut = np.abs(whole - atoms.positions[indices]).max(axis=1) > WHOLE
+    if cut.any():
+        raise GMError(
+            f"the molecule must lie whole in {path}, not cut by a cell boundary, got {cut.sum()} atoms in other cells"
+        )
+    return Atoms(molecules.numbers, whole), (indices + 1).tolist()
 
 
 def _load(path: Path, threads: int | None) -> Model:

@@ -117,13 +117,40 @@ def test_atom_on_the_mean_position(folder, tmp_path):
     np.testing.assert_allclose(numbers.reshape(3, 3, 3, 3), expected, rtol=1e-9, atol=1e-9)
 
 
+def test_molecule_of_a_crystal(folder, tmp_path):
+    """A metal is a metal by name only: here it is the oxygen of water."""
+    crystal = water_molecule() + water_molecule()
+    crystal.positions[3:] += 2.6
+    crystal.set_cell([5.2, 5.2, 5.2])
+    crystal.pbc = True
+    write(tmp_path / "crystal.extxyz", crystal)
+    d, arguments = folder / "d.h5", ("--metal", "O", "--molecule", 1)
+    result = run(
+        "modes", tmp_path / "crystal.extxyz", "--potential", folder / "potential.h5", "--d-tensor", d, *arguments,
+        "--no-relax", "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    gradient = load_expansion(tmp_path / "out" / "modes.h5").gradient
+    alone = d_tensor_gradient(load_model(d, "float64"), water_molecule())
+    np.testing.assert_allclose(gradient, np.concatenate([0.0 * alone, alone]), atol=1e-8)
+    export = ("export", tmp_path / "crystal.extxyz", "--d-tensor", d, *arguments, "--molforge", tmp_path / "dsi.dat")
+    assert run(*export).code == 0
+    assert (tmp_path / "dsi.dat").read_text().splitlines()[1::4] == [f"{k} 1" for k in range(10, 19)]
+    crystal.positions[4] += crystal.cell[0]
+    write(tmp_path / "crystal.extxyz", crystal)
+    assert "must lie whole" in refused(*export)
+    export = ("export", tmp_path / "crystal.extxyz", "--d-tensor", d, "--metal", "O", "--easyspin", tmp_path / "d.m")
+    assert "holds 2 molecules with O, numbered from 0, got --molecule 2" in refused(*export, "--molecule", 2)
+
+
 def test_one_sentence_for_everything_wrong(folder, tmp_path):
     water, potential, d = (folder / name for name in ("water.extxyz", "potential.h5", "d.h5"))
     out = tmp_path / "out"
     modes, export = ("modes", water, "-o", out, "--potential"), ("export", water, "--d-tensor")
     assert "modes need a model with forces" in refused(*modes, d)
     assert "one D tensor is needed, this one predicts energy" in refused(*modes, potential, "--d-tensor", potential)
-    assert "--temperature averages D" in refused(*modes, potential, "--temperature", 10)
+    assert "--temperature is about D and needs --d-tensor" in refused(*modes, potential, "--temperature", 10)
+    assert "--metal is about D and needs --d-tensor" in refused(*modes, potential, "--metal", "Co")
     assert "unknown unit 'parsec'" in refused(*modes, potential, "--tensor-unit", "parsec")
     assert "holds 2 structures, numbered from 0, got --frame 2" in refused(*modes, potential, "--frame", 2)
     assert "nothing to export" in refused(*export, d)
