@@ -85,7 +85,7 @@ def _options(
 
 @app.command()
 def template(
-    kind: Annotated[str, typer.Argument(help="d-tensor, potential, charges or tensor.")] = "d-tensor",
+    kind: Annotated[str, typer.Argument(help="d-tensor, potential, charges, tensor or md.")] = "d-tensor",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File; the screen if not given.")] = None,
 ) -> None:
     """Write a configuration to start from."""
@@ -105,26 +105,42 @@ def template(
 @app.command()
 def validate(
     config: ConfigFile,
-    data: Annotated[bool, typer.Option("--data/--no-data", help="Also read the data and divide them.")] = True,
+    data: Annotated[bool, typer.Option("--data/--no-data", help="Also read the files that it names.")] = True,
 ) -> None:
-    """Check a configuration and the data that it names; nothing is written."""
+    """Check a configuration of a training, a run or a workflow, and what it names; nothing is written."""
     from gmcore.config import load_config
+    from gmcore.config_kinds import kind_of
 
-    settings = load_config(config)
-    if data:
-        from gmcore.splits import describe_parts, load_datasets
-
-        for line in describe_parts(load_datasets(settings, write=False)):
-            typer.echo(line)
+    settings = load_config(config, kind_of(config))
+    for line in _description(settings) if data else ():
+        typer.echo(line)
     typer.echo(f"{config} is valid")
 
 
-@app.command()
-def schema() -> None:
-    """Print the JSON schema of configurations: every key with its type, default, bounds and meaning."""
+def _description(settings: Any) -> list[str]:
+    """What a configuration leads to, found by reading the files that it names."""
     from gmcore.config import TrainConfig
+    from gmcore.dynamics.config import MDConfig
 
-    typer.echo(json.dumps(TrainConfig.model_json_schema(), indent=2))
+    if isinstance(settings, TrainConfig):
+        from gmcore.splits import describe_parts, load_datasets
+
+        return describe_parts(load_datasets(settings, write=False))
+    if isinstance(settings, MDConfig):
+        from gmcore.dynamics.runner import describe_run
+
+        return describe_run(settings)
+    from gmcore.workflow import steps_of
+
+    return [f"gmtensor {step.name}" for step in steps_of(settings)]
+
+
+@app.command()
+def schema(kind: Annotated[str, typer.Argument(help="train, md or workflow.")] = "train") -> None:
+    """Print the JSON schema of configurations: every key with its type, default, bounds and meaning."""
+    from gmcore.config_kinds import kind_named
+
+    typer.echo(json.dumps(kind_named(kind).model_json_schema(), indent=2))
 
 
 @app.command()
@@ -340,7 +356,7 @@ def _stderr_held_back() -> Iterator[None]:
 
 def _load_model(path: Path, threads: int | None, device: str) -> Model:
     from gmcore.model import load_model
-    from gmcore.threads import available_cores, set_threads
+    from gmcore.threads import set_threads
 
-    set_threads(threads or available_cores())
+    set_threads(threads)
     return load_model(path, device=device)

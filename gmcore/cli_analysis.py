@@ -37,7 +37,7 @@ def analyze(
     from rich.console import Console
 
     from gmcore.analysis.analyze import analyze as analyze_run
-    from gmcore.threads import available_cores, set_threads
+    from gmcore.threads import set_threads
 
     given = {
         "metal": _atom(metal),
@@ -50,7 +50,7 @@ def analyze(
         "modes": modes,
     }
     settings = _settings(run, config, {key: value for key, value in given.items() if value is not None})
-    set_threads(threads or available_cores())
+    set_threads(threads)
     console = Console(stderr=True)
     with console.status("reading") as status:
         content = analyze_run(run, settings, lambda words: status.update(words))

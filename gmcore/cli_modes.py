@@ -199,9 +199,9 @@ def _molecule(atoms: Atoms, metal: str, which: int, path: Path) -> tuple[Atoms, 
 def _load(path: Path, threads: int | None) -> Model:
     """A model in double precision: differences and tight minima need the digits."""
     from gmcore.model import load_model
-    from gmcore.threads import available_cores, set_threads
+    from gmcore.threads import set_threads
 
-    set_threads(threads or available_cores())
+    set_threads(threads)
     return load_model(path, dtype="float64")
 
 

@@ -25,8 +25,8 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def set_threads(n_threads: int) -> None:
-    """Give `n_threads` threads to Numba, BLAS and, if it is imported, TensorFlow.
+def set_threads(n_threads: int | None) -> None:
+    """Give `n_threads` threads, all that there are for None, to Numba, BLAS and, if it is imported, TensorFlow.
 
     TensorFlow takes its number only before its first operation; later calls leave it as it is.
 
@@ -35,6 +35,8 @@ def set_threads(n_threads: int) -> None:
     GMError : the number is not between 1 and the number of threads Numba was started with.
     """
     limit = numba.config.NUMBA_NUM_THREADS
+    if n_threads is None:
+        n_threads = min(available_cores(), limit)
     if not 1 <= n_threads <= limit:
         raise GMError(f"the number of threads must be between 1 and {limit}, got {n_threads}")
     numba.set_num_threads(n_threads)

@@ -94,14 +94,13 @@ def steps_of(workflow: Workflow) -> list[Step]:
         steps.append(Step(("train", str(path)), data, tuple(_models(config)), config.to_yaml()))
     if workflow.md is not None:
         config = load_config(workflow.md, MDConfig)
-        run, analysis_settings = config.output, config.analysis.model_dump_json()
-        settings = config.model_dump_json(exclude={"analysis"})
+        run, settings = config.output, config.to_yaml()
         trajectory, analysis = run / "trajectory.h5", run / "analysis.json"
         models = (config.potential, *([config.d_tensor.model] if config.d_tensor else []))
         steps += [
             Step(("md", str(workflow.md)), (config.structure.file, *models), (trajectory,), settings),
-            Step(("analyze", str(run)), (trajectory, *models), (analysis,), analysis_settings),
-            Step(("report", str(run)), (analysis,), (run / "report.html",), analysis_settings),
+            Step(("analyze", str(run)), (trajectory, *models), (analysis,), settings),
+            Step(("report", str(run)), (analysis,), (run / "report.html",), settings),
         ]
     return steps
 

@@ -93,8 +93,8 @@ def test_steps_in_order_and_not_again(folder, commands):
         ("d.yaml", lambda text: text + "seed: 7\n", ["train d.yaml", "md md.yaml", "analyze md"]),
         ("d.yaml", lambda text: "# a comment\n" + text, []),
         ("start.xyz", lambda text: text + "more", ["md md.yaml"]),
-        ("md.yaml", lambda text: text.replace("duration: 1", "duration: 2"), ["md md.yaml", "analyze md"]),
-        ("md.yaml", lambda text: text + "analysis: {blocks: 9}\n", ["analyze md", "report md"]),
+        ("md.yaml", lambda text: text.replace("duration: 1", "duration: 2"), ["md md.yaml", "analyze md", "report md"]),
+        ("md.yaml", lambda text: text + "analysis: {blocks: 9}\n", ["md md.yaml", "analyze md", "report md"]),
     ],
 )
 def test_a_change_repeats_what_it_concerns(folder, commands, file, change, repeated):

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numba
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -28,7 +27,7 @@ from gmcore.files import atomic_path
 from gmcore.model import Model, load_model
 from gmcore.neighbors import NeighborError
 from gmcore.structures import StructureError
-from gmcore.threads import available_cores, set_threads
+from gmcore.threads import set_threads
 
 from .checkpoint import Checkpoint, RunError, identity_of, write_checkpoint
 from .config import MDConfig
@@ -80,7 +79,7 @@ def describe_run(config: MDConfig) -> list[str]:
 
 def _ready(config: MDConfig, resume: bool, relax: bool = True) -> tuple[_Run, bool]:
     """A run that is ready to begin or go on, and whether it goes on; nothing is written."""
-    set_threads(config.threads or min(available_cores(), numba.config.NUMBA_NUM_THREADS))
+    set_threads(config.threads)
     identity, model = identity_of(config), load_model(config.potential, config.dtype)
     earlier = earlier_checkpoint(config.output, identity, resume)
     if earlier is not None:
