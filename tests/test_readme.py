@@ -44,11 +44,14 @@ def test_links_lead_to_files(page):
 
 
 def _modules(package: str) -> list[str]:
-    path = [str(ROOT / package)]
+    path = [str(ROOT / package.replace(".", "/"))]
     return [f"{package}.{module.name}" for module in pkgutil.iter_modules(path) if module.name != "__main__"]
 
 
-@pytest.mark.parametrize("name", _modules("gmcore") + _modules("gmkeras"))
+ROOMS = ("gmcore", "gmcore.analysis", "gmcore.dynamics", "gmcore.readers", "gmcore.report", "gmkeras")
+
+
+@pytest.mark.parametrize("name", [name for room in ROOMS for name in _modules(room)])
 def test_doctests(name):
     if name.startswith("gmkeras"):
         pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
