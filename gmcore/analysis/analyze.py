@@ -133,6 +133,10 @@ class _Analysis:
                 self.missing[f"model_{name}"] = f"The model {path} cannot be used: {' '.join(str(error).split())}"
         return found
 
+    def _exact(self, name: str) -> Model:
+        """A model in double precision: a minimum and second derivatives ask for it."""
+        return load_model(self.models[name][0], "float64")
+
     def _shell(self) -> Coordination | None:
         samples = Samples(self.trajectory, states_of(self.trajectory)[0], self.discard, self.settings.blocks)
         numbers = molecule_numbers(samples)
@@ -164,14 +168,17 @@ class _Analysis:
             atoms = next(iter(trajectory.frames(0)))[order]
             reference = self.frame.reference if whole else None
             try:
-                modes = find_modes(atoms, self.models["potential"][1], settings, reference)
+                modes = find_modes(atoms, self._exact("potential"), settings, reference)
                 described = describe_modes(modes)
                 if not whole or "d_tensor" not in self.models or trajectory.pbc.any():
                     return modes, None, described
-                expansion = expand_tensor(self.models["d_tensor"][1], modes)
+                expansion = expand_tensor(self._exact("d_tensor"), modes)
             except GMError as error:
                 sentence = f"Harmonic modes could not be computed: {' '.join(str(error).split())}"
             else:
+                symbols = atoms.get_chemical_symbols()
+                if expansion.left_out:
+                    described["left_out"] = [f"{symbols[i]}{i}" for i in expansion.left_out]
                 described["coupling"] = describe_coupling(expansion, self.factor, settings.unit)
                 return modes, expansion, described
         self.missing["modes"] = sentence

@@ -110,7 +110,7 @@ class Analysis(Section):
     modes: bool | None = Field(
         None, description="harmonic modes of the potential and their dD/dq; without it: for molecules"
     )
-    max_force: float = Field(0.002, gt=0.0, description="largest force left by the relaxation before modes, eV/A")
+    max_force: float = Field(1e-4, gt=0.0, description="largest force left by the relaxation before modes, eV/A")
     seed: int = Field(1, ge=0, description="seed of the bootstrap")
     reference: Reference | None = Field(None, description="values to compare with")
 

@@ -31,6 +31,9 @@ from gmcore.anisotropy import invariants
 from gmcore.metrics import UNIQUE, unique_components
 from gmcore.model import Model
 
+PIECES = 5
+"""A coherence is a mean over at least 2 PIECES - 1 segments; those of a short run are short, and their lines broad."""
+
 
 def find_modes(atoms: Atoms, potential: Model, settings: Analysis, reference: np.ndarray | None) -> Modes:
     """Return the modes of the nearest minimum, turned onto reference positions (n_atoms, 3) A where there are some."""
@@ -121,7 +124,7 @@ def along_run(
         of the modes, sampled together every `interval` fs.
     temperature : K, that was measured.
     """
-    n_segment = min(int(np.ceil(HANN_WIDTH * WAVENUMBER / (interval * resolution))), positions.shape[1] // 2)
+    n_segment = min(int(np.ceil(HANN_WIDTH * WAVENUMBER / (interval * resolution))), positions.shape[1] // PIECES)
     real = modes.frequencies > 0.0
     coherences, coordinates, n_segments = [], [], 0
     for frames, series in zip(positions, tensors):
@@ -143,6 +146,7 @@ def along_run(
         "coherence": {
             "D": quantity(of_d, "", "coherence of D with each mode at its frequency"),
             "E": quantity(of_e, "", "coherence of E with each mode at its frequency"),
+            "resolution": quantity(HANN_WIDTH * WAVENUMBER / (interval * n_segment), "cm^-1", "width of a line"),
             "floor": quantity(1.0 / n_segments * len(positions), "", "coherence of unrelated series"),
         },
         "explained": quantity(explained, "", "share of the variance of D that the expansion in the modes explains"),

@@ -13,9 +13,17 @@ from typing import Any
 import numpy as np
 
 from gmcore.analysis.config import Analysis
-from gmcore.analysis.records import axis, curve
+from gmcore.analysis.records import axis, curve, quantity
 from gmcore.analysis.samples import Samples
-from gmcore.analysis.spectra import MIN_SAMPLES, SpectrumError, nyquist, spectrum_with_band, wavenumber_grid
+from gmcore.analysis.spectra import (
+    HANN_WIDTH,
+    MIN_SAMPLES,
+    WAVENUMBER,
+    SpectrumError,
+    nyquist,
+    spectrum_with_band,
+    wavenumber_grid,
+)
 from gmcore.metrics import UNIQUE, unique_components
 
 POINTS = 1000
@@ -23,6 +31,9 @@ POINTS = 1000
 
 PROJECTIONS = 4
 """Random sums of velocities that stand for all of them in a maximum-entropy spectrum, for each block anew."""
+
+FEWEST_SPECTRA = 4
+"""A band rests on so many spectra at least, even if their lines become broader than the resolution asked for."""
 
 METHODS = {"maximum_entropy": "maximum entropy", "fft": "Fourier transform"}
 ALL_NINE = np.array([1.0 if i == j else np.sqrt(2.0) for i, j in UNIQUE])
@@ -54,17 +65,18 @@ def _both(
     about: str,
     options: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    maximum = min(settings.max_wavenumber, nyquist(interval))
-    grid = wavenumber_grid(interval, maximum, spacing=maximum / POINTS)
-    blocks = min(settings.blocks, series.shape[1] // (4 * MIN_SAMPLES))
-    if blocks * len(series) < 2:
-        raise SpectrumError(f"a spectrum with a band needs at least {8 * MIN_SAMPLES} samples, got {series.shape[1]}")
+    maximum, blocks = min(settings.max_wavenumber, nyquist(interval)), _n_blocks(series, interval, settings)
+    spacing = maximum / POINTS
+    finest = WAVENUMBER / (interval * (series.shape[1] // blocks))  # a transform knows nothing between its points
+    resolution = max(settings.resolution, HANN_WIDTH * finest)
     own = {
-        "fft": {"width": settings.resolution},
+        "fft": {"width": resolution},
         "maximum_entropy": {"order": settings.mesa_order} | options.get("maximum_entropy", {}),
     }
+    spacings = {"fft": max(spacing, resolution / HANN_WIDTH), "maximum_entropy": spacing}
     result = {}
     for method, words in METHODS.items():
+        grid = wavenumber_grid(interval, maximum, spacing=spacings[method])
         band = spectrum_with_band(series, interval, grid, method, blocks, **own[method])
         result[method] = curve(
             axis("wavenumber", "cm^-1", band.wavenumbers, 6),
@@ -74,6 +86,19 @@ def _both(
             high=band.high,
         )
         result[method]["n_spectra"] = band.n_spectra
+        if method == "fft":
+            result[method]["resolution"] = quantity(resolution, "cm^-1", "full width at half maximum of a line")
         if band.orders:
             result[method]["orders"] = [min(band.orders), max(band.orders)]
     return result
+
+
+def _n_blocks(series: np.ndarray, interval: float, settings: Analysis) -> int:
+    """Blocks of each series (n_series, n, n_columns): as many as are asked for and leave the resolution, but enough for
+    a band."""
+    n_series, n = series.shape[:2]
+    fewest = -(-FEWEST_SPECTRA // n_series)
+    if n < 4 * MIN_SAMPLES * fewest:
+        raise SpectrumError(f"a spectrum with a band needs at least {4 * MIN_SAMPLES * fewest} samples, got {n}")
+    with_resolution = int(n * interval * settings.resolution / (HANN_WIDTH * WAVENUMBER))
+    return max(fewest, min(settings.blocks, with_resolution))

@@ -87,7 +87,7 @@ def coordination(numbers: np.ndarray, frame: np.ndarray, settings: Analysis) -> 
     for atoms in (*settings.bonds, *settings.angles):
         _check_indices(atoms, len(numbers))
     measures = [
-        Measure("-".join(f"{symbols[i]}{i}" for i in atoms), kind, unit, (atoms,))
+        Measure(name := "-".join(f"{symbols[i]}{i}" for i in atoms), f"{kind} {name}", unit, (atoms,))
         for kind, unit, lists in (("distance", "A", settings.bonds), ("angle", "deg", settings.angles))
         for atoms in lists
     ]

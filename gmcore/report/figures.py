@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from gmcore.figures import labeled
@@ -26,7 +27,9 @@ def distributions(analysis: dict[str, Any]) -> FigureBlock:
             for state, look in zip(states, styles):
                 found = state["distributions"].get(name)
                 if found:
-                    axes.plot(values(found["x"]), values(found["y"]), color=look.color, linestyle=look.dashes)
+                    x, y = values(found["x"]), values(found["y"])
+                    visible = y > 1e-3 * y.max()
+                    axes.plot(x[visible], y[visible], color=look.color, linestyle=look.dashes)
             axes.set_ylim(bottom=0.0)
             symbol = name if name in ("D", "E") else rf"$D_{{{name}}}$"
             axes.set_xlabel(labeled(symbol, unit))
@@ -73,34 +76,31 @@ def structure(analysis: dict[str, Any]) -> FigureBlock:
                 if (text := _coefficient(state, of, measure["name"]))
             ]
             if handles:
-                axes.margins(y=0.12)
-                axes.legend(
-                    handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1.0 + 0.055 * len(handles) + 0.06)
-                )
+                axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False)
 
         return on
 
     panels = [
         panel(next(order), f"{of} against {measure['words']} at {labels(states)}", draw(of, measure))
-        for of in "DE"
         for measure in measures
+        for of in "DE"
     ]
     caption = (
-        "Samples of all replicas (up to 600 of each temperature are drawn). r is Pearson’s correlation coefficient over "
-        "all samples with its 95 % interval from a moving-block bootstrap, whose blocks are longer than the "
+        "Samples of all replicas (up to 600 of each temperature are drawn). r is Pearson’s correlation coefficient "
+        "over all samples with its 95 % interval from a moving-block bootstrap, whose blocks are longer than the "
         "correlation time; samples that are neighbors in time do not count as independent."
     )
     for name, words in (("structure_order", "order"), ("structure_distance", "distance")):
         if name in missing:
             caption += f" Not shown, {words}: {missing[name]}."
-    return FigureBlock(**block, caption=caption, panels=panels, legend=styles)
+    return FigureBlock(**block, caption=caption, panels=panels)
 
 
 def committee(analysis: dict[str, Any]) -> FigureBlock:
     """Deviations of the committees along the run."""
     block = {"name": "committee", "title": "Committee deviations along the dynamics", "paper": "S3"}
     states = analysis["states"]
-    styles, order, panels = looks(states), letters(), []
+    styles, order, panels = [replace(look, dashes="-") for look in looks(states)], letters(), []
     for name, words in (("forces", "deviation of forces"), ("d_tensor", "deviation of D")):
         if not any_has(states, "committee", name):
             continue

@@ -10,6 +10,9 @@ from gmcore.figures import COLORS, labeled
 from gmcore.report.blocks import FigureBlock, any_has, labels
 from gmcore.report.drawing import Look, Panel, letters, looks, panel, values
 
+SOFT = 400.0
+"""End of the panel of soft modes, cm^-1."""
+
 
 def dynamics(analysis: dict[str, Any]) -> FigureBlock:
     """Autocorrelation functions and spectra of velocities and D, with harmonic frequencies as sticks."""
@@ -34,9 +37,13 @@ def dynamics(analysis: dict[str, Any]) -> FigureBlock:
         if shown is not None and shown["spectra"].get(name):
             draw = _draw_spectrum(shown["spectra"][name], sticks, label)
             panels.append(panel(next(order), f"{words} at {shown['label']}", draw))
-    if len(states) > 1 and any_has(states, "spectra", "d_tensor"):
-        draw = _draw_spectra(states, styles, f"spectral density of D / {_squared(unit)}")
-        panels.append(panel(next(order), f"Power spectral density of D at {labels(states)}", draw))
+    if any_has(states, "spectra", "d_tensor"):
+        label = f"spectral density of D / {_squared(unit)}"
+        if len(states) > 1:
+            alt = f"Power spectral density of D at {labels(states)}"
+            panels.append(panel(next(order), alt, _draw_spectra(states, styles, label)))
+        alt = f"Power spectral density of D below {SOFT:g} cm⁻¹, linear scale"
+        panels.append(panel(next(order), alt, _draw_soft(states, styles, sticks, label)))
     if not panels:
         why = analysis["missing"].get("spectrum_velocity") or analysis["missing"].get("velocity")
         return FigureBlock(**block, missing=why or "There are no series to transform")
@@ -103,6 +110,27 @@ def _draw_spectra(states: list[dict[str, Any]], styles: list[Look], label: str):
     return on
 
 
+def _draw_soft(states: list[dict[str, Any]], styles: list[Look], sticks: np.ndarray, label: str):
+    """The soft part of the spectrum, from which most of the width of D comes."""
+
+    def on(axes):
+        top = 0.0
+        for state, look in zip(states, styles):
+            found = state["spectra"].get("d_tensor", {}).get("maximum_entropy")
+            if found:
+                x, y = values(found["x"]), values(found["y"])
+                shown = x <= SOFT
+                top = max(top, y[shown].max())
+                axes.plot(x[shown], y[shown], color=look.color, linestyle=look.dashes, linewidth=1.0)
+        axes.set_xlim(0.0, SOFT)
+        axes.set_ylim(0.0, 1.08 * top)
+        axes.set_xlabel("wavenumber / cm$^{-1}$")
+        axes.set_ylabel(label)
+        _draw_sticks(axes, sticks[sticks <= SOFT])
+
+    return on
+
+
 def _spectral_axes(axes, curves: dict[str, Any], label: str) -> None:
     """Logarithmic from the strongest line down to where the weakest part of the spectrum begins."""
     curves = [found for found in curves.values() if found]
@@ -144,17 +172,21 @@ def _dynamics_caption(analysis: dict[str, Any], panels: list[Panel], shown: dict
             f"zero hold the function up. ({of['Autocorrelation of the fluctuations of D']}) The same of D − ⟨D⟩."
         )
     if shown is not None and shown["spectra"]:
-        spectra = next(iter(shown["spectra"].values()))
-        low, high = spectra["maximum_entropy"].get("orders", (None, None))
+        spectra = shown["spectra"].get("d_tensor") or shown["spectra"]["velocity"]
+        low, high = spectra["maximum_entropy"]["orders"]
         drawn = [
             panel.letter for panel in panels if panel.alt.endswith(f" at {shown['label']}") and panel.size == "half"
         ]
         parts.append(
             f"({', '.join(drawn)}) Spectra at {shown['label']}: maximum entropy (Burg, orders {low} to {high}) and "
-            f"Fourier transform smoothed over {analysis['settings']['resolution']:g} cm⁻¹; the band is the 95 % interval "
-            f"of the mean over {spectra['fft']['n_spectra']} spectra, from blocks of all replicas. The density of D is "
-            "summed over its nine elements, that of states integrates to the number of degrees of freedom."
+            f"Fourier transform (lines {spectra['fft']['resolution']['value']:.3g} cm⁻¹ wide); the band is the 95 % "
+            f"interval of the mean over {spectra['fft']['n_spectra']} spectra, from blocks of all replicas. The "
+            "density of states integrates to the number of degrees of freedom, the density of D, summed over its "
+            "nine elements, to their variance."
         )
+        rest = [panel.letter for panel in panels if panel.size == "half" and panel.letter not in drawn]
+        if rest:
+            parts.append(f"({', '.join(rest)}) Maximum entropy at all temperatures, the soft part on a linear scale.")
         if analysis["modes"]:
             parts.append("Strokes at the bottom: harmonic frequencies of the relaxed structure.")
     for name in ("velocity", "spectrum_velocity", "spectrum_d_tensor", "modes", "d_tensor"):
@@ -184,32 +216,33 @@ def modes(analysis: dict[str, Any]) -> FigureBlock:
         axes.vlines(
             frequencies, 0.0, np.array(found["coupling"]["strength"]["value"], float), color=COLORS[0], linewidth=1.2
         )
-        _stick_axes(axes, frequencies, labeled(r"$|\partial D/\partial q|$", unit))
+        _stick_axes(axes, frequencies, labeled(r"$|\partial\,$tensor$/\partial q|$", unit))
 
     panels.append(panel(next(order), "Coupling of D to each mode", strength))
     caption = (
-        f"({panels[0].letter}) Norm of the derivative of the tensor along each mode, q dimensionless (⟨q²⟩ = 1/2 in the "
-        "ground state)."
+        f"({panels[0].letter}) Norm of the derivative of the tensor along each mode, q dimensionless (⟨q²⟩ = 1/2 in "
+        "the ground state)."
     )
     state = next((s for s in analysis["states"] if "coherence" in s.get("modes", {})), None)
     if state is not None:
         coherence = state["modes"]["coherence"]
 
         def along(axes):
-            for shift, name, color in ((-3.0, "D", COLORS[0]), (3.0, "E", COLORS[1])):
-                heights = np.array(coherence[name]["value"], float)
-                axes.vlines(frequencies + shift, 0.0, heights, color=color, linewidth=1.1, label=name)
+            heights = {name: np.array(coherence[name]["value"], float) for name in "DE"}
+            axes.vlines(frequencies, 0.0, heights["D"], color=COLORS[0], linewidth=0.9, label="D")
+            axes.plot(frequencies, heights["E"], "o", color=COLORS[1], markersize=2.6, label="E")
             axes.axhline(
-                coherence["floor"]["value"], color="0.4", linewidth=0.8, linestyle=":", label="unrelated series"
+                coherence["floor"]["value"], color="0.3", linewidth=0.9, linestyle=":", label="unrelated series"
             )
             _stick_axes(axes, frequencies, "coherence with the mode")
             axes.set_ylim(0.0, 1.02)
-            axes.legend(loc="upper right")
+            axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False)
 
         panels.append(panel(next(order), f"Coherence of D and E with each mode at {state['label']}", along))
         caption += (
-            f" ({panels[1].letter}) Coherence of D(t) and E(t) at {state['label']} with the coordinate of each mode at its "
-            "frequency, mean over replicas; the dotted line is what unrelated series give."
+            f" ({panels[1].letter}) Coherence of D(t) and E(t) at {state['label']} with the coordinate of each mode "
+            f"at its frequency (lines {coherence['resolution']['value']:.3g} cm⁻¹ wide), mean over replicas; the "
+            "dotted line is what unrelated series give."
         )
     elif "coherence" in analysis["missing"]:
         caption += f" {analysis['missing']['coherence']}."

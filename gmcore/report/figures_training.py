@@ -61,8 +61,8 @@ def parity(analysis: dict[str, Any]) -> FigureBlock:
 
     panels = [panel("a", "Predicted against reference elements of D", draw, "square")]
     caption = (
-        f"Elements of the traceless D tensor of {found['n_structures']} structures of the {found['part']} part, which the "
-        "model has not been trained on, mean of the committee."
+        f"Elements of the traceless D tensor of {found['n_structures']} structures of the {found['part']} part, "
+        "which the model has not been trained on, mean of the committee."
     )
     return FigureBlock(**block, caption=caption, panels=panels)
 

@@ -123,7 +123,7 @@ def headline(analysis: dict[str, Any]) -> str:
 def lead(analysis: dict[str, Any]) -> str:
     """Return the result in two sentences."""
     run, states, unit = analysis["run"], analysis["states"], unit_text(analysis["unit"])
-    length = quantity_text(run["duration"], 4)
+    length = f"{run['duration']['value']:g}"
     count = f"{run['n_replicas']} replica{'s' if run['n_replicas'] != 1 else ''}"
     text = f"Molecular dynamics of {count} at {_listed([state['label'] for state in states])}, {length} ps each."
     known = [state for state in states if "anisotropy" in state]
@@ -131,9 +131,9 @@ def lead(analysis: dict[str, Any]) -> str:
         first, last = known[0], known[-1]
         at = [(state["label"], state["anisotropy"]) for state in ([first, last] if first is not last else [first])]
         for name in "DE":
-            values = _listed([f"{quantity_text(found[name])} {unit} at {label}" for label, found in at])
+            values = _listed([f"{quantity_text(found[name])}\u00a0{unit} at {label}" for label, found in at])
             widths = _listed([quantity_text(found[f"{name}_width"]) for _, found in at])
-            text += f" {name} is {values}, with a width of {widths} {unit}."
+            text += f" {name} is {values}, with a width of {widths}\u00a0{unit}."
     return text
 
 

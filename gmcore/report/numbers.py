@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 MISSING = "–"
+PLUS_MINUS = "\u00a0±\u00a0"
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 UNITS = {
     "A": "Å",
     "eV/A": "eV/Å",
@@ -22,10 +24,10 @@ def unit_text(unit: str) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number with so many significant digits, never in powers of ten between 1e-4 and 1e6.
+    """Return a number with so many significant digits, in powers of ten below 1e-4 and from 1e6.
 
-    >>> number(-105.7123), number(0.0), number(None)
-    ('−105.7', '0', '–')
+    >>> number(-105.7123), number(0.0), number(None), number(1.25e-7, 2)
+    ('−105.7', '0', '–', '1.2·10⁻⁷')
     """
     if value is None or not math.isfinite(value):
         return MISSING
@@ -33,38 +35,38 @@ def number(value: float | None, digits: int = 4) -> str:
         return "0"
     if not 1e-4 <= abs(value) < 1e6:
         mantissa, power = f"{value:.{digits - 1}e}".split("e")
-        return _minus(f"{mantissa}·10^{int(power)}")
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return _minus(f"{value:.{decimals}f}")
+        return _minus(mantissa) + "·10" + str(int(power)).translate(SUPERSCRIPTS)
+    n_decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return _minus(f"{value:.{n_decimals}f}")
 
 
 def with_error(value: float | None, error: float | None) -> str:
     """Return value ± error, the error with two digits and the value to the same decimal.
 
-    >>> with_error(-105.7123, 0.0834), with_error(1234.0, 56.0), with_error(1.5, None)
-    ('−105.712 ± 0.083', '1234 ± 56', '1.500')
+    >>> with_error(-105.7123, 0.0834).split(), with_error(1234.0, 56.0).split(), with_error(1.5, None)
+    (['−105.712', '±', '0.083'], ['1234', '±', '56'], '1.500')
     """
     if value is None or error is None or not (math.isfinite(value) and math.isfinite(error)) or error == 0.0:
         return number(value)
     if not 1e-6 <= error < 1e6:
-        return f"{number(value)} ± {number(error, 2)}"
+        return f"{number(value)}{PLUS_MINUS}{number(error, 2)}"
     decimals = max(0, 1 - math.floor(math.log10(error)))
     if float(f"{error:.{decimals}f}") >= 10.0 ** (2 - decimals):  # 0.0996 rounds up to 0.100
         decimals = max(0, decimals - 1)
-    return _minus(f"{value:.{decimals}f} ± {error:.{decimals}f}")
+    return _minus(f"{_rounded(value, decimals)}{PLUS_MINUS}{error:.{decimals}f}")
 
 
 def with_interval(value: float | None, interval: list[float] | None, decimals: int = 2) -> str:
     """Return value [low, high].
 
-    >>> with_interval(0.881, [0.8649, 0.9001])
-    '0.88 [0.86, 0.90]'
+    >>> with_interval(0.881, [-0.001, 0.9001])
+    '0.88 [0.00, 0.90]'
     """
     if value is None:
         return MISSING
-    text = f"{value:.{decimals}f}"
+    text = _rounded(value, decimals)
     if interval is not None and None not in interval:
-        text += f" [{interval[0]:.{decimals}f}, {interval[1]:.{decimals}f}]"
+        text += f" [{_rounded(interval[0], decimals)}, {_rounded(interval[1], decimals)}]"
     return _minus(text)
 
 
@@ -77,6 +79,21 @@ def quantity_text(entry: dict[str, Any] | None, digits: int = 4) -> str:
     if entry.get("error") is None:
         return number(entry["value"], digits)
     return with_error(entry["value"], entry["error"])
+
+
+def fixed(value: float | None, n: int) -> str:
+    """Return a number with n decimals."""
+    return MISSING if value is None else _minus(_rounded(value, n))
+
+
+def _rounded(value: float, decimals: int) -> str:
+    """Value with so many decimals, zero without a sign."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
+def with_unit(label: str, unit: str) -> str:
+    """Return "label / unit", the unit in brackets where it is a ratio itself."""
+    return f"{label} / ({unit})" if "/" in unit else f"{label} / {unit}" if unit else label
 
 
 def _minus(text: str) -> str:

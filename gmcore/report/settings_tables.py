@@ -7,9 +7,17 @@ from typing import Any
 import numpy as np
 
 from gmcore.analysis.config import COMPARABLE
-from gmcore.report.numbers import MISSING, number, quantity_text, unit_text
+from gmcore.report.numbers import MISSING, fixed, number, quantity_text, unit_text, with_unit
 from gmcore.report.tables import Cell, Table, cell
 from gmcore.units import conversion
+
+QUANTITIES = {
+    "energy_per_atom": "energy per atom",
+    "d_tensor": "elements of D",
+    "d_tensor_D": "D",
+    "d_tensor_E": "E",
+    "d_tensor_axis_angle": "angle of the axis",
+}
 
 STRONGEST = 12
 """Modes that the table of couplings names."""
@@ -45,12 +53,10 @@ def comparison(analysis: dict[str, Any]) -> Table | None:
         unit = _unit_of(given["quantity"], analysis)
         for state, entry in _own(analysis, given["quantity"], given["temperature"]):
             where = f", {state['label']}" if state else ""
-            text = f"{label}{where}" + (f" / {unit_text(unit)}" if unit else "")
-            rows.append((text, [cell(entry), _reference_cell(given, unit)]))
+            rows.append((with_unit(f"{label}{where}", unit_text(unit)), [cell(entry), _reference_cell(given, unit)]))
         if not _own(analysis, given["quantity"], given["temperature"]):
             where = "" if given["temperature"] is None else f", {given['temperature']:g} K"
-            text = f"{label}{where}" + (f" / {unit_text(unit)}" if unit else "")
-            rows.append((text, [Cell(MISSING), _reference_cell(given, unit)]))
+            rows.append((with_unit(f"{label}{where}", unit_text(unit)), [Cell(MISSING), _reference_cell(given, unit)]))
     return Table("comparison", "Beside other values", ["", "this run", reference["source"]], rows, reference["note"])
 
 
@@ -66,8 +72,8 @@ def modes(analysis: dict[str, Any]) -> Table | None:
     states = [state for state in analysis["states"] if "coherence" in state.get("modes", {})]
     columns = [
         "wavenumber / cm⁻¹",
-        f"|∂D/∂q| / {unit}",
-        f"∂D/∂q of D / {unit}",
+        f"|∂tensor/∂q| / {unit}",
+        f"∂D/∂q / {unit}",
         f"|∂E/∂q| / {unit}",
         *(f"coherence with D, {state['label']}" for state in states[:2]),
         "who moves",
@@ -78,17 +84,22 @@ def modes(analysis: dict[str, Any]) -> Table | None:
         movers = ", ".join(f"{symbol} {100 * share:.0f} %" for share, symbol in shares[:3] if share >= 0.05)
         of_k = [coupling[name]["value"][k] for name in ("strength", "dD", "dE")]
         cells = [
-            Cell(number(of_k[0], 3), f"committee {number(coupling['strength']['committee'][k], 2)}"),
-            Cell(number(of_k[1], 3)),
-            Cell(number(of_k[2], 3)),
-            *(Cell(number(state["modes"]["coherence"]["D"]["value"][k], 2)) for state in states[:2]),
+            Cell(fixed(of_k[0], 2), f"committee {fixed(coupling['strength']['committee'][k], 2)}"),
+            Cell(fixed(of_k[1], 2)),
+            Cell(fixed(of_k[2], 2)),
+            *(Cell(fixed(state["modes"]["coherence"]["D"]["value"][k], 2)) for state in states[:2]),
             Cell(movers),
         ]
-        rows.append((number(frequencies[k], 4), cells))
+        rows.append((fixed(frequencies[k], 1), cells))
     note = (
         f"The {len(rows)} modes of strongest coupling. {found['summary'][0].upper()}{found['summary'][1:]}. q is "
         "dimensionless, ⟨q²⟩ = 1/2 in the ground state. Shares are those of the kinetic energy."
     )
+    if found.get("left_out"):
+        note += (
+            f" Left out of D: {', '.join(found['left_out'])}, so near the mean position of the atoms that this kind of "
+            "model gives them no direction."
+        )
     return Table("modes", "Modes that D couples to", columns, rows, note)
 
 
@@ -118,8 +129,8 @@ def harmonic(analysis: dict[str, Any]) -> Table | None:
         rows.append(("variance of D explained by the modes", cells))
     coupling = analysis["modes"]["coupling"]
     note = (
-        f"Relaxed structure: D {quantity_text(coupling['D'])}, E {quantity_text(coupling['E'])} {unit}. Widths to first, "
-        "means to second order in the modes. Classical is what molecular dynamics samples; quantum adds the zero-point "
+        f"Relaxed structure: D {quantity_text(coupling['D'])}, E {quantity_text(coupling['E'])} {unit}. Widths "
+        "to first, means to second order in the modes. Classical is what molecular dynamics samples; quantum adds the zero-point "
         "motion, which the dynamics lacks and which rules at low temperature."
     )
     return Table("harmonic", "The run beside harmonic modes", ["", *(state["label"] for state in states)], rows, note)
@@ -134,7 +145,8 @@ def training(analysis: dict[str, Any]) -> Table | None:
         if part is None:
             continue
         for quantity, errors in metrics[part].items():
-            words = f"{'D model' if name == 'd_tensor' else 'potential'}: {quantity.replace('_', ' ')} / {unit_text(errors['unit'])}"
+            model = "D model" if name == "d_tensor" else "potential"
+            words = with_unit(f"{model}, {QUANTITIES.get(quantity, quantity)}", unit_text(errors["unit"]))
             rows.append(
                 (
                     words,
@@ -182,10 +194,10 @@ def run(analysis: dict[str, Any]) -> Table:
     entries = [
         ("system", f"{facts['formula']}, {facts['n_atoms']} atoms, {'periodic' if facts['periodic'] else 'gas phase'}"),
         ("ensemble", words),
-        ("time step", f"{quantity_text(facts['time_step'], 3)} fs"),
+        ("time step", f"{facts['time_step']['value']:g} fs"),
         ("replicas", "; ".join(_replicas(state, facts["seeds"]) for state in analysis["states"])),
-        ("length of each replica", f"{quantity_text(facts['duration'], 4)} ps"),
-        ("left out at the start of each", f"{quantity_text(facts['discarded'], 3)} ps"),
+        ("length of each replica", f"{facts['duration']['value']:g} ps"),
+        ("left out at the start of each", f"{facts['discarded']['value']:g} ps"),
     ]
     if config.get("equilibration"):
         entries.append(("equilibration before that, not recorded", f"{config['equilibration']:g} ps"))
@@ -197,7 +209,7 @@ def run(analysis: dict[str, Any]) -> Table:
             entries.append(
                 (
                     f"samples of {words} per replica",
-                    f"{found['samples']}, every {quantity_text(found['interval'], 4)} fs",
+                    f"{found['samples']}, every {found['interval']['value']:g} fs",
                 )
             )
     entries += [
@@ -226,8 +238,7 @@ def _reference_cell(given: dict[str, Any], unit: str) -> Cell:
     kind = COMPARABLE[given["quantity"]]
     factor = 1.0 if kind is None else conversion(kind, given["unit"])[0] / conversion(kind, unit)[0]
     bounds = given["value"] if isinstance(given["value"], list) else [given["value"]]
-    text = " to ".join(number(factor * value, 4) for value in bounds)
-    return Cell(text, "", given)
+    return Cell(" to ".join(f"{factor * value:.4g}".replace("-", "−") for value in bounds), "", given)
 
 
 def _own(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from gmcore.report.numbers import MISSING, number, quantity_text, unit_text, with_error, with_interval
+from gmcore.report.numbers import MISSING, number, quantity_text, unit_text, with_error, with_interval, with_unit
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Table:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def cell(entry: dict[str, Any] | None, digits: int = 4) -> Cell:
+def cell(entry: dict[str, Any] | None, digits: int = 3) -> Cell:
     """Return the cell of a quantity: value ± error, below it what the committee adds."""
     if not entry:
         return Cell(MISSING)
@@ -65,7 +65,7 @@ def anisotropy(analysis: dict[str, Any]) -> Table | None:
     ):
         entries = [state["anisotropy"].get(name) for state in states]
         if any(entries):
-            rows.append((_with_unit(label, row_unit), [cell(entry) for entry in entries]))
+            rows.append((with_unit(label, row_unit), [cell(entry) for entry in entries]))
     note = (
         "± one standard error from blocks of all replicas; committee: what the spread of the D model over its members "
         "adds, which more dynamics does not reduce. Widths are standard deviations over frames. D = 3/2 of the "
@@ -102,9 +102,9 @@ def elements(analysis: dict[str, Any]) -> Table | None:
             (f"{name} eigenvalue / {unit}", [_component(state["anisotropy"]["eigenvalues"], k) for state in states])
         )
     for k, name in enumerate("xyz"):
-        rows.append((f"easy axis, {name}", [_component(state["anisotropy"]["axis"], k) for state in states]))
+        rows.append((f"axis, {name}", [_component(state["anisotropy"]["axis"], k) for state in states]))
     note = f"Elements and axis in the {analysis['frame']}. The axis is a director: n and −n are the same."
-    return Table("elements", "Elements, eigenvalues and easy axis", ["", *_heads(states)], rows, note)
+    return Table("elements", "Elements, eigenvalues and axis", ["", *_heads(states)], rows, note)
 
 
 def structure(analysis: dict[str, Any]) -> Table | None:
@@ -119,7 +119,7 @@ def structure(analysis: dict[str, Any]) -> Table | None:
         for state in states:
             found = state["structure"]["measures"][k]
             cells.append(Cell(quantity_text(found["mean"]), f"width {number(found['width']['value'], 3)}", found))
-        rows.append((_with_unit(measure["words"], unit), cells))
+        rows.append((with_unit(measure["words"], unit), cells))
     for k, correlation in enumerate(states[0]["structure"]["correlations"]):
         words = next(m["words"] for m in states[0]["structure"]["measures"] if m["name"] == correlation["with"])
         entries = [state["structure"]["correlations"][k] for state in states]
@@ -130,8 +130,8 @@ def structure(analysis: dict[str, Any]) -> Table | None:
             )
         )
     note = (
-        "Widths are standard deviations over frames. r: Pearson’s correlation coefficient with its 95 % interval from a "
-        "moving-block bootstrap."
+        "Widths are standard deviations over frames. r: Pearson’s correlation coefficient with its 95 % interval "
+        "from a moving-block bootstrap."
     )
     return Table("structure", "Geometry and its correlation with D", ["", *_heads(states)], rows, note)
 
@@ -147,7 +147,7 @@ def deviations(analysis: dict[str, Any]) -> Table | None:
         entries = [state["committee"].get(name, {}).get("mean") for state in states]
         if any(entries):
             unit = unit_text(next(entry["unit"] for entry in entries if entry))
-            rows.append((_with_unit(label, unit), [_deviation(entry) for entry in entries]))
+            rows.append((with_unit(label, unit), [_deviation(entry) for entry in entries]))
     drifts = [state["thermodynamics"].get("drift") for state in states]
     if any(drifts):
         unit = unit_text(next(entry["unit"] for entry in drifts if entry))
@@ -155,7 +155,7 @@ def deviations(analysis: dict[str, Any]) -> Table | None:
             Cell(", ".join(number(value, 2) for value in entry["value"]), "", entry) if entry else Cell(MISSING)
             for entry in drifts
         ]
-        rows.append((f"drift of the conserved quantity, per replica / {unit}", cells))
+        rows.append((with_unit("drift of the conserved quantity, per replica", unit), cells))
     if not rows:
         return None
     note = "Below a deviation: the range of the middle 90 % of frames."
@@ -180,7 +180,3 @@ def _component(entry: dict[str, Any], k: int) -> Cell:
 
 def _heads(states: list[dict[str, Any]]) -> list[str]:
     return [state["label"] for state in states]
-
-
-def _with_unit(label: str, unit: str) -> str:
-    return f"{label} / {unit}" if unit else label
