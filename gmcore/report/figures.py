@@ -76,7 +76,7 @@ def structure(analysis: dict[str, Any]) -> FigureBlock:
                 if (text := _coefficient(state, of, measure["name"]))
             ]
             if handles:
-                axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False)
+                axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0), frameon=False)
 
         return on
 

@@ -130,8 +130,8 @@ def harmonic(analysis: dict[str, Any]) -> Table | None:
     coupling = analysis["modes"]["coupling"]
     note = (
         f"Relaxed structure: D {quantity_text(coupling['D'])}, E {quantity_text(coupling['E'])} {unit}. Widths "
-        "to first, means to second order in the modes. Classical is what molecular dynamics samples; quantum adds the zero-point "
-        "motion, which the dynamics lacks and which rules at low temperature."
+        "to first, means to second order in the modes. Classical is what molecular dynamics samples; quantum adds "
+        "the zero-point motion, which the dynamics lacks and which rules at low temperature."
     )
     return Table("harmonic", "The run beside harmonic modes", ["", *(state["label"] for state in states)], rows, note)
 
