@@ -9,6 +9,10 @@ A busy machine does worse than slow things down: two BLAS threads wait for each 
 hundredfold while code that does not wait hardly suffers. Rounds in which other processes (or other guests of the
 host) used a good part of the processors are therefore set aside, and measuring goes on for a while to get quiet ones.
 Where too few are to be had all are kept and the result says that it was disturbed.
+
+The callables disturb each other too: threads of BLAS, OpenMP, TensorFlow and JAX keep turning for tens of milliseconds
+after their work, in wait for more, and take cores from whoever comes next. So every sample begins with a pause that
+lets them fall asleep.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 
 QUIET = 0.12  # share of the processors that others may use; the kernel counts in ticks of 10 ms, a round is longer
+PAUSE_S = 0.1  # OpenBLAS turns longest, 2^26 cycles
 PATIENCE_S = 60.0  # how long to look for quiet rounds; `python -m perf --patience` sets it
 
 
@@ -143,9 +148,10 @@ def foreign_share(before: tuple[float, float, float], after: tuple[float, float,
 
 
 def _sample(function: Callable[[], object], n_calls: int) -> float:
-    """Seconds per call, without the garbage collector."""
+    """Seconds per call, without the garbage collector and the threads of whoever came before."""
     gc.collect()
     gc.disable()
+    time.sleep(PAUSE_S)
     try:
         start = time.perf_counter()
         for _ in range(n_calls):
