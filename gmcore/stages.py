@@ -180,7 +180,7 @@ class Moments:
             scratch = Blocks(np.empty(0, np.int64), reals, np.zeros((n_blocks, 2, capacity), np.int32))
             self._scratch = scratch
         work = rows + np.arange(len(rows))  # an atom without neighbors still costs a little
-        targets = np.linspace(work[0], work[-1], n_blocks + 1)
+        targets = work[0] + (work[-1] - work[0]) * np.arange(n_blocks + 1) / n_blocks
         bounds = span.first + np.searchsorted(work, targets)
         bounds[0], bounds[-1] = span.first, span.last
         return scratch._replace(bounds=bounds.astype(np.int64))
