@@ -1,10 +1,10 @@
 """Runs with a known answer: a distorted tetrahedral complex whose modes are damped oscillators, and whose D is linear in
 them.
 
-Each mode k is a Brownian oscillator of mass 1, d2q/dt2 = -w_k^2 q - gamma dq/dt + noise, propagated exactly, with
-<q^2> = k_B T/w_k^2. Positions are x0 + sum_k q_k u_k and D is D0 + sum_k q_k A_k, both turned by a slow rotation of the
-whole molecule: in the body frame the tensor is Gaussian with variances that are known, its width grows as sqrt(T), and
-its spectrum has lines at w_k.
+Each mode k is a Brownian oscillator in mass-weighted coordinates, d2q/dt2 = -w_k^2 q - gamma dq/dt + noise, propagated
+exactly, with <q^2> = k_B T/w_k^2. Positions are x0 + sum_k q_k Q_k/sqrt(m), Q_k orthonormal and no rigid motion, and D is
+D0 + sum_k q_k A_k, both turned by a slow rotation of the whole molecule: in the body frame the tensor is Gaussian with
+variances that are known, its width grows as sqrt(T), and its spectrum has lines at w_k.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from ase import Atoms, units
 from scipy.linalg import expm
 from scipy.spatial.transform import Rotation
 
+from gmcore.analysis.couplings import TensorExpansion
+from gmcore.analysis.modes import Modes, rigid_motions
 from gmcore.dynamics.trajectory import MERGED, Header, write_segment
 
 WAVENUMBERS = (60.0, 130.0, 260.0, 420.0, 900.0, 1500.0)  # cm^-1
 DAMPING = 0.004  # 1/fs
 D_ZERO = np.diag([34.5, 33.0, -67.5])
 MEMBER_SPREAD = 0.15  # cm^-1
+THERMAL = units.kB * units._e / units._amu * 1e-10  # k_B in amu A^2/(fs^2 K)
 PER_FS = 2.0 * np.pi * 2.99792458e-5  # angular frequency in 1/fs of one cm^-1
 
 
@@ -36,16 +39,31 @@ def complex_molecule() -> Atoms:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run was made of: displacements (n_modes, n_atoms, 3) and tensors (n_modes, 3, 3) per unit of q."""
+    """What a run was made of: modes, and tensors (n_modes, 3, 3) cm^-1 per sqrt(amu) A."""
 
-    displacements: np.ndarray
+    modes: Modes
     tensors: np.ndarray
     angular: np.ndarray
 
     def tensor_deviations(self, temperature: float) -> np.ndarray:
         """(3, 3) standard deviations of the elements in the body frame, cm^-1."""
-        variances = units.kB * temperature / self.angular**2
+        variances = THERMAL * temperature / self.angular**2
         return np.sqrt(np.einsum("k,kij->ij", variances, self.tensors**2))
+
+    def expansion(self) -> TensorExpansion:
+        """The tensor in the dimensionless coordinates of the modes; second derivatives are zero."""
+        masses = self.modes.atoms.get_masses()
+        per_q = np.linalg.norm(np.sqrt(masses)[:, None] * self.modes.displacements, axis=(1, 2))
+        first = self.tensors * per_q[:, None, None]
+        return TensorExpansion(
+            frequencies=self.modes.frequencies,
+            value=D_ZERO,
+            gradient=np.zeros((len(masses), 3, 3, 3)),
+            first=first,
+            first_std=0.1 * np.abs(first),
+            second=np.zeros_like(first),
+            unit="cm^-1",
+        )
 
 
 def oscillators(rng: np.random.Generator, angular: np.ndarray, temperature: float, n: int, dt: float):
@@ -53,7 +71,7 @@ def oscillators(rng: np.random.Generator, angular: np.ndarray, temperature: floa
     q, v = np.empty((n, len(angular))), np.empty((n, len(angular)))
     for k, w in enumerate(angular):
         step = expm(np.array([[0.0, 1.0], [-w * w, -DAMPING]]) * dt)
-        covariance = units.kB * temperature * np.diag([1.0 / w**2, 1.0])
+        covariance = THERMAL * temperature * np.diag([1.0 / w**2, 1.0])
         kick = np.linalg.cholesky(covariance - step @ covariance @ step.T)
         state = np.linalg.cholesky(covariance) @ rng.normal(size=2)
         noise = rng.normal(size=(n, 2)) @ kick.T
@@ -76,21 +94,21 @@ def synthetic_run(
     ensemble: str = "langevin",
     time_step: float = 0.5,
 ) -> Answer:
-    """Write RUN/trajectory.h5 and return what it was made of."""
+    """Write RUN/trajectory.h5, replicas of each temperature side by side, and return what it was made of."""
     atoms = complex_molecule() if atoms is None else atoms
     rng = np.random.default_rng(17)
     n_modes = len(WAVENUMBERS)
     angular = PER_FS * np.array(WAVENUMBERS)
     center = atoms.positions.mean(axis=0)
     shape = atoms.positions - center
-    displacements = rng.normal(size=(n_modes, len(atoms), 3)) / np.sqrt(len(atoms))
-    displacements -= displacements.mean(axis=1, keepdims=True)
-    displacements *= 0.6 * angular[:, None, None]
+    internal = rigid_motions(atoms)[1]
+    vectors = np.linalg.qr(internal @ rng.normal(size=(internal.shape[1], n_modes)))[0].T.reshape(n_modes, -1, 3)
+    displacements = vectors / np.sqrt(atoms.get_masses())[:, None]
     tensors = rng.normal(size=(n_modes, 3, 3))
     tensors += tensors.swapaxes(1, 2)
     tensors -= np.trace(tensors, axis1=1, axis2=2)[:, None, None] / 3.0 * np.eye(3)
-    tensors *= (angular / np.sqrt(np.arange(1, n_modes + 1)))[:, None, None] * 11.0
-    answer = Answer(displacements, tensors, angular)
+    tensors *= (angular / np.sqrt(np.arange(1, n_modes + 1)))[:, None, None] * 110.0
+    answer = Answer(Modes(atoms, np.array(WAVENUMBERS), vectors, np.zeros(6), 0.0), tensors, angular)
 
     targets = np.repeat(np.asarray(temperatures, float), seeds_each)
     header = Header(
@@ -119,7 +137,8 @@ def synthetic_run(
             "position": positions.astype(np.float32),
             "velocity": velocities.astype(np.float32),
             "kinetic_energy": kinetic,
-            "potential_energy": -100.0 + 0.5 * np.sum((angular * q) ** 2, axis=1),
+            "potential_energy": -100.0 + 0.5 * np.sum((angular * q) ** 2, axis=1) * 103.6427,
+            "conserved": -99.0 + 1e-6 * steps,
             "temperature": temperature * (1.0 + 0.1 * rng.normal(size=n_samples)),
             "forces_deviation": 0.005 * np.exp(0.1 * rng.normal(size=n_samples)) * np.sqrt(temperature / 50.0),
         }

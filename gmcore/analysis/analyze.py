@@ -108,14 +108,11 @@ class _Analysis:
             "modes": described,
             "models": {name: describe_model(path) for name, (path, _) in self.models.items()},
             "training": {
-                name: training_results(path, model, *self._trained_for(name))
+                name: training_results(path, model, self.settings.unit if name == "d_tensor" else None)
                 for name, (path, model) in self.models.items()
             },
             "missing": self.missing,
         }
-
-    def _trained_for(self, name: str) -> tuple[str, str | None]:
-        return ("d_tensor", self.settings.unit) if name == "d_tensor" else ("energy", None)
 
     def _load_models(self) -> dict[str, tuple[Path, Model]]:
         """Models of the run that are still there."""

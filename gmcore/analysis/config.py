@@ -86,7 +86,7 @@ class Analysis(Section):
         None, description="element or index of the central atom; without it: the only metal of the molecule"
     )
     ligands: list[str | Index] | None = Field(
-        None, min_length=2, description="indices or elements of the atoms bound to it; without it: its first shell"
+        None, min_length=1, description="indices or elements of the atoms bound to it; without it: its first shell"
     )
     bonds: list[tuple[Index, Index]] = Field(
         default_factory=list, description="further distances, as pairs of indices in the molecule"

@@ -29,7 +29,7 @@ from gmcore.metrics import UNIQUE, unique_components
 POINTS = 1000
 """Points of a spectrum."""
 
-PROJECTIONS = 4
+PROJECTIONS = 8
 """Random sums of velocities that stand for all of them in a maximum-entropy spectrum, for each block anew."""
 
 FEWEST_SPECTRA = 4

@@ -24,6 +24,7 @@ from gmcore.model_summary import model_facts
 from gmcore.splits import load_datasets
 from gmcore.units import conversion
 
+KEY = "d_tensor"
 POINTS = 500
 """Structures that a parity plot shows at most."""
 
@@ -50,13 +51,12 @@ def training_folder(model: Path) -> Path | None:
     return None
 
 
-def training_results(path: Path, model: Model, key: str, unit: str | None = None) -> dict[str, Any]:
-    """Return errors, learning curve and parity of a training, for what of it can be found.
+def training_results(path: Path, model: Model, unit: str | None = None) -> dict[str, Any]:
+    """Return errors of a training, and of a D model learning curve and parity, for what of it can be found.
 
     Parameters
     ----------
-    key : what the model predicts, "d_tensor" for example; parity and learning curve are those of its elements.
-    unit : of the results, for anisotropies; the internal unit if not given.
+    unit : of the results of a D model; without it errors alone are given.
 
     Returns
     -------
@@ -65,30 +65,31 @@ def training_results(path: Path, model: Model, key: str, unit: str | None = None
     folder, missing = training_folder(path), {}
     if folder is None:
         sentence = f"No training folder was found beside the model file {path.name}"
-        return {"folder": None, "missing": dict.fromkeys(("metrics", "learning_curve", "parity"), sentence)}
+        return {"folder": None, "missing": dict.fromkeys(("learning_curve", "parity"), sentence)}
     result: dict[str, Any] = {"folder": str(folder), "missing": missing}
     result["metrics"] = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
-    factor = 1.0 if unit is None else 1.0 / conversion(key, unit)[0]
+    if unit is None:
+        return result
+    factor = 1.0 / conversion(KEY, unit)[0]
     curve_file = folder / FOLDER / "learning_curve.json"
     if curve_file.is_file():
         curves = json.loads(curve_file.read_text(encoding="utf-8"))
-        result["learning_curve"] = _learning_curve(curves[key], factor, unit) if key in curves else None
+        result["learning_curve"] = _learning_curve(curves[KEY], factor, unit) if KEY in curves else None
     if not result.get("learning_curve"):
         missing["learning_curve"] = (
             f"The training folder {folder.name} holds no learning curve; "
             "gmtensor learning-curve trains with several numbers of structures"
         )
     try:
-        result["parity"] = _parity(folder, model, key, factor, unit)
+        result["parity"] = _parity(folder, model, factor, unit)
     except (GMError, OSError) as error:
         missing["parity"] = f"The data of the training cannot be read again: {' '.join(str(error).split())}"
-        picture = folder / f"parity_{key}.png"
+        picture = folder / f"parity_{KEY}.png"
         result["parity_picture"] = str(picture) if picture.is_file() else None
     return result
 
 
-def _learning_curve(curve: dict[str, Any], factor: float, unit: str | None) -> dict[str, Any]:
-    unit = unit or curve["unit"]
+def _learning_curve(curve: dict[str, Any], factor: float, unit: str) -> dict[str, Any]:
     return {
         "sizes": quantity(curve["sizes"], "structures", "structures that were trained on"),
         "mae": quantity([factor * value for value in curve["mae"]], unit, "mean absolute error of the test part"),
@@ -96,14 +97,13 @@ def _learning_curve(curve: dict[str, Any], factor: float, unit: str | None) -> d
     }
 
 
-def _parity(folder: Path, model: Model, key: str, factor: float, unit: str | None) -> dict[str, Any]:
+def _parity(folder: Path, model: Model, factor: float, unit: str) -> dict[str, Any]:
     """Return reference and prediction (n, n_components) of held-back structures."""
-    parts = load_datasets(load_config(folder / "config.yaml"), write=False, labels=(key,))
+    parts = load_datasets(load_config(folder / "config.yaml"), write=False, labels=(KEY,))
     part = "test" if "test" in parts else "validation"
     dataset = parts[part].subset([int(i) for i in thinned(len(parts[part]), POINTS)])
     evaluation = evaluate_model(model, dataset)
-    expected, predicted, _ = compared(key, evaluation.reference[key], evaluation.predicted[key])
-    unit = unit or evaluation.units[key]
+    expected, predicted, _ = compared(KEY, evaluation.reference[KEY], evaluation.predicted[KEY])
     return {
         "part": part,
         "n_structures": len(dataset),

@@ -90,7 +90,7 @@ def _draw_spectrum(methods: dict[str, Any], sticks: np.ndarray, label: str):
         _spectral_axes(axes, methods, label)
         if len(sticks):
             _draw_sticks(axes, sticks)
-        axes.legend(loc="upper right")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, columnspacing=1.2)
 
     return on
 
@@ -236,7 +236,7 @@ def modes(analysis: dict[str, Any]) -> FigureBlock:
             )
             _stick_axes(axes, frequencies, "coherence with the mode")
             axes.set_ylim(0.0, 1.02)
-            axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False)
+            axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False)
 
         panels.append(panel(next(order), f"Coherence of D and E with each mode at {state['label']}", along))
         caption += (

@@ -121,7 +121,7 @@ def harmonic(analysis: dict[str, Any]) -> Table | None:
             rows.append((f"{label}, harmonic modes, {kind}", cells))
     if any("explained" in state["modes"] for state in states):
         cells = [
-            Cell(f"{100 * state['modes']['explained']['value']:.1f} %", "", state["modes"]["explained"])
+            Cell(f"{fixed(100 * state['modes']['explained']['value'], 1)} %", "", state["modes"]["explained"])
             if "explained" in state["modes"]
             else Cell(MISSING)
             for state in states
