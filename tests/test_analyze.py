@@ -48,7 +48,9 @@ def test_means_and_widths_are_those_of_the_process(made):
         deviations = answer.tensor_deviations(state["target"]["value"])
         first_frame = state["elements"]  # in the axes of the first sample, a few degrees from those of the process
         assert set(first_frame) == set(ELEMENTS)
-        total = sum((1 if i == j else 2) * first_frame[name]["width"]["value"] ** 2 for name, (i, j) in ELEMENTS.items())
+        total = sum(
+            (1 if i == j else 2) * first_frame[name]["width"]["value"] ** 2 for name, (i, j) in ELEMENTS.items()
+        )
         assert np.sqrt(total) == pytest.approx(np.linalg.norm(deviations), rel=0.08)
         expected = invariants(D_ZERO)
         assert in_errors(state["anisotropy"]["D_of_mean"], expected.d) < 4.0
@@ -304,7 +306,9 @@ def test_coordination_of_other_molecules():
     found = coordination(atoms.numbers, atoms.positions, Analysis(ligands=["N"]))
     assert found.metal == 0 and sorted(found.ligands) == [1, 2, 3, 4] and not found.missing
     organic = coordination(np.array([6, 8, 1]), np.eye(3), Analysis())
-    assert organic.metal is None and organic.measures == () and "no single d- or f-block atom" in organic.missing["order"]
+    assert (
+        organic.metal is None and organic.measures == () and "no single d- or f-block atom" in organic.missing["order"]
+    )
     alone = coordination(np.array([27, 1]), np.array([[0.0, 0, 0], [9.0, 0, 0]]), Analysis(bonds=[(0, 1)]))
     assert "first shell cannot be found" in alone.missing["distance"] and len(alone.measures) == 1
 
