@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from gmcore.cli_options import Threads
-from gmcore.errors import GMError
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a molecular dynamics run.")]
 

@@ -1,10 +1,9 @@
-"""Runs with a known answer: a distorted tetrahedral complex whose modes are damped oscillators, and whose D is linear in
-them.
+"""Runs with a known answer: a distorted tetrahedral complex whose modes are damped oscillators, its D linear in them.
 
 Each mode k is a Brownian oscillator in mass-weighted coordinates, d2q/dt2 = -w_k^2 q - gamma dq/dt + noise, propagated
-exactly, with <q^2> = k_B T/w_k^2. Positions are x0 + sum_k q_k Q_k/sqrt(m), Q_k orthonormal and no rigid motion, and D is
-D0 + sum_k q_k A_k, both turned by a slow rotation of the whole molecule: in the body frame the tensor is Gaussian with
-variances that are known, its width grows as sqrt(T), and its spectrum has lines at w_k.
+exactly, with <q^2> = k_B T/w_k^2. Positions are x0 + sum_k q_k Q_k/sqrt(m), Q_k orthonormal and no rigid motion, and D
+is D0 + sum_k q_k A_k, both turned by a slow rotation of the whole molecule: in the body frame the tensor is Gaussian
+with variances that are known, its width grows as sqrt(T), and its spectrum has lines at w_k.
 """
 
 from __future__ import annotations
@@ -93,8 +92,12 @@ def synthetic_run(
     tumbling: bool = True,
     ensemble: str = "langevin",
     time_step: float = 0.5,
+    cell: float | None = None,
 ) -> Answer:
-    """Write RUN/trajectory.h5, replicas of each temperature side by side, and return what it was made of."""
+    """Write RUN/trajectory.h5, replicas of each temperature side by side, and return what it was made of.
+
+    cell: edge of a cubic cell, A, for a periodic run with that one molecule, which then does not tumble.
+    """
     atoms = complex_molecule() if atoms is None else atoms
     rng = np.random.default_rng(17)
     n_modes = len(WAVENUMBERS)
@@ -108,13 +111,15 @@ def synthetic_run(
     tensors += tensors.swapaxes(1, 2)
     tensors -= np.trace(tensors, axis1=1, axis2=2)[:, None, None] / 3.0 * np.eye(3)
     tensors *= (angular / np.sqrt(np.arange(1, n_modes + 1)))[:, None, None] * 110.0
+    if cell is not None:
+        atoms = Atoms(atoms, cell=np.full(3, cell), pbc=True)
     answer = Answer(Modes(atoms, np.array(WAVENUMBERS), vectors, np.zeros(6), 0.0), tensors, angular)
 
     targets = np.repeat(np.asarray(temperatures, float), seeds_each)
     header = Header(
         numbers=atoms.numbers,
         masses=atoms.get_masses(),
-        pbc=np.zeros(3, bool),
+        pbc=np.full(3, cell is not None),
         time_step=time_step,
         ensemble=ensemble,
         temperatures=np.full(len(targets), np.nan) if ensemble == "nve" else targets,
@@ -126,7 +131,7 @@ def synthetic_run(
     series: dict[str, list[np.ndarray]] = {}
     for temperature in targets:
         q, v = oscillators(rng, angular, temperature, n_samples, interval * time_step)
-        spin = 2e-5 * rng.normal(size=3) * np.sqrt(temperature) * tumbling
+        spin = 2e-5 * rng.normal(size=3) * np.sqrt(temperature) * (tumbling and cell is None)
         turns = Rotation.from_rotvec(steps[:, None] * time_step * spin).as_matrix()
         body = shape + np.einsum("tk,kax->tax", q, displacements)
         moving = np.einsum("tk,kax->tax", v, displacements) + np.cross(spin @ turns[0], body)
@@ -142,6 +147,8 @@ def synthetic_run(
             "temperature": temperature * (1.0 + 0.1 * rng.normal(size=n_samples)),
             "forces_deviation": 0.005 * np.exp(0.1 * rng.normal(size=n_samples)) * np.sqrt(temperature / 50.0),
         }
+        if cell is not None:
+            values["box"] = np.tile(cell * np.eye(3), (n_samples, 1, 1))
         if with_tensors:
             tensor = D_ZERO + np.einsum("tk,kij->tij", q, tensors)
             shifts = rng.normal(size=(n_members, 3, 3))

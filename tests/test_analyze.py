@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from models import random_model
 from synthetic_runs import D_ZERO, WAVENUMBERS, complex_molecule, synthetic_run
 
 from gmcore import invariants
@@ -238,9 +239,9 @@ def test_a_short_run_has_broad_lines_or_none(tmp_path):
     content = analyze(tmp_path)
     assert content["missing"]["spectrum_velocity"].startswith("Spectrum: a spectrum with a band needs at least 256")
     assert content["states"][0]["spectra"] == {} and "D" in content["states"][0]["anisotropy"]
-    with pytest.raises(SamplesError, match="60 blocks need at least 240 samples of .* in each replica, got"):
+    with pytest.raises(SamplesError, match=r"60 blocks need at least 240 samples of .* in each replica, got"):
         analyze(tmp_path, Analysis(blocks=60))
-    with pytest.raises(SamplesError, match="after 0.75 ps of equilibration"):
+    with pytest.raises(SamplesError, match=r"after 0\.75 ps of equilibration"):
         analyze(tmp_path, Analysis(discard=0.75))
 
 
@@ -280,6 +281,26 @@ def test_mirror_images_are_turned_after_inversion(rng):
         assert none is None
     still = BodyFrame(None, masses, "")
     assert still.turn(positions, tensors)[0] is tensors
+
+
+def test_the_molecule_of_a_crystal_keeps_its_axes(tmp_path, monkeypatch):
+    answer = synthetic_run(tmp_path, (50.0,), n_samples=400, cell=12.0)
+    assert "Harmonic modes of a crystal are computed where" in analyze(tmp_path)["missing"]["modes"]
+    (tmp_path / "config.yaml").write_text(
+        f"output: .\npotential: {random_model(tmp_path / 'e.h5', species=(1, 7, 27))}\nstructure: {{file: gone.xyz}}\n"
+        "replicas: {temperatures: [50]}\nduration: 1\nd_tensor:\n  molecule: {metal: Co}\n"
+        f"  model: {random_model(tmp_path / 'd.h5', ('d_tensor',), species=(1, 7, 27))}\nanalysis: {{modes: true}}\n"
+    )
+    seen = {}
+    monkeypatch.setattr(module, "find_modes", lambda *args: answer.modes)
+    monkeypatch.setattr(module, "expand_tensor", lambda *a, molecules: seen.update(of=molecules) or answer.expansion())
+    content = analyze(tmp_path)
+    state = content["states"][0]
+    assert content["frame"] == "axes of the crystal" and content["run"]["periodic"]
+    assert seen["of"].indices.tolist() == [list(range(9))]
+    assert state["elements"]["zz"]["mean"]["value"] == pytest.approx(D_ZERO[2, 2], abs=1.0)
+    assert state["modes"]["explained"]["value"] == pytest.approx(1.0, abs=0.03)
+    assert content["modes"]["coupling"]["D"]["value"] == pytest.approx(invariants(D_ZERO).d)
 
 
 # --- settings

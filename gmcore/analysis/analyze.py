@@ -28,6 +28,7 @@ from gmcore.analysis.mode_sections import (
     describe_modes,
     find_modes,
     harmonic_expectation,
+    samples_of_crystal,
 )
 from gmcore.analysis.modes import Modes
 from gmcore.analysis.records import ANALYSIS_FILE, FORMAT, SCHEMA, quantity, write_json
@@ -40,6 +41,7 @@ from gmcore.analysis.training_results import describe_model, training_results
 from gmcore.dynamics.trajectory import Trajectory
 from gmcore.errors import GMError
 from gmcore.model import Model, load_model
+from gmcore.molecule import Molecules
 from gmcore.units import conversion
 from gmcore.version import __version__
 
@@ -81,6 +83,9 @@ class _Analysis:
         self.frame = body_frame(self.trajectory, self.config) if "d_tensor" in self.trajectory.names() else None
         if self.frame is None:
             self.missing["d_tensor"] = "D was not computed along this run (d_tensor in its configuration)"
+        # the molecule is all there is, and turns as it likes
+        self.alone = self.frame is not None and self.trajectory.molecules.shape == (1, self.trajectory.n_atoms)
+        self.alone = self.alone and not self.trajectory.pbc.any()
         self.shell = self._shell()
         self.models = self._load_models()
 
@@ -160,16 +165,17 @@ class _Analysis:
         elif self.config.fixed:
             sentence = "Harmonic modes of structures with fixed atoms are not supported"
         if sentence is None:
-            whole = self.frame is not None and trajectory.molecules.shape == (1, trajectory.n_atoms)
-            order = trajectory.molecules[0] if whole and not trajectory.pbc.any() else np.arange(trajectory.n_atoms)
+            order = trajectory.molecules[0] if self.alone else np.arange(trajectory.n_atoms)
             atoms = next(iter(trajectory.frames(0)))[order]
-            reference = self.frame.reference if whole else None
             try:
-                modes = find_modes(atoms, self._exact("potential"), settings, reference)
+                modes = find_modes(
+                    atoms, self._exact("potential"), settings, self.frame.reference if self.alone else None
+                )
                 described = describe_modes(modes)
-                if not whole or "d_tensor" not in self.models or trajectory.pbc.any():
+                if self.frame is None or "d_tensor" not in self.models:
                     return modes, None, described
-                expansion = expand_tensor(self._exact("d_tensor"), modes)
+                part = None if self.alone else Molecules.from_indices(modes.atoms, trajectory.molecules[0])
+                expansion = expand_tensor(self._exact("d_tensor"), modes, molecules=part)
             except GMError as error:
                 sentence = f"Harmonic modes could not be computed: {' '.join(str(error).split())}"
             else:
@@ -208,15 +214,11 @@ class _Analysis:
             temperature = result["thermodynamics"].get("temperature", result["target"])["value"]
             result["modes"] = {"expected": harmonic_expectation(expansion, temperature, self.factor, settings.unit)}
             try:
-                result["modes"] |= along_run(
-                    modes,
-                    expansion,
-                    positions,
-                    tensors / self.factor,
-                    samples.interval("d_tensor"),
-                    temperature,
-                    settings.resolution,
-                )
+                if self.alone:
+                    series = positions, tensors / self.factor, samples.interval("d_tensor")
+                else:
+                    series = samples_of_crystal(samples)
+                result["modes"] |= along_run(modes, expansion, *series, temperature, settings.resolution)
             except GMError as error:
                 self.missing.setdefault("coherence", f"Coherence with the modes: {' '.join(str(error).split())}")
         return result

@@ -6,7 +6,8 @@ the same samples as D. For each mode the coherence of D(t) and E(t) with q_k(t) 
 to 1; unrelated series give about 1/K for K segments), and for all modes together the share of the variance of the
 elements that the expansion of D to second order in q explains.
 
-Not supported: dD/dq for molecules that are a part of the structure; its modes then stand as frequencies alone.
+In a crystal D and its derivatives are those of the first molecule, in the axes of the crystal. Not supported: following
+the modes of a crystal whose cell changes, and those of a cluster.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from gmcore.analysis.geometry import align
 from gmcore.analysis.mode_spectra import cross_spectra, element_shares
 from gmcore.analysis.modes import Modes, harmonic_modes, relax, thermal_variance
 from gmcore.analysis.records import plain, quantity
+from gmcore.analysis.samples import Samples, SamplesError
 from gmcore.analysis.spectra import HANN_WIDTH, WAVENUMBER
 from gmcore.anisotropy import invariants
 from gmcore.metrics import UNIQUE, unique_components
@@ -105,6 +107,23 @@ def harmonic_expectation(expansion: TensorExpansion, temperature: float, factor:
             ),
         }
     return result
+
+
+def samples_of_crystal(samples: Samples) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return positions (n_replicas, n, n_atoms, 3) A, D of the first molecule (n_replicas, n, 3, 3) cm^-1, both in the
+    axes of the crystal, at the times at which both were recorded, and the interval, fs.
+
+    SamplesError: a cluster or a cell that changes, or times that do not meet at equal intervals.
+    """
+    trajectory = samples.trajectory
+    if not trajectory.pbc.all() or trajectory.ensemble == "npt":
+        raise SamplesError("modes are followed in molecules and in crystals of constant cell only")
+    times = [np.round(samples.times(name), 6) for name in ("position", "d_tensor")]
+    common, rows, others = np.intersect1d(*times, return_indices=True)
+    if len(common) < 4 * PIECES or np.ptp(np.diff(common)) > 1e-6:
+        raise SamplesError("positions and D must be recorded at common times, equally spaced")
+    positions, tensors = samples.series("position")[:, rows], samples.series("d_tensor")[:, others, 0]
+    return positions, tensors, float(common[1] - common[0])
 
 
 def along_run(
