@@ -90,7 +90,7 @@ def _draw_spectrum(methods: dict[str, Any], sticks: np.ndarray, label: str):
         _spectral_axes(axes, methods, label)
         if len(sticks):
             _draw_sticks(axes, sticks)
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, columnspacing=1.2)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False)
 
     return on
 
@@ -146,7 +146,7 @@ def _spectral_axes(axes, curves: dict[str, Any], label: str) -> None:
 def _draw_sticks(axes, frequencies: np.ndarray) -> None:
     """Short strokes at the bottom of the axes."""
     transform = axes.get_xaxis_transform()
-    axes.vlines(frequencies, 0.0, 0.06, transform=transform, color="0.2", linewidth=0.8, label="harmonic frequencies")
+    axes.vlines(frequencies, 0.0, 0.06, transform=transform, color="0.2", linewidth=0.8)
 
 
 def _sticks(analysis: dict[str, Any]) -> np.ndarray:
