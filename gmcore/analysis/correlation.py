@@ -7,8 +7,8 @@ For samples x_0 ... x_{n-1} at equal intervals
 the estimator without bias. All lags follow from one Fourier transform of the series padded with zeros to twice its
 length (Wiener-Khinchin): O(n log n) where the sum takes O(n n_lags). The sum stays here as the definition.
 
-Of the D tensor and of velocities the normalized mean over components is formed (P eq. 15, P = Nguyen & Lunghi,
-arXiv:2202.01449),
+Of the D tensor and of velocities the normalized mean over components is formed (P eq. 15, P = Zaverkin et al.,
+J. Chem. Theory Comput. 2022, 18, 1),
 
     C_DD(t) = 1/6 sum_{i<=j} <D_ij(0) D_ij(t)> / <D_ij(0)^2>,
 
