@@ -405,9 +405,49 @@ def test_refuses_folders_of_something_else(inputs, tmp_path):
     (tmp_path / "trajectory").mkdir()
     with pytest.raises(RunError, match=r"holds a trajectory without state.npz: start over with --no-resume"):
         run_md(configured(inputs, tmp_path))
-    (tmp_path / "state.npz").write_bytes(b"PK no archive")
-    with pytest.raises(RunError, match="cannot be read as the state of a run"):
-        read_checkpoint(tmp_path)
+    for damaged in (b"PK no archive", b""):
+        (tmp_path / "state.npz").write_bytes(damaged)
+        with pytest.raises(RunError, match="state.npz is damaged or no state of a run: put it back, or start over"):
+            read_checkpoint(tmp_path)
+    for resume in (True, False):
+        with pytest.raises(RunError, match="output must be a folder, .*state.npz is a file"):
+            run_md(configured(inputs, tmp_path / "state.npz"), resume=resume)
+
+
+def test_refuses_to_go_on_without_its_samples(inputs, tmp_path):
+    """Those of a finished run, and of one of its chunks, lost or damaged."""
+    config = configured(inputs, tmp_path / "run", duration=0.01)
+    joined = run_md(config) / "trajectory.h5"
+    whole = joined.read_bytes()
+    longer = configured(inputs, tmp_path / "run")
+    joined.write_bytes(whole[: len(whole) // 2])
+    for again in (config, longer):
+        with pytest.raises(RunError, match="trajectory.h5 is no trajectory .* put it back, or start over"):
+            run_md(again)
+    joined.unlink()
+    for again in (config, longer):
+        with pytest.raises(RunError, match="trajectory/000000.h5 does not exist, but the run in .* put it back"):
+            run_md(again)
+
+
+def test_samples_after_the_end_are_not_joined(whole, inputs, tmp_path, monkeypatch):
+    """A run that stopped within a chunk and is declared finished before it, and later goes on after all."""
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchForces, "__call__", nan_at(44))
+        with pytest.raises(RunStopped):
+            run_md(configured(inputs, tmp_path / "run"))
+    assert Trajectory(tmp_path / "run").steps("velocity")[-1] > 20
+    run_md(configured(inputs, tmp_path / "run", duration=0.01))
+    assert Trajectory(tmp_path / "run").steps("velocity")[-1] == 18
+    assert_same_run(run_md(configured(inputs, tmp_path / "run")), whole)
+
+
+def test_chunks_in_which_nothing_is_due(inputs, tmp_path):
+    """Their files are there all the same."""
+    rare = {"record": {"positions": 20, "velocities": 0, "scalars": 20}, "d_tensor": None, "equilibration": 0}
+    run_md(configured(inputs, tmp_path / "run", duration=0.015, **rare))
+    trajectory = Trajectory(run_md(configured(inputs, tmp_path / "run", **rare)))
+    assert trajectory.steps("temperature").tolist() == trajectory.steps("position").tolist() == [0, 20, 40]
 
 
 @pytest.mark.parametrize(

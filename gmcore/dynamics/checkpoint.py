@@ -96,8 +96,11 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         )
         start = Atoms(state.numbers, arrays[_START + "positions"], cell=arrays[_START + "cell"], pbc=state.pbc)
         return Checkpoint(state, start, json.loads(str(arrays["identity"])))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} cannot be read as the state of a run: {' '.join(str(error).split())}") from error
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        # the reasons that NumPy gives, pickles among them, lead astray
+        raise RunError(
+            f"{path} is damaged or no state of a run: put it back, or start over with --no-resume"
+        ) from error
 
 
 def _flattened(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:

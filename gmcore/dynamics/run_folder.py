@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import CHECKPOINT, Checkpoint, RunError, read_checkpoint, refuse_changes
-from .trajectory import MERGED, SEGMENTS
+from .trajectory import MERGED, SEGMENTS, TrajectoryError, trajectory_files
 
 CONFIG = "config.yaml"
 DUMP = "stopped.extxyz"
@@ -25,6 +25,8 @@ def earlier_checkpoint(folder: Path, identity: dict[str, Any], resume: bool) -> 
 
     RunError: the folder holds something else, a run of another configuration, or a trajectory without its state.
     """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"output must be a folder, {folder} is a file")
     if (folder / CONFIG).exists() and not (folder / CHECKPOINT).exists():
         raise RunError(f"{folder} must be empty or hold a run, it holds a {CONFIG} without {CHECKPOINT}")
     if not resume:
@@ -35,6 +37,16 @@ def earlier_checkpoint(folder: Path, identity: dict[str, Any], resume: bool) -> 
     elif (folder / MERGED).exists() or (folder / SEGMENTS).exists():
         raise RunError(f"{folder} holds a trajectory without {CHECKPOINT}: start over with --no-resume")
     return checkpoint
+
+
+def refuse_losses(folder: Path, n_chunks: int) -> None:
+    """Refuse to go on after `n_chunks` chunks of the production where samples of them are gone; RunError names them."""
+    try:
+        trajectory_files(folder, n_chunks)
+    except TrajectoryError as error:
+        raise RunError(
+            f"{error}, but the run in {folder} needs it to go on: put it back, or start over with --no-resume"
+        ) from error
 
 
 def clear_run(folder: Path) -> None:

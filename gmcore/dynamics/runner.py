@@ -36,7 +36,7 @@ from .h5md import merge_segments, write_segment
 from .integrators import make_integrator
 from .progress import RunProgress
 from .recorder import Recorder
-from .run_folder import CONFIG, DUMP, clear_run, earlier_checkpoint, remove_leftovers, remove_segments
+from .run_folder import CONFIG, DUMP, clear_run, earlier_checkpoint, refuse_losses, remove_leftovers, remove_segments
 from .setup import make_header, make_observer, starting_state, starting_structure
 from .stops import RunStopped, StopConditions
 from .trajectory import MERGED, segment_path, trajectory_files
@@ -83,6 +83,7 @@ def _ready(config: MDConfig, resume: bool, relax: bool = True) -> tuple[_Run, bo
     identity, model = identity_of(config), load_model(config.potential, config.dtype)
     earlier = earlier_checkpoint(config.output, identity, resume)
     if earlier is not None:
+        refuse_losses(config.output, (earlier.state.step - config.equilibration_steps) // config.chunk_steps)
         return _Run(config, model, earlier), True
     start = starting_structure(config, model if relax else None)
     return _Run(config, model, Checkpoint(starting_state(config, start), start, identity)), False
@@ -95,6 +96,7 @@ class _Run:
         state, self._config, self._checkpoint = checkpoint.state, config, checkpoint
         self._before = config.equilibration_steps
         self._total = self._before + config.production_steps
+        self._n_chunks = config.production_steps // config.chunk_steps
         if state.step > self._total:
             done = (state.step - self._before) * config.time_step * 1e-3
             raise RunError(f"duration must not be below the {done:g} ps that {config.output} holds already")
@@ -123,7 +125,7 @@ class _Run:
             f"{'periodic' if state.pbc.any() else 'not periodic'}",
             f"{state.n_replicas} replicas: {'; '.join(self._names)}",
             f"{config.ensemble.kind}, {config.equilibration:g} + {config.duration:g} ps in steps of "
-            f"{config.time_step:g} fs, {config.production_steps // config.chunk_steps} chunks; "
+            f"{config.time_step:g} fs, {self._n_chunks} chunks; "
             f"{state.step} of {self._total} steps done",
         ]
         if self._observer is not None:
@@ -146,10 +148,9 @@ class _Run:
         with RunProgress(state.step, self._total, config.time_step, state.n_replicas) as progress:
             while state.step < self._total:
                 self._chunk(progress)
-        files = trajectory_files(config.output)
-        segments = [path for path in files if path.name != MERGED]
-        if segments:
-            merge_segments(config.output / MERGED, self._header, files, config.production_steps // config.chunk_steps)
+        files = trajectory_files(config.output, self._n_chunks)
+        if files != [config.output / MERGED]:
+            merge_segments(config.output / MERGED, self._header, files, self._n_chunks)
         remove_segments(config.output)
 
     def _chunk(self, progress: RunProgress) -> None:
@@ -183,9 +184,9 @@ class _Run:
         self._stops.check(self._integrator)
 
     def _save(self, first: int, recorder: Recorder) -> None:
-        data = recorder.data()
-        if data:
-            write_segment(segment_path(self._config.output, first // self._config.chunk_steps), self._header, data)
+        if first >= 0:  # where no sample was due, too: a chunk without its file is one that was lost
+            number = first // self._config.chunk_steps
+            write_segment(segment_path(self._config.output, number), self._header, recorder.data())
 
     def _dumped(self, stopped: RunStopped) -> RunStopped:
         """Write the frames that ended the run; return the same stop with time and place in its sentence."""

@@ -44,16 +44,22 @@ def segment_path(run: Path, number: int) -> Path:
     return run / SEGMENTS / f"{number:06d}.h5"
 
 
-def trajectory_files(run: Path) -> list[Path]:
-    """Files that together are the trajectory of a run folder, in the order of time; may be none."""
-    import h5py
+def trajectory_files(run: Path, n_chunks: int | None = None) -> list[Path]:
+    """Files that together are the trajectory of a run folder, in the order of time; may be none.
 
-    merged, first = run / MERGED, 0
-    if merged.is_file():
-        with h5py.File(merged, "r") as file:
-            first = int(file["parameters"].attrs.get("n_segments", 0))
+    With `n_chunks` those of the first so many chunks, none of which may be missing or damaged.
+
+    TrajectoryError: a file that cannot be read, or a chunk without its file.
+    """
+    merged = [run / MERGED] if (run / MERGED).is_file() else []
+    first = _open(merged[0], lambda file: int(file["parameters"].attrs.get("n_segments", 0))) if merged else 0
     segments = sorted(path for path in (run / SEGMENTS).glob("[0-9]*.h5") if path.stem.isdigit())
-    return [merged] * merged.is_file() + [path for path in segments if int(path.stem) >= first]
+    if n_chunks is None:
+        return merged + [path for path in segments if int(path.stem) >= first]
+    segments = [segment_path(run, number) for number in range(first, n_chunks)]
+    for path in segments:
+        _open(path, read_header)
+    return merged + segments
 
 
 class Trajectory:
@@ -142,6 +148,8 @@ class Trajectory:
             with h5py.File(path, "r") as file:
                 here = {name: file[place(name, replica)] for name in names_in(file) if name in PARTICLES}
                 steps = here["position"]["step"][()] if here else ()
+                if "velocity" in here:  # read one by one, from the file
+                    series["velocity"] = here["velocity"]["step"][()], here["velocity"]["value"]
                 for row, step in enumerate(steps):
                     if count % every == 0:
                         yield self._frame(here, row, int(step), _recorded(series, step))
@@ -154,10 +162,8 @@ class Trajectory:
 
         cell = here["box"]["value"][row] if "box" in here else None
         atoms = Atoms(self.numbers, here["position"]["value"][row], cell=cell, pbc=self.pbc, masses=self.masses)
-        if "velocity" in here:
-            at = np.flatnonzero(here["velocity"]["step"][()] == step)
-            if len(at):
-                atoms.set_velocities(here["velocity"]["value"][at[0]].astype(np.float64) / units.fs)
+        if "velocity" in recorded:
+            atoms.set_velocities(recorded.pop("velocity").astype(np.float64) / units.fs)
         atoms.info |= {"step": step, "time": step * self.time_step}
         if "potential_energy" in recorded:
             atoms.calc = SinglePointCalculator(atoms, energy=float(recorded.pop("potential_energy")))
