@@ -407,10 +407,10 @@ def test_refuses_folders_of_something_else(inputs, tmp_path):
         run_md(configured(inputs, tmp_path))
     for damaged in (b"PK no archive", b""):
         (tmp_path / "state.npz").write_bytes(damaged)
-        with pytest.raises(RunError, match="state.npz is damaged or no state of a run: put it back, or start over"):
+        with pytest.raises(RunError, match=r"state.npz is damaged or no state of a run: put it back, or start over"):
             read_checkpoint(tmp_path)
     for resume in (True, False):
-        with pytest.raises(RunError, match="output must be a folder, .*state.npz is a file"):
+        with pytest.raises(RunError, match=r"output must be a folder, .*state.npz is a file"):
             run_md(configured(inputs, tmp_path / "state.npz"), resume=resume)
 
 
@@ -422,11 +422,11 @@ def test_refuses_to_go_on_without_its_samples(inputs, tmp_path):
     longer = configured(inputs, tmp_path / "run")
     joined.write_bytes(whole[: len(whole) // 2])
     for again in (config, longer):
-        with pytest.raises(RunError, match="trajectory.h5 is no trajectory .* put it back, or start over"):
+        with pytest.raises(RunError, match=r"trajectory.h5 is no trajectory .* put it back, or start over"):
             run_md(again)
     joined.unlink()
     for again in (config, longer):
-        with pytest.raises(RunError, match="trajectory/000000.h5 does not exist, but the run in .* put it back"):
+        with pytest.raises(RunError, match=r"trajectory/000000.h5 does not exist, but the run in .* put it back"):
             run_md(again)
 
 
