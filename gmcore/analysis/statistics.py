@@ -8,9 +8,11 @@ inefficiency
 rho the normalized autocorrelation. The sum ends before rho first falls to zero (Chodera et al., J. Chem. Theory Comput.
 3, 26 (2007)): beyond there is noise only, and for oscillating series g comes out too large rather than too small.
 
-Errors of means come from block averages (Flyvbjerg & Petersen, J. Chem. Phys. 91, 461 (1989)), intervals of anything
-else from the moving-block bootstrap (Kuensch, Ann. Stat. 17, 1217 (1989)): blocks of consecutive samples are drawn,
-the same for all series, so that correlations in time and between series survive. The default block length,
+Errors of means come from block averages (Flyvbjerg & Petersen, J. Chem. Phys. 91, 461 (1989)), intervals of functions of
+means, such as correlation coefficients, from the moving-block bootstrap (Kuensch, Ann. Stat. 17, 1217 (1989)): blocks
+of consecutive samples are drawn, the same for all series, so that correlations in time and between series survive. The
+mean of a block is a difference of two partial sums, so that a resample costs as much as it has blocks, not samples. The
+default block length,
 
     l = (3/2)^{1/3} (2 phi/(1 - phi^2))^{2/3} n^{1/3},        phi = (g - 1)/(g + 1),
 
@@ -21,7 +23,7 @@ percentiles. Not supported: nonstationary series; equilibration must be cut off 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +33,7 @@ from gmcore.analysis.correlation import autocorrelation
 from gmcore.errors import GMError
 
 CHUNK = 2**21
-"""Numbers that one chunk of resampled series may hold, 16 MB."""
+"""Blocks that are drawn together, 16 MB for each series."""
 
 
 class StatisticsError(GMError):
@@ -100,48 +102,46 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Return a statistic of one or more series (n,) that belong together, with its confidence interval.
+    """Return a function of the means of one or more series (n,) that belong together, with its confidence interval.
 
     Parameters
     ----------
-    function : takes as many arrays as there are series, (n_leading, n), and returns (n_leading): works along the last
-        axis, for example ``lambda x: x.mean(axis=-1)``.
+    function : takes as many arrays of means (n_leading,) as there are series, and returns (n_leading,).
     series : (n,) each; samples of the same index are drawn together.
     block_length : samples; if not given, that of the module docstring for the slowest series, at most a third of n.
     n_resamples, level, seed : number of resampled series, confidence from 0 to 1, seed of the random numbers.
 
-    Resamples for which the statistic is NaN are left out.
+    Resamples for which the function is NaN are left out.
 
     Errors
     ------
     StatisticsError : series of different lengths or with fewer than 3 samples, values that are not finite, a block
-        longer than the series, a level outside 0 to 1, fewer than 2 resamples, a statistic that is never finite.
+        longer than the series, a level outside 0 to 1, fewer than 2 resamples, a function that is never finite.
     """
-    arrays = [_one_dimensional(values) for values in series]
-    lengths = {len(values) for values in arrays}
-    if len(lengths) != 1 or min(lengths) < 3:
-        raise StatisticsError(f"a bootstrap needs series of one length of at least 3 samples, got {sorted(lengths)}")
-    n = lengths.pop()
+    arrays = _together(series)
+    n = len(arrays[0])
     if not 0.0 < level < 1.0:
         raise StatisticsError(f"the level of an interval must lie between 0 and 1, got {level}")
     if n_resamples < 2:
         raise StatisticsError(f"an interval needs at least 2 resamples, got {n_resamples}")
     if block_length is None:
-        block_length = _block_length(max(statistical_inefficiency(values) for values in arrays), n)
+        block_length = _block_length(arrays)
     if not 1 <= block_length <= n:
         raise StatisticsError(f"the block length must lie between 1 and the {n} samples, got {block_length}")
-    rng = np.random.default_rng(seed)
-    step = max(1, CHUNK // n)
-    statistics = []
+    means = [values.mean() for values in arrays]
+    sums = [np.concatenate([[0.0], np.cumsum(values - mean)]) for values, mean in zip(arrays, means)]
+    rng, step = np.random.default_rng(seed), max(1, CHUNK * block_length // n)
+    drawn = []
     for start in range(0, n_resamples, step):
-        index = _resampled(rng, min(step, n_resamples - start), n, block_length)
-        statistics.append(np.asarray(function(*(values[index] for values in arrays)), dtype=np.float64))
-    drawn = np.concatenate(statistics)
+        first, last = _resampled(rng, min(step, n_resamples - start), n, block_length)
+        moved = [mean + (total[last] - total[first]).sum(axis=1) / n for mean, total in zip(means, sums)]
+        drawn.append(np.asarray(function(*moved), dtype=np.float64))
+    drawn = np.concatenate(drawn)
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         raise StatisticsError("a statistic must be finite for some resampled series, got none")
     low, high = np.quantile(drawn, [0.5 - level / 2.0, 0.5 + level / 2.0])
-    value = np.asarray(function(*(values[None] for values in arrays)), dtype=np.float64)
+    value = np.asarray(function(*(np.array([mean]) for mean in means)), dtype=np.float64)
     return Interval(float(value[0]), float(low), float(high))
 
 
@@ -157,30 +157,30 @@ def correlation_coefficient(
 
     StatisticsError: as for `bootstrap_interval`, or a constant series.
     """
+    x, y = _together((x, y))
     for name, values in (("first", x), ("second", y)):
-        if _is_constant(_one_dimensional(values)):
+        if _is_constant(values):
             raise StatisticsError(f"a correlation coefficient needs series that vary, the {name} is constant")
+    if block_length is None:
+        block_length = _block_length([x, y])
+    x, y = ((values - values.mean()) / values.std() for values in (x, y))
+    moments = (x, y, x * x, y * y, x * y)
     return bootstrap_interval(
-        _pearson, x, y, block_length=block_length, n_resamples=n_resamples, level=level, seed=seed
+        _pearson, *moments, block_length=block_length, n_resamples=n_resamples, level=level, seed=seed
     )
 
 
-def distribution(
-    series: ArrayLike,
-    kind: str = "density",
-    n_points: int = 200,
-    lower: float | None = None,
-) -> Distribution:
+def distribution(series: ArrayLike, n_points: int = 200, lower: float | None = None) -> Distribution:
     """Return the distribution of a series (n,) on a grid of n_points, density in 1/unit.
+
+    A Gaussian kernel estimate (scipy.stats.gaussian_kde) whose width follows Scott's rule for the n/g independent
+    samples and whose grid reaches 3 widths beyond the extremes.
 
     Parameters
     ----------
-    kind : "density", a Gaussian kernel estimate (scipy.stats.gaussian_kde) whose width follows Scott's rule for the
-        n/g independent samples and whose grid reaches 3 widths beyond the extremes; or "histogram", n_points equal
-        bins between the extremes, the grid holding their middles.
     lower : bound that no value falls below (0 for E): the density is mirrored there, and the grid starts there.
 
-    StatisticsError: a constant series, values below `lower` or not finite, fewer than 2 points, an unknown kind.
+    StatisticsError: a constant series, values below `lower` or not finite, fewer than 2 points.
     """
     series = _one_dimensional(series)
     if _is_constant(series):
@@ -189,11 +189,6 @@ def distribution(
         raise StatisticsError(f"the grid of a distribution must hold at least 2 points, got {n_points}")
     if lower is not None and series.min() < lower:
         raise StatisticsError(f"no value may fall below the lower bound {lower:g}, got {series.min():g}")
-    if kind == "histogram":
-        density, edges = np.histogram(series, bins=n_points, density=True)
-        return Distribution(0.5 * (edges[1:] + edges[:-1]), density)
-    if kind != "density":
-        raise StatisticsError(f"the kind of a distribution must be density or histogram, got {kind!r}")
     from scipy.stats import gaussian_kde  # a slow import
 
     n_independent = max(len(series) / statistical_inefficiency(series), 2.0)
@@ -207,23 +202,37 @@ def distribution(
     return Distribution(grid, density)
 
 
-def _resampled(rng: np.random.Generator, n_resamples: int, n: int, block_length: int) -> np.ndarray:
-    """Return indices (n_resamples, n) of random blocks of consecutive samples; the last block is cut."""
+def _together(series: Sequence[ArrayLike]) -> list[np.ndarray]:
+    """Return series (n,) of one length that allows a bootstrap."""
+    arrays = [_one_dimensional(values) for values in series]
+    lengths = {len(values) for values in arrays}
+    if len(lengths) != 1 or min(lengths) < 3:
+        raise StatisticsError(f"a bootstrap needs series of one length of at least 3 samples, got {sorted(lengths)}")
+    return arrays
+
+
+def _resampled(rng: np.random.Generator, n_resamples: int, n: int, block_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where random blocks of consecutive samples begin and end, (n_resamples, n_blocks); the last is cut."""
     n_blocks = -(-n // block_length)
-    starts = rng.integers(0, n - block_length + 1, size=(n_resamples, n_blocks, 1))
-    return (starts + np.arange(block_length)).reshape(n_resamples, -1)[:, :n]
+    first = rng.integers(0, n - block_length + 1, size=(n_resamples, n_blocks))
+    last = first + block_length
+    last[:, -1] = first[:, -1] + n - (n_blocks - 1) * block_length
+    return first, last
 
 
-def _block_length(inefficiency: float, n: int) -> int:
+def _block_length(series: list[np.ndarray]) -> int:
+    """The best length for the slowest of some series (n,), at most a third of n."""
+    n = len(series[0])
+    inefficiency = max(statistical_inefficiency(values) for values in series)
     ratio = (inefficiency**2 - 1.0) / (2.0 * inefficiency)  # 2 phi / (1 - phi^2)
     return min(max(1, math.ceil((1.5 * ratio**2 * n) ** (1.0 / 3.0))), n // 3)
 
 
-def _pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    x = x - x.mean(axis=-1, keepdims=True)
-    y = y - y.mean(axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):  # a resample may be constant: NaN, left out
-        return np.sum(x * y, axis=-1) / np.sqrt(np.sum(x * x, axis=-1) * np.sum(y * y, axis=-1))
+def _pearson(x: np.ndarray, y: np.ndarray, xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Coefficient from the means of series of variance 1, their squares and product."""
+    product = (xx - x * x) * (yy - y * y)
+    varies = product > 1e-24  # a resample may be constant but for rounding: NaN, left out
+    return np.where(varies, np.clip((xy - x * y) / np.sqrt(np.where(varies, product, 1.0)), -1.0, 1.0), np.nan)
 
 
 def checked_series(series: ArrayLike) -> np.ndarray:
