@@ -17,6 +17,7 @@ from gmcore.suggest import did_you_mean
 from gmcore.units import conversion
 
 Index = Annotated[int, Field(ge=0)]
+Number = int | float  # -106 stays what it is: the digits of a number say how well it is known
 AnisotropyUnit = Literal["cm^-1", "MHz", "GHz", "meV", "K"]
 COMPARABLE = {
     "D": "d_tensor",
@@ -45,7 +46,7 @@ class ReferenceValue(Section):
     section = "analysis.reference.values"
 
     quantity: str = Field(description=f"one of {', '.join(COMPARABLE)}")
-    value: float | tuple[float, float] = Field(description="the number, or [lowest, highest]")
+    value: Number | tuple[Number, Number] = Field(description="the number, or [lowest, highest]")
     unit: str | None = Field(None, description="its unit; plain numbers have none")
     temperature: float | None = Field(None, ge=0.0, description="temperature that it belongs to, K; without it: any")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 MISSING = "–"
@@ -86,9 +88,24 @@ def fixed(value: float | None, n: int) -> str:
     return MISSING if value is None else _minus(_rounded(value, n))
 
 
+def as_given(values: Sequence[float], factor: float = 1.0) -> list[str]:
+    """Return numbers that somebody else gave, times a factor, all to one decimal: the largest keeps the number of its
+    significant digits. A trailing zero is known where the other end of a range or the point shows it.
+
+    >>> as_given([-106.0]), as_given([0.1, 0.15], 0.0433641), as_given([1.2], 29979.2458)
+    (['−106.0'], ['0.0043', '0.0065'], ['36000'])
+    """
+    decimals = max(-Decimal(str(value)).as_tuple().exponent for value in values)
+    largest = max(abs(value) for value in values)
+    if largest > 0.0 and factor != 1.0:
+        # digits stay: one decimal more for each place that the first digit moves down
+        decimals += math.floor(math.log10(largest)) - math.floor(math.log10(factor * largest))
+    return [_minus(_rounded(factor * value, decimals)) for value in values]
+
+
 def _rounded(value: float, decimals: int) -> str:
     """Value with so many decimals, zero without a sign."""
-    return f"{round(value, decimals) + 0.0:.{decimals}f}"
+    return f"{round(value, decimals) + 0.0:.{max(decimals, 0)}f}"
 
 
 def with_unit(label: str, unit: str) -> str:
