@@ -93,11 +93,14 @@ def test_random_ligands_have_no_order_on_average(rng):
     assert order.max() <= 1.0 and order.min() >= -3.0
 
 
-def test_shell_by_covalent_radii():
+def test_a_shell_is_what_is_bonded():
     methane = molecule("CH4")
     assert sorted(coordination_shell(methane.numbers, methane.positions, 0)) == [1, 2, 3, 4]
-    with pytest.raises(GeometryError, match=r"atom 0 has no ligand within 0\.5 times"):
-        coordination_shell(methane.numbers, methane.positions, 0, scale=0.5)
+    line = np.array([[0.0, 0.0, 0.0], [2.3, 0.0, 0.0], [-2.1, 0.0, 0.0], [0.0, 2.5, 0.0]])
+    assert coordination_shell([27, 7, 7, 7], line, 0).tolist() == [2, 1]  # 1.2 (1.26 + 0.71) A = 2.36 A, nearest first
+    assert coordination_shell([27, 7, 7, 7], line, 2).tolist() == [0]
+    with pytest.raises(GeometryError, match="atom 3 must be bonded to others"):
+        coordination_shell([27, 7, 7, 7], line, 3)
 
 
 def test_shells_of_the_cobalt_complexes(shared_data):
@@ -141,7 +144,6 @@ LINE = np.arange(4.0)[:, None] * [1.0, 2.0, 3.0]
         (lambda: angles(FRAMES, [[0, 0, 1]]), "two atoms at one"),
         (lambda: coordination_shell([6], TETRAHEDRON, 0), r"\(1, 3\) of one frame, got \(5, 3\)"),
         (lambda: coordination_shell([6] * 5, TETRAHEDRON, 5), "between 0 and 4, got 5"),
-        (lambda: coordination_shell([6] * 5, TETRAHEDRON, 0, scale=0.0), "must be positive, got 0"),
     ],
 )
 def test_other_atoms_are_refused(call, message):

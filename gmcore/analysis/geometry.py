@@ -26,9 +26,6 @@ from numpy.typing import ArrayLike
 
 from gmcore.errors import GMError
 
-SHELL_SCALE = 1.25
-"""Atoms closer than this times the sum of the covalent radii are ligands: for Co-N 2.46 A."""
-
 DEGENERATE = 1e-6
 """Smallest second singular value, relative to the first, of a frame that defines a rotation."""
 
@@ -134,32 +131,30 @@ def tetrahedral_order(positions: ArrayLike, metal: int, ligands: ArrayLike) -> n
     return 1.0 - 0.375 * np.sum((cosines + 1.0 / 3.0) ** 2, axis=1)
 
 
-def coordination_shell(numbers: ArrayLike, positions: ArrayLike, metal: int, scale: float = SHELL_SCALE) -> np.ndarray:
-    """Return the indices of the ligand atoms of a metal, nearest first.
+def coordination_shell(numbers: ArrayLike, positions: ArrayLike, metal: int) -> np.ndarray:
+    """Return the indices of the atoms bonded to a metal by the rule of `gmcore.bonds`, nearest first.
 
     Parameters
     ----------
     numbers, positions : (n_atoms,) atomic numbers and (n_atoms, 3) A of one frame.
     metal : index of the metal.
-    scale : a ligand lies closer than scale times the sum of the covalent radii (Cordero et al., Dalton Trans. 2832
-        (2008), as in ase.data.covalent_radii).
 
     GeometryError: shapes or indices that do not fit, or no ligand.
     """
-    from ase.data import covalent_radii
+    from ase import Atoms
+
+    from gmcore.bonds import bonded_pairs
 
     positions, numbers = _finite(positions, "positions"), np.asarray(numbers)
     if positions.ndim != 2 or positions.shape != (len(numbers), 3):
         raise GeometryError(f"positions must have shape ({len(numbers)}, 3) of one frame, got {positions.shape}")
     _indices([[metal]], 1, len(numbers))
-    if not scale > 0.0:
-        raise GeometryError(f"the scale of covalent radii must be positive, got {scale}")
-    separation = np.linalg.norm(positions - positions[metal], axis=1)
-    separation[metal] = np.inf
-    bonded = np.flatnonzero(separation < scale * (covalent_radii[numbers] + covalent_radii[numbers[metal]]))
+    pairs = bonded_pairs(Atoms(numbers, positions)).pairs
+    bonded = pairs[(pairs == metal).any(axis=1)].sum(axis=1) - metal
     if not len(bonded):
-        raise GeometryError(f"atom {metal} has no ligand within {scale:g} times the covalent radii")
-    return bonded[np.argsort(separation[bonded], kind="stable")]
+        raise GeometryError(f"atom {metal} must be bonded to others to have a shell, got no atom near enough")
+    separation = np.linalg.norm(positions[bonded] - positions[metal], axis=1)
+    return bonded[np.argsort(separation, kind="stable")]
 
 
 def _frames(positions: ArrayLike) -> np.ndarray:
