@@ -7,6 +7,7 @@ import pytest
 from ase import Atoms, units
 from conftest import relative_error
 from models import make_head, random_parts
+from scipy import signal
 from springs import Springs
 from systems import molecule, triclinic, water_molecule
 
@@ -19,12 +20,7 @@ from gmcore.analysis.couplings import (
     thermal_ratio,
     zero_point_motion,
 )
-from gmcore.analysis.mode_spectra import (
-    ModeSpectraError,
-    cross_spectra,
-    element_shares,
-    vibrational_density_of_states,
-)
+from gmcore.analysis.mode_spectra import ModeSpectraError, cross_spectra, element_shares
 from gmcore.analysis.modes import Modes, frequency_to_omega, harmonic_modes, thermal_variance
 from gmcore.anisotropy import invariants
 from gmcore.model import Model
@@ -174,39 +170,8 @@ def test_equipartition(modes, rng):
     assert np.abs(thermal_ratio(q, modes.frequencies, 300.0) - 0.5).max() < 0.05
 
 
-def harmonic_motion(modes, rng, n, time_step) -> np.ndarray:
-    """Velocities (n, n_atoms, 3), A/fs, with the same kinetic energy in every mode, phases at random."""
-    omega = frequency_to_omega(modes.frequencies)
-    phases = np.outer(np.arange(n) * time_step, omega) + rng.uniform(0, 2 * np.pi, len(modes))
-    weighted = np.tensordot(np.cos(phases), modes.vectors, 1)
-    return weighted / np.sqrt(modes.atoms.get_masses())[:, None]
-
-
-def test_density_of_states_of_harmonic_motion(modes, rng):
-    n = 2**14
-    velocities = harmonic_motion(modes, rng, n, 1.0)
-    density = vibrational_density_of_states(velocities, modes.atoms.numbers, 1.0, n, n_degrees=len(modes))
-    width = density.frequencies[1]
-    assert density.total.sum() * width == pytest.approx(len(modes))
-    np.testing.assert_allclose(sum(density.by_element.values()), density.total, atol=1e-12)
-    shares = element_shares(modes)
-    np.testing.assert_allclose(sum(shares.values()), 1.0)
-    alone = np.abs(modes.frequencies[:, None] - modes.frequencies) + 1e9 * np.eye(len(modes))
-    isolated = np.flatnonzero(alone.min(axis=1) > 12 * width)
-    assert len(isolated) > 5
-    for k in isolated:
-        near = np.abs(density.frequencies - modes.frequencies[k]) < 5 * width
-        assert density.total[near].sum() * width == pytest.approx(1.0, rel=0.01)
-        assert np.abs(density.frequencies[near][density.total[near].argmax()] - modes.frequencies[k]) <= width
-        for symbol, share in shares.items():
-            assert density.by_element[symbol][near].sum() * width == pytest.approx(share[k], abs=0.01)
-
-
-def test_masses_and_degrees_by_default(rng):
-    density = vibrational_density_of_states(rng.normal(size=(4096, 3, 3)), [8, 1, 1], 0.5, 64)
-    assert density.total.sum() * density.frequencies[1] == pytest.approx(9.0)
-    oxygen, hydrogen = (density.by_element[symbol].sum() for symbol in "OH")
-    assert oxygen / hydrogen == pytest.approx(15.999 / 2.016, rel=0.1)
+def test_shares_of_the_elements_add_up(modes):
+    np.testing.assert_allclose(sum(element_shares(modes).values()), 1.0)
 
 
 def noisy_oscillator(rng, n, time_step, frequency):
@@ -236,6 +201,18 @@ def test_coherence_finds_the_mode_that_drives_d(rng):
     np.testing.assert_allclose(np.einsum("fkk->fk", itself.coherence), 1.0, rtol=1e-9)
 
 
+@pytest.mark.parametrize("n_per_segment", [64, 65])
+def test_cross_spectra_are_those_of_scipy(rng, n_per_segment):
+    x, y = rng.normal(size=(500, 2)), rng.normal(size=(500, 3))
+    found = cross_spectra(x, y, 2.0, n_per_segment)
+    options = {"fs": 33356.409519815204 / 2.0, "window": "hann", "nperseg": n_per_segment, "axis": 0}
+    frequencies, cross = signal.csd(x[:, :, None], y[:, None, :], **options)
+    np.testing.assert_allclose(found.frequencies, frequencies, rtol=1e-12)
+    np.testing.assert_allclose(found.cross, cross, rtol=1e-9, atol=1e-12 * np.abs(cross).max())
+    coherence = signal.coherence(x[:, :, None], y[:, None, :], **options)[1]
+    np.testing.assert_allclose(found.coherence, coherence, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -257,9 +234,6 @@ def test_what_does_not_fit(modes, call, message):
         (lambda: cross_spectra(np.ones((9, 1)), np.ones((8, 1)), 1.0, 4), r"got \(9, 1\) and \(8, 1\)"),
         (lambda: cross_spectra(np.ones((9, 1)), np.ones((9, 1)), 1.0, 8), "at least two segments of 8 samples, got 9"),
         (lambda: cross_spectra(np.ones((9, 1)), np.ones((9, 1)), 0.0, 4), "must be positive, got 0.0 fs"),
-        (lambda: vibrational_density_of_states(np.ones((9, 2, 3)), [1, 1], 1.0, 10), "between 2 and 9 samples, got 10"),
-        (lambda: vibrational_density_of_states(np.ones((9, 2, 3)), [1], 1.0, 9), r"shape \(n, 1, 3\), got \(9, 2, 3\)"),
-        (lambda: vibrational_density_of_states(np.zeros((9, 1, 3)), [1], 1.0, 9), "must not all be zero"),
     ],
 )
 def test_series_without_a_spectrum(call, message):

@@ -69,6 +69,10 @@ def check(trajectory: Trajectory, expected):
         np.testing.assert_array_equal(trajectory.times(name), steps * 0.5)
         for replica in range(N_REPLICAS):
             np.testing.assert_array_equal(trajectory.values(name, replica), values[replica])
+            for start, stop in ((0, 1), (1, None), (len(values[replica]) - 1, None), (1, len(values[replica]) - 1)):
+                np.testing.assert_array_equal(
+                    trajectory.values(name, replica, start, stop), values[replica, start:stop]
+                )
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from gmcore.analysis.run_section import CONFIG_FILE, describe_run, run_config
 from gmcore.analysis.samples import Samples, discarded, states_of
 from gmcore.analysis.spectra import SpectrumError
 from gmcore.analysis.spectral_sections import tensor_spectra, velocity_spectra
-from gmcore.analysis.structure import Coordination, coordination, molecule_numbers, molecule_positions
+from gmcore.analysis.structure import Coordination, coordination, first_molecule, molecule_positions
 from gmcore.analysis.training_results import describe_model, training_results
 from gmcore.dynamics.trajectory import Trajectory
 from gmcore.errors import GMError
@@ -140,15 +140,14 @@ class _Analysis:
         return load_model(self.models[name][0], "float64")
 
     def _shell(self) -> Coordination | None:
-        samples = Samples(self.trajectory, states_of(self.trajectory)[0], self.discard, self.settings.blocks)
-        numbers = molecule_numbers(samples)
-        if numbers is None:
+        molecule = first_molecule(self.trajectory)
+        if molecule is None:
             self.missing["structure"] = (
                 "Distances and order of the metal's shell need positions, and in a periodic run molecules, which are "
                 "known where D is computed along the way"
             )
             return None
-        shell = coordination(numbers, molecule_positions(samples)[0, 0], self.settings)
+        shell = coordination(*molecule, self.settings)
         self.missing |= {f"structure_{name}": sentence for name, sentence in shell.missing.items()}
         return shell
 

@@ -129,7 +129,7 @@ def _normalized_mean(
     if not len(replicas):
         raise CorrelationError("an autocorrelation needs at least one replica, got none")
     # what is left of zeros and of constants less their mean is rounding, which must not be divided by itself
-    floor = 1e-24 * np.max(replicas**2, initial=0.0)
+    floor = 1e-24 * max(replicas.max(initial=0.0), -replicas.min(initial=0.0)) ** 2
     if fluctuation:
         replicas = replicas - replicas.mean(axis=(0, 1))
     correlation = np.mean([autocorrelation(replica, n_lags) for replica in replicas], axis=0)

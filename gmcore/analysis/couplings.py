@@ -85,11 +85,13 @@ class TensorExpansion:
         return 1.5 * high, 0.5 * (middle - low)
 
     def predict(self, q: ArrayLike) -> np.ndarray:
-        """D(q), (n, 3, 3), for mode coordinates (n, n_modes)."""
+        """D(q), (n, 3, 3), for mode coordinates (n, n_modes); modes that are not real are left out."""
         q = np.asarray(q, np.float64)
         if q.ndim != 2 or q.shape[1] != len(self.first):
             raise CouplingError(f"mode coordinates must have shape (n, {len(self.first)}), got {q.shape}")
-        return self.value + np.tensordot(q, self.first, 1) + 0.5 * np.tensordot(q * q, self.second, 1)
+        real = self.frequencies > 0.0
+        q, first, second = q[:, real], self.first[real], self.second[real]
+        return self.value + np.tensordot(q, first, 1) + 0.5 * np.tensordot(q * q, second, 1)
 
     def thermal_mean(self, temperature: float, quantum: bool = True) -> np.ndarray:
         """<D>, (3, 3), at a temperature (K); modes that are not real are left out."""

@@ -77,7 +77,7 @@ def _reference(trajectory: Trajectory, config: MDConfig | None) -> tuple[np.ndar
         atoms = atoms if order is None else atoms[order]
         if np.array_equal(atoms.numbers, trajectory.molecule_numbers):
             return atoms.positions, f"axes of {Path(path).name}, onto which the molecule is aligned in every frame"
-    first = trajectory.values("molecule_position", 0)[0, 0]
+    first = trajectory.values("molecule_position", 0, stop=1)[0, 0]
     return first, "axes of the first sample, onto which the molecule is aligned in every frame"
 
 

@@ -27,7 +27,7 @@ from gmcore.analysis.geometry import align
 from gmcore.analysis.mode_spectra import cross_spectra, element_shares
 from gmcore.analysis.modes import Modes, harmonic_modes, relax, thermal_variance
 from gmcore.analysis.records import plain, quantity
-from gmcore.analysis.samples import Samples, SamplesError
+from gmcore.analysis.samples import Samples, SamplesError, pooled
 from gmcore.analysis.spectra import HANN_WIDTH, WAVENUMBER
 from gmcore.anisotropy import invariants
 from gmcore.metrics import UNIQUE, unique_components
@@ -69,9 +69,7 @@ def describe_modes(modes: Modes) -> dict[str, Any]:
 def describe_coupling(expansion: TensorExpansion, factor: float, unit: str) -> dict[str, Any]:
     """Return D at the minimum and its derivatives along the modes, values of the model times `factor` in `unit`."""
     found = invariants(expansion.value)
-    frame = np.linalg.eigh(expansion.value)[1]
-    along = np.einsum("ia,kij,ja->ka", frame, expansion.first, frame) * factor  # diagonal in the axes of D0
-    easy, x, y = (2, 0, 1) if found.d > 0 else (0, 1, 2)
+    slope_d, slope_e = expansion.slopes()
     first = unique_components(expansion.first) * factor
     return {
         "D": quantity(factor * found.d, unit, "D of the relaxed structure"),
@@ -82,8 +80,8 @@ def describe_coupling(expansion: TensorExpansion, factor: float, unit: str) -> d
             "Frobenius norm of dD/dq",
             committee=factor * np.linalg.norm(expansion.first_std, axis=(1, 2)),
         ),
-        "dD": quantity(1.5 * along[:, easy], unit, "dD/dq of the parameter D, first order"),
-        "dE": quantity(0.5 * np.abs(along[:, x] - along[:, y]), unit, "|dE/dq| of the parameter E, first order"),
+        "dD": quantity(factor * slope_d, unit, "dD/dq of the parameter D, first order"),
+        "dE": quantity(factor * np.abs(slope_e), unit, "|dE/dq| of the parameter E, first order"),
         "elements": quantity(first, unit, f"dD/dq of the elements {', '.join('xyz'[i] + 'xyz'[j] for i, j in UNIQUE)}"),
     }
 
@@ -91,9 +89,7 @@ def describe_coupling(expansion: TensorExpansion, factor: float, unit: str) -> d
 def harmonic_expectation(expansion: TensorExpansion, temperature: float, factor: float, unit: str) -> dict[str, Any]:
     """Return D, E and the width of D that the expansion gives at a temperature, for classical and quantum modes."""
     result = {}
-    frame = np.linalg.eigh(expansion.value)[1]
-    easy = frame[:, 2] if invariants(expansion.value).d > 0 else frame[:, 0]
-    slope = 1.5 * np.einsum("i,kij,j->k", easy, expansion.first, easy)
+    slope, _ = expansion.slopes()
     for name, quantum in (("classical", False), ("quantum", True)):
         mean = invariants(expansion.thermal_mean(temperature, quantum))
         variance = thermal_variance(expansion.frequencies, temperature, quantum)
@@ -145,19 +141,21 @@ def along_run(
     """
     n_segment = min(int(np.ceil(HANN_WIDTH * WAVENUMBER / (interval * resolution))), positions.shape[1] // PIECES)
     real = modes.frequencies > 0.0
-    coherences, coordinates, n_segments = [], [], 0
-    for frames, series in zip(positions, tensors):
+    coherences, n_segments = [], 0
+    coordinates = np.empty((*positions.shape[:2], len(modes)))
+    spread = unique_components(tensors)
+    residue = np.empty_like(spread)
+    for k, (frames, series) in enumerate(zip(positions, tensors)):
         q = mode_coordinates(frames, modes)
+        coordinates[k] = q
+        residue[k] = spread[k] - unique_components(expansion.predict(q))
         q[:, ~real] = 0.0
         found = invariants(series)
         spectra = cross_spectra(np.column_stack([found.d, found.e]), q, interval, n_segment)
         at = np.abs(spectra.frequencies[:, None] - modes.frequencies).argmin(axis=0)
         coherences.append(spectra.coherence[at, :, np.arange(len(modes))])
-        coordinates.append(q)
         n_segments += spectra.n_segments
-    q = np.concatenate(coordinates)
-    spread = unique_components(tensors.reshape(-1, 3, 3))
-    residue = spread - unique_components(_expanded(expansion, q, real))
+    spread, residue, q = pooled(spread), pooled(residue), pooled(coordinates)
     weights = np.array([1.0 if i == j else 2.0 for i, j in UNIQUE])
     explained = 1.0 - (residue.var(axis=0) @ weights) / (spread.var(axis=0) @ weights)
     of_d, of_e = np.where(real, np.mean(coherences, axis=0).T, np.nan)
@@ -175,9 +173,3 @@ def along_run(
             "<q^2> of each mode over kT/(hbar omega): 1 for harmonic modes in equilibrium",
         ),
     }
-
-
-def _expanded(expansion: TensorExpansion, q: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """D(q) (n, 3, 3) from the modes that are real."""
-    q, first, second = q[:, real], expansion.first[real], expansion.second[real]
-    return expansion.value + np.tensordot(q, first, 1) + 0.5 * np.tensordot(q * q, second, 1)

@@ -1,12 +1,9 @@
-"""Spectra of velocities and mode coordinates: vibrational density of states, and which mode moves together with D.
+"""Cross spectra of D with mode coordinates: which mode moves together with D, and who moves in it.
 
-Cross spectra are Welch's, with Hann windows that overlap by half (scipy.signal): P_xy one-sided, coherence
+Cross spectra are Welch's, with Hann windows that overlap by half: P_xy one-sided, coherence
 |P_xy|^2/(P_xx P_yy) from 0 to 1, near 1 at the frequencies of a mode that drives x. Between series that have nothing
 to do with each other the coherence of K segments is about 1/K, not 0. The resolution is 1/(c T) of a segment of length
 T: 33 cm^-1 for 1 ps. Spectra of one series with error bands are in `gmcore.analysis.spectra`.
-
-In harmonic classical dynamics each mode holds kT/2 of kinetic energy, so the mass-weighted power of the velocities,
-scaled so that its integral is the number of degrees of freedom, is the density of states.
 """
 
 from __future__ import annotations
@@ -56,78 +53,40 @@ def cross_spectra(x: ArrayLike, y: ArrayLike, time_step: float, n_per_segment: i
         raise ModeSpectraError(
             f"a coherence needs at least two segments of {n_per_segment} samples, got {len(x)} samples"
         )
-    options = {"fs": _samples_per_wavenumber(time_step), "window": WINDOW, "nperseg": n_per_segment, "axis": 0}
-    frequencies, cross = signal.csd(x[:, :, None], y[:, None, :], **options)
-    power_x, power_y = (signal.welch(series, **options)[1] for series in (x, y))
+    window = signal.get_window(WINDOW, n_per_segment)[:, None]
+    frequencies = np.fft.rfftfreq(n_per_segment, 1.0 / _samples_per_wavenumber(time_step))
+    cross = np.zeros((len(frequencies), x.shape[1], y.shape[1]), complex)
+    power_x, power_y = (np.zeros((len(frequencies), series.shape[1])) for series in (x, y))
+    step = n_per_segment - n_per_segment // 2
+    for start in range(0, n_segments * step, step):  # scipy.signal.csd would hold the products of all segments
+        of_x, of_y = (_transform(series[start : start + n_per_segment], window) for series in (x, y))
+        cross += of_x.conj()[:, :, None] * of_y[:, None, :]
+        power_x += np.abs(of_x) ** 2
+        power_y += np.abs(of_y) ** 2
     product = power_x[:, :, None] * power_y[:, None, :]
     still = product <= 0.0  # a constant series moves with nothing
     coherence = np.where(still, 0.0, np.abs(cross) ** 2 / np.where(still, 1.0, product))
+    one_sided = np.full((len(frequencies), 1, 1), 2.0)
+    one_sided[0] = 1.0
+    if n_per_segment % 2 == 0:
+        one_sided[-1] = 1.0
+    cross *= one_sided / (n_segments * _samples_per_wavenumber(time_step) * np.sum(window**2))
     return CrossSpectra(frequencies, cross, coherence, n_segments)
-
-
-class DensityOfStates(NamedTuple):
-    """Frequencies (n_f,) cm^-1; `total` and `by_element[symbol]` (n_f,), states per cm^-1."""
-
-    frequencies: np.ndarray
-    total: np.ndarray
-    by_element: dict[str, np.ndarray]
-
-
-def vibrational_density_of_states(
-    velocities: ArrayLike,
-    numbers: ArrayLike,
-    time_step: float,
-    n_per_segment: int,
-    masses: ArrayLike | None = None,
-    n_degrees: int | None = None,
-) -> DensityOfStates:
-    """Mass-weighted power spectrum of the velocities, whose integral is the number of degrees of freedom.
-
-    A mode is a peak of area one; where equilibrium is poor, areas show how the kinetic energy is distributed. Overall
-    translation and rotation are part of it, near zero frequency.
-
-    Parameters
-    ----------
-    velocities : (n, n_atoms, 3), in any unit.
-    numbers : (n_atoms,) atomic numbers.
-    time_step : fs between samples.
-    n_per_segment : samples; Welch segments overlap by half.
-    masses : (n_atoms,) amu; standard ones if not given.
-    n_degrees : 3 n_atoms if not given.
-    """
-    from ase.data import atomic_masses, chemical_symbols
-    from scipy import signal
-
-    velocities, numbers = np.asarray(velocities, np.float64), np.asarray(numbers)
-    if velocities.ndim != 3 or velocities.shape[1:] != (len(numbers), 3):
-        raise ModeSpectraError(f"velocities must have shape (n, {len(numbers)}, 3), got {velocities.shape}")
-    masses = atomic_masses[numbers] if masses is None else np.asarray(masses, np.float64)
-    _n_segments(len(velocities), n_per_segment, time_step)
-    frequencies, power = signal.welch(
-        velocities,
-        fs=_samples_per_wavenumber(time_step),
-        window=WINDOW,
-        nperseg=n_per_segment,
-        detrend=False,
-        axis=0,
-    )
-    by_atom = (power * masses[:, None]).sum(axis=2)
-    area = by_atom.sum() * (frequencies[1] - frequencies[0])
-    if not area > 0.0:
-        raise ModeSpectraError("velocities must not all be zero")
-    by_atom *= (3 * len(numbers) if n_degrees is None else n_degrees) / area
-    by_element = {chemical_symbols[z]: by_atom[:, numbers == z].sum(axis=1) for z in np.unique(numbers)}
-    return DensityOfStates(frequencies, by_atom.sum(axis=1), by_element)
 
 
 def element_shares(modes: Modes) -> dict[str, np.ndarray]:
     """Share of each element in the kinetic energy of each mode, symbol -> (n_modes,); the shares add up to 1.
 
-    With the frequencies these are the sticks to set beside `vibrational_density_of_states`.
+    With the frequencies these are the sticks to set beside the density of states from velocities.
     """
     by_atom = (modes.vectors**2).sum(axis=2)
     symbols = np.array(modes.atoms.get_chemical_symbols())
     return {str(symbol): by_atom[:, symbols == symbol].sum(axis=1) for symbol in np.unique(symbols)}
+
+
+def _transform(segment: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Fourier transform of a segment (n, n_series) without its mean."""
+    return np.fft.rfft(window * (segment - segment.mean(axis=0)), axis=0)
 
 
 def _samples_per_wavenumber(time_step: float) -> float:

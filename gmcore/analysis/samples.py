@@ -78,8 +78,14 @@ class Samples:
 
     def series(self, name: str) -> np.ndarray:
         """(n_replicas, n, ...) samples of a quantity, in its internal unit."""
-        rows, _ = self._kept(name)
-        return np.stack([self.trajectory.values(name, replica)[rows] for replica in self.state.replicas])
+        first, times = self._kept(name)
+        values: np.ndarray | None = None
+        for k, replica in enumerate(self.state.replicas):
+            one = self.trajectory.values(name, replica, first, first + len(times))
+            if values is None:  # one array from the start: there may be gigabytes
+                values = np.empty((len(self.state.replicas), *one.shape))
+            values[k] = one
+        return values
 
     def molecules(self, name: str) -> np.ndarray:
         """(n_replicas * n_molecules, n, ...): as `series`, the molecules of a cell as further replicas."""
@@ -91,7 +97,8 @@ class Samples:
         """Blocks of so many series laid end to end."""
         return n_series * self.blocks
 
-    def _kept(self, name: str) -> tuple[slice, np.ndarray]:
+    def _kept(self, name: str) -> tuple[int, np.ndarray]:
+        """The first sample that is kept, and the times (n,) from there on, fs."""
         if name not in self:
             raise SamplesError(f"the run must have recorded {name}, it holds {', '.join(self.trajectory.names())}")
         times = self.trajectory.times(name)
@@ -102,8 +109,8 @@ class Samples:
                 f"{self.blocks} blocks need at least {PER_BLOCK * self.blocks} samples of {name} in each replica, got "
                 f"{n} after {self.discard / 1000.0:g} ps of equilibration; run longer, or lower blocks or discard"
             )
-        rows = slice(first + n % self.blocks, len(times))
-        return rows, times[rows]
+        first += n % self.blocks
+        return first, times[first:]
 
 
 def discarded(trajectory: Trajectory, settings: Analysis, equilibrated: bool = False) -> float:

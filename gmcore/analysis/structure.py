@@ -23,6 +23,7 @@ from gmcore.analysis.geometry import (
     tetrahedral_order,
 )
 from gmcore.analysis.samples import Samples
+from gmcore.dynamics.trajectory import Trajectory
 from gmcore.errors import GMError
 
 METALS = frozenset((*range(21, 31), *range(39, 49), *range(57, 81), *range(89, 113)))
@@ -61,12 +62,14 @@ class Coordination:
         return of(positions, measure.pairs)[:, 0]
 
 
-def molecule_numbers(samples: Samples) -> np.ndarray | None:
-    """Return the atomic numbers of the molecule, None where there is none to look at."""
-    trajectory = samples.trajectory
-    if "molecule_position" in samples:
-        return trajectory.molecule_numbers
-    return None if trajectory.pbc.any() or "position" not in samples else trajectory.numbers
+def first_molecule(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return numbers and positions (n_atoms, 3), A, of the (first) molecule at the beginning of a run, None where there
+    is none to look at."""
+    if "molecule_position" in trajectory.names():
+        return trajectory.molecule_numbers, trajectory.values("molecule_position", 0, stop=1)[0, 0]
+    if trajectory.pbc.any() or "position" not in trajectory.names():
+        return None
+    return trajectory.numbers, trajectory.values("position", 0, stop=1)[0]
 
 
 def molecule_positions(samples: Samples) -> np.ndarray:

@@ -123,9 +123,10 @@ class Trajectory:
         """(n,) fs: times at which a quantity was recorded."""
         return self._series(name, 0, "time").astype(np.float64)
 
-    def values(self, name: str, replica: int) -> np.ndarray:
-        """(n, ...) float64: a quantity of a replica, in the unit of `unit`; shapes as in `gmcore.dynamics.h5md`."""
-        return self._series(name, replica, "value").astype(np.float64)
+    def values(self, name: str, replica: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """(n, ...) float64: samples start to stop of a quantity of a replica, all if not given, in the unit of `unit`;
+        shapes as in `gmcore.dynamics.h5md`."""
+        return self._series(name, replica, "value", start, stop).astype(np.float64)
 
     def frames(self, replica: int, every: int = 1) -> Iterator[Atoms]:
         """Yield every `every`-th recorded structure of a replica, with velocities where they were recorded.
@@ -176,15 +177,18 @@ class Trajectory:
         if not 0 <= replica < self.n_replicas:
             raise TrajectoryError(f"the replica must be 0 to {self.n_replicas - 1}, got {replica}")
 
-    def _series(self, name: str, replica: int, key: str) -> np.ndarray:
+    def _series(self, name: str, replica: int, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         import h5py
 
         self._check(name, replica)
-        parts = []
+        parts, before = [], 0
         for path in self._files:
             with h5py.File(path, "r") as file:
                 if place(name, replica) in file:
-                    parts.append(file[place(name, replica)][key][()])
+                    data = file[place(name, replica)][key]
+                    last = len(data) if stop is None else max(stop - before, 0)
+                    parts.append(data[max(start - before, 0) : last])
+                    before += len(data)
         return np.concatenate(parts)
 
 
