@@ -143,6 +143,9 @@ def test_projections_stand_for_many_components(rng):
     assert len(band.orders) == 4 * 8
     expected = 40 * density_of(coefficients, grid)
     assert np.mean((band.low <= expected) & (expected <= band.high)) > 0.8
+    whole = wavenumber_grid(DT, spacing=5.0)
+    few = maximum_entropy_spectrum(series, DT, whole, projections=2)  # the integral holds for any number of them
+    assert np.sum(few.density) * 5.0 == pytest.approx(series.var(axis=0).sum(), rel=0.01)
     again = spectrum_with_band([series], DT, grid, "maximum_entropy", n_blocks=4, projections=8)
     np.testing.assert_array_equal(again.mean, band.mean)
     other = spectrum_with_band([series], DT, grid, "maximum_entropy", n_blocks=4, projections=8, seed=9)

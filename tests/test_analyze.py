@@ -113,6 +113,9 @@ def test_spectra_have_their_lines_where_the_modes_are(made):
         found = state["spectra"]["d_tensor"]["maximum_entropy"]
         variance = np.sum(answer.tensor_deviations(state["target"]["value"]) ** 2)
         assert trapezoid(found["y"]["values"], found["x"]["values"]) == pytest.approx(variance, rel=0.25)
+        # the kinetic energy is that of as many degrees of freedom as there are modes, not of three for each atom
+        for found in state["spectra"]["velocity"].values():
+            assert trapezoid(found["y"]["values"], found["x"]["values"]) == pytest.approx(len(WAVENUMBERS), rel=0.1)
 
 
 def test_correlation_functions_begin_at_one_and_end_within_the_lag(made):

@@ -147,8 +147,8 @@ def maximum_entropy_spectrum(
     order : of the models, 1 ... n/2. If not given, the minimum of Akaike's final prediction error up to 2n/ln(2n);
         the recursion ends when 100 more orders gain less than 1 %.
     projections : for series of many components, a few hundred velocities, say: that many sums of all components with
-        random signs are fitted in their place. The mean of their spectra is that of the components without bias
-        (Hutchinson, Commun. Stat. Simul. 18, 1059 (1989)); the intensity of one line scatters by up to
+        random signs are fitted in their place. The mean of their spectra is that of the components (Hutchinson,
+        Commun. Stat. Simul. 18, 1059 (1989)), scaled to their variance; the intensity of one line scatters by up to
         sqrt(2/projections), its place does not.
     seed : of the random signs.
 
@@ -168,7 +168,9 @@ def maximum_entropy_spectrum(
         raise SpectrumError("a maximum entropy spectrum needs a component that varies, got none")
     if projections is not None and projections < columns.shape[1]:
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(columns.shape[1], projections))
-        columns = columns @ signs / math.sqrt(projections)
+        total = np.vdot(columns, columns)
+        columns = columns @ signs
+        columns *= math.sqrt(total / np.vdot(columns, columns))  # cross terms off the variance: Parseval holds
     n_intervals = 2 ** math.ceil(math.log2(max(INTERVALS * n, MIN_INTERVALS)))
     power, orders = np.zeros(n_intervals), []
     for column in columns.T:

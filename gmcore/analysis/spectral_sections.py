@@ -3,7 +3,8 @@
 Velocities are weighted by the square roots of the masses and divided by the mean kinetic energy of a degree of freedom:
 the density of states, which integrates to their number, in modes per cm^-1. Elements of D are taken in one frame, those
 off the diagonal weighted by sqrt(2), so that the sum is the one over all nine elements and does not depend on the
-choice of axes. Bands are 95 % intervals of the mean over blocks of all replicas.
+choice of axes. Each block is taken about its own mean: what is slower than a block, the drift of a free molecule say,
+is missing from the integrals. Bands are 95 % intervals of the mean over blocks of all replicas.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from ase import units
 
 from gmcore.analysis.config import Analysis
 from gmcore.analysis.records import axis, curve, quantity
@@ -41,10 +43,17 @@ ALL_NINE = np.array([1.0 if i == j else np.sqrt(2.0) for i, j in UNIQUE])
 
 def velocity_spectra(samples: Samples, settings: Analysis) -> dict[str, Any]:
     """Return the vibrational density of states by both methods."""
-    velocities = samples.series("velocity") * np.sqrt(samples.trajectory.masses)[:, None]
-    n, moving = velocities.shape[1], np.ptp(velocities, axis=(0, 1)) > 0.0  # fixed atoms do not count
-    velocities = velocities.reshape(len(velocities), n, -1)[:, :, moving.ravel()]
-    velocities /= np.sqrt(np.mean(velocities**2))
+    velocities = samples.series("velocity")
+    moving = np.ptp(velocities, axis=(0, 1)).any(axis=1)  # fixed atoms do not count
+    if not moving.any():
+        raise SpectrumError("a density of states needs atoms that move, got none")
+    if not moving.all():
+        velocities = velocities[:, :, moving]
+    velocities *= np.sqrt(samples.trajectory.masses[moving])[:, None]
+    velocities = velocities.reshape(*velocities.shape[:2], -1)
+    flat = velocities.ravel()
+    n_degrees = _n_degrees(samples) or velocities.shape[2]
+    velocities *= np.sqrt(n_degrees * velocities.shape[0] * velocities.shape[1] / (flat @ flat))
     about = "vibrational density of states, mass-weighted velocities"
     options = {"maximum_entropy": {"projections": PROJECTIONS, "seed": settings.seed}}
     return _both(velocities, samples.interval("velocity"), settings, "modes", about, options)
@@ -55,6 +64,14 @@ def tensor_spectra(samples: Samples, tensors: np.ndarray, settings: Analysis, un
     elements = unique_components(tensors) * ALL_NINE
     about = "power spectral density of D, summed over its nine elements"
     return _both(elements, samples.interval("d_tensor"), settings, f"({unit})^2", about, {})
+
+
+def _n_degrees(samples: Samples) -> int | None:
+    """Degrees of freedom that share the kinetic energy, which the kinetic temperature tells; None without it."""
+    if "kinetic_energy" not in samples or "temperature" not in samples:
+        return None
+    thermal = units.kB * samples.series("temperature").mean()
+    return round(2.0 * samples.series("kinetic_energy").mean() / thermal) if thermal > 0.0 else None
 
 
 def _both(

@@ -8,11 +8,11 @@ inefficiency
 rho the normalized autocorrelation. The sum ends before rho first falls to zero (Chodera et al., J. Chem. Theory Comput.
 3, 26 (2007)): beyond there is noise only, and for oscillating series g comes out too large rather than too small.
 
-Errors of means come from block averages (Flyvbjerg & Petersen, J. Chem. Phys. 91, 461 (1989)), intervals of functions of
-means, such as correlation coefficients, from the moving-block bootstrap (Kuensch, Ann. Stat. 17, 1217 (1989)): blocks
-of consecutive samples are drawn, the same for all series, so that correlations in time and between series survive. The
-mean of a block is a difference of two partial sums, so that a resample costs as much as it has blocks, not samples. The
-default block length,
+Errors of means come from block averages (Flyvbjerg & Petersen, J. Chem. Phys. 91, 461 (1989)), intervals of functions
+of means, such as correlation coefficients, from the moving-block bootstrap (Kuensch, Ann. Stat. 17, 1217 (1989)):
+blocks of consecutive samples are drawn, the same for all series, so that correlations in time and between series
+survive. The mean of a block is a difference of two partial sums, so that a resample costs as much as it has blocks, not
+samples. The default block length,
 
     l = (3/2)^{1/3} (2 phi/(1 - phi^2))^{2/3} n^{1/3},        phi = (g - 1)/(g + 1),
 
