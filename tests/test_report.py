@@ -22,7 +22,16 @@ from gmcore.analysis.config import Analysis
 from gmcore.analysis.records import RecordError
 from gmcore.model import load_model
 from gmcore.report.html import write_report
-from gmcore.report.numbers import fixed, number, quantity_text, unit_text, with_error, with_interval, with_unit
+from gmcore.report.numbers import (
+    as_given,
+    fixed,
+    number,
+    quantity_text,
+    unit_text,
+    with_error,
+    with_interval,
+    with_unit,
+)
 
 REFERENCE = """
 mesa_order: 30
@@ -189,9 +198,9 @@ def test_the_reference_stands_beside_the_run(made):
     assert table["columns"] == ["", "this run", "Somebody 2020"] and table["note"] == "At another level of theory."
     rows = {head: [cell["text"] for cell in cells] for head, cells in table["rows"]}
     assert rows["⟨D⟩, 50 K / cm⁻¹"][1] == "−100.5"
-    assert rows["⟨E⟩, 25 K / cm⁻¹"] == ["–", "1.001"]  # 30 GHz; the run has no 25 K
-    assert rows["committee deviation of D, 100 K / cm⁻¹"][1] == "0.11 to 0.2"
-    assert rows["committee deviation of forces, 50 K / (eV/Å)"][1] == "0.004336"
+    assert rows["⟨E⟩, 25 K / cm⁻¹"] == ["–", "1.00"]  # 30 GHz; the run has no 25 K
+    assert rows["committee deviation of D, 100 K / cm⁻¹"][1] == "0.11 to 0.20"
+    assert rows["committee deviation of forces, 50 K / (eV/Å)"][1] == "0.004"
     assert rows["RMSE of the elements of D / cm⁻¹"] == ["0.600", "0.58"]
     assert rows["mean metal–ligand distance, 50 K / Å"][0].startswith("2.0")
     assert "[" in rows["r of D with q, 100 K"][0]
@@ -251,4 +260,7 @@ def test_numbers():
     assert fixed(-0.001, 1) == "0.0" and fixed(None, 1) == "–"
     assert with_unit("a", "eV/Å") == "a / (eV/Å)" and with_unit("a", "Å") == "a / Å" and with_unit("a", "") == "a"
     assert quantity_text(None) == "–" and quantity_text({"value": 2.0}, 2) == "2.0"
+    assert as_given([-106]) == ["−106"] and as_given([-106.0]) == ["−106.0"] and as_given([0.0, 0.3]) == ["0.0", "0.3"]
+    assert as_given([0.1, 0.15], 0.0434) == ["0.0043", "0.0065"] and as_given([5, 10], 0.0434) == ["0.22", "0.43"]
+    assert as_given([-105.7], 29979.2458) == ["−3169000"] and as_given([0, 0], 2.0) == ["0", "0"]
     assert unit_text("cm^-1") == "cm⁻¹" and unit_text("MHz") == "MHz"

@@ -112,7 +112,11 @@ def velocity_correlation(samples: Samples, max_lag: float) -> dict[str, Any]:
     interval = samples.interval("velocity")
     velocities = samples.series("velocity")
     values = velocity_autocorrelation(velocities, _n_lags(max_lag, interval, velocities.shape[1]))
-    return {"velocity": _correlation_curve(values, interval, "C_vv", "velocity autocorrelation, P eq. 15")}
+    return {
+        "velocity": _correlation_curve(
+            values, interval, "C_vv", "velocity autocorrelation, eq. 15 of Zaverkin et al. 2022"
+        )
+    }
 
 
 def tensor_correlations(samples: Samples, tensors: np.ndarray, max_lag: float) -> dict[str, Any]:
@@ -122,7 +126,7 @@ def tensor_correlations(samples: Samples, tensors: np.ndarray, max_lag: float) -
     n_lags = _n_lags(max_lag, interval, tensors.shape[1])
     result = {}
     for name, fluctuation, about in (
-        ("d_tensor", False, "autocorrelation of the elements of D, P eq. 15"),
+        ("d_tensor", False, "autocorrelation of the elements of D, eq. 15 of Zaverkin et al. 2022"),
         ("d_tensor_fluctuation", True, "autocorrelation of the elements of D - <D>"),
     ):
         values = tensor_autocorrelation(tensors, n_lags, fluctuation)

@@ -182,7 +182,7 @@ def _dynamics_caption(analysis: dict[str, Any], panels: list[Panel], shown: dict
             f"Fourier transform (lines {spectra['fft']['resolution']['value']:.3g} cm⁻¹ wide); the band is the 95 % "
             f"interval of the mean over {spectra['fft']['n_spectra']} spectra, from blocks of all replicas. The "
             "density of states integrates to the number of degrees of freedom, the density of D, summed over its "
-            "nine elements, to their variance."
+            "nine elements, to their variance, both without what is slower than a block."
         )
         rest = [panel.letter for panel in panels if panel.size == "half" and panel.letter not in drawn]
         if rest:

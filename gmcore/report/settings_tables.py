@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gmcore.analysis.config import COMPARABLE
-from gmcore.report.numbers import MISSING, fixed, number, quantity_text, unit_text, with_unit
+from gmcore.report.numbers import MISSING, as_given, fixed, number, quantity_text, unit_text, with_unit
 from gmcore.report.tables import Cell, Table, cell
 from gmcore.units import conversion
 
@@ -126,7 +126,7 @@ def harmonic(analysis: dict[str, Any]) -> Table | None:
             else Cell(MISSING)
             for state in states
         ]
-        rows.append(("variance of D explained by the modes", cells))
+        rows.append(("variance of the elements explained by the modes", cells))
     coupling = analysis["modes"]["coupling"]
     note = (
         f"Relaxed structure: D {quantity_text(coupling['D'])}, E {quantity_text(coupling['E'])} {unit}. Widths "
@@ -215,9 +215,17 @@ def run(analysis: dict[str, Any]) -> Table:
     entries += [
         ("blocks of each replica", str(settings["blocks"])),
         ("order of maximum-entropy spectra", str(settings["mesa_order"] or "chosen for each series")),
-        ("resolution of Fourier spectra", f"{settings['resolution']:g} cm⁻¹"),
+        ("resolution of Fourier spectra", _resolution(analysis)),
     ]
     return Table("run", "Run and analysis", ["", ""], [(label, [Cell(text)]) for label, text in entries])
+
+
+def _resolution(analysis: dict[str, Any]) -> str:
+    """What was asked for, and what a run too short for it allowed."""
+    asked = analysis["settings"]["resolution"]
+    found = [s["fft"]["resolution"]["value"] for state in analysis["states"] for s in state["spectra"].values()]
+    reached = f", {max(found):.3g} cm⁻¹ reached" if found and max(found) > 1.01 * asked else ""
+    return f"{asked:g} cm⁻¹{reached}"
 
 
 def _replicas(state: dict[str, Any], seeds: list[int]) -> str:
@@ -238,7 +246,7 @@ def _reference_cell(given: dict[str, Any], unit: str) -> Cell:
     kind = COMPARABLE[given["quantity"]]
     factor = 1.0 if kind is None else conversion(kind, given["unit"])[0] / conversion(kind, unit)[0]
     bounds = given["value"] if isinstance(given["value"], list) else [given["value"]]
-    return Cell(" to ".join(f"{factor * value:.4g}".replace("-", "−") for value in bounds), "", given)
+    return Cell(" to ".join(as_given(bounds, factor)), "", given)
 
 
 def _own(
