@@ -315,7 +315,10 @@ def test_stops(inputs, tmp_path, stop, message):
 
 @pytest.mark.parametrize(
     ("patched", "message", "n_frames"),
-    [(nan_at(34), "replica 300 K, seed 1: energies and forces must be finite", 1), (refused_at(34), "positions", 2)],
+    [
+        (nan_at(34), "replica 300 K, seed 1: energies, forces and stress must be finite", 1),
+        (refused_at(34), "positions", 2),
+    ],
 )
 def test_what_was_recorded_before_a_stop_is_kept(whole, inputs, tmp_path, monkeypatch, patched, message, n_frames):
     # calls: one when the run is set up, then per chunk one and one for each step; the 34th is step 14 of the production
@@ -330,6 +333,27 @@ def test_what_was_recorded_before_a_stop_is_kept(whole, inputs, tmp_path, monkey
     run_md(configured(inputs, tmp_path))
     assert_same_run(tmp_path, whole)
     assert not (tmp_path / "stopped.extxyz").exists()
+
+
+def test_stress_that_is_not_finite_stops_the_run(inputs, tmp_path, monkeypatch):
+    original = BatchForces.__call__
+
+    def forces(*arguments):
+        result = original(*arguments)
+        result.stress[0, 1, 1] = np.inf
+        return result
+
+    monkeypatch.setattr(BatchForces, "__call__", forces)
+    changes = {"ensemble": {"kind": "npt"}, "structure": {"file": str(inputs / "crystal.extxyz")}, "equilibration": 0.0}
+    with pytest.raises(RunStopped, match="replica 100 K, seed 1: energies, forces and stress must be finite"):
+        run_md(configured(inputs, tmp_path, **changes))
+
+
+def test_a_thermostat_that_overflows_stops_the_run(inputs, tmp_path):
+    changes = {"ensemble": {"kind": "nose_hoover", "thermostat_time": 0.001}, "equilibration": 0.0}
+    with pytest.raises(RunStopped, match=r"a Nose-Hoover chain needs .*, at 0.0005 ps; see .*stopped.extxyz"):
+        run_md(configured(inputs, tmp_path, **changes))
+    assert len(read(tmp_path / "stopped.extxyz", ":")) == 2 and Trajectory(tmp_path).steps("position").tolist() == [0]
 
 
 def command(*arguments):
@@ -456,7 +480,7 @@ def test_chunks_in_which_nothing_is_due(inputs, tmp_path):
         ({"potential": "d.h5"}, "must predict an energy"),
         ({"potential": "missing.h5"}, "potential .*missing.h5 cannot be read: No such file"),
         ({"structure": {"file": "missing.extxyz"}}, "structure.file .*missing.extxyz cannot be read: No such file"),
-        ({"structure": {"file": "molecule.extxyz", "index": 3}}, "structure.file: structure 3 of .* cannot be read"),
+        ({"structure": {"file": "molecule.extxyz", "index": 3}}, "must hold a structure of index 3, it holds fewer"),
         ({"structure": {"file": "potential.h5"}}, "structure.file: structure 0 of .* cannot be read"),
         ({"stop": {"forces_deviation": 1.0}, "potential": "single.h5"}, "needs a committee, got a potential with one"),
         ({"fixed": [7]}, "fixed atoms must be indices below 5"),

@@ -38,6 +38,7 @@ from .progress import RunProgress
 from .recorder import Recorder
 from .run_folder import CONFIG, DUMP, clear_run, earlier_checkpoint, refuse_losses, remove_leftovers, remove_segments
 from .setup import make_header, make_observer, starting_state, starting_structure
+from .state import DynamicsError
 from .stops import RunStopped, StopConditions
 from .trajectory import MERGED, segment_path, trajectory_files
 
@@ -179,7 +180,7 @@ class _Run:
     def _step(self) -> None:
         try:
             self._integrator.step()
-        except (StructureError, NeighborError) as error:
+        except (DynamicsError, StructureError, NeighborError) as error:
             raise self._stops.unusable(self._integrator, error) from error
         self._stops.check(self._integrator)
 

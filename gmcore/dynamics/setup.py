@@ -66,6 +66,8 @@ def _structure(key: str, file: Path, index: int) -> Atoms:
     """One structure of a file."""
     try:
         return _bare(read(file, index=index))
+    except (IndexError, StopIteration) as error:
+        raise RunError(f"{key}: {file} must hold a structure of index {index}, it holds fewer or none") from error
     except Exception as error:  # ASE's parsers raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RunError(f"{key}: structure {index} of {file} cannot be read: {reason}") from error

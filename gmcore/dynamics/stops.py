@@ -22,6 +22,7 @@ from gmcore.errors import GMError
 
 from .config import Stop
 from .integrators import Integrator
+from .state import DynamicsError
 
 
 class RunStopped(GMError):
@@ -57,9 +58,11 @@ class StopConditions:
     def check(self, integrator: Integrator) -> None:
         """Raise RunStopped if the present step of `integrator` meets a condition."""
         state, result, stop = integrator.state, integrator.result, self._stop
-        if not np.isfinite(result.energies).all() or not np.isfinite(result.forces).all():
-            finite = np.isfinite(result.energies) & np.isfinite(result.forces).all(axis=(1, 2))
-            self._end(~finite, "energies and forces must be finite, got some that are not")
+        finite = np.isfinite(result.energies) & np.isfinite(result.forces).all(axis=(1, 2))
+        if result.stress is not None:
+            finite &= np.isfinite(result.stress).all(axis=(1, 2))
+        if not finite.all():
+            self._end(~finite, "energies, forces and stress must be finite, got some that are not")
         if state.step % stop.every:
             return
         if stop.forces_deviation is not None:
@@ -73,10 +76,11 @@ class StopConditions:
             self._compare(found, stop.broken_bonds, "broken_bonds", "the length of bond {}", "times that at the start")
 
     def unusable(self, integrator: Integrator, error: GMError) -> RunStopped:
-        """The stop for a structure that no forces can be computed for, `error` says why."""
+        """The stop for a step that cannot be made, mostly a structure without forces; `error` says why."""
         finite = np.isfinite(integrator.state.positions).all(axis=(1, 2))
         replicas = np.flatnonzero(~finite) if not finite.all() else np.arange(len(finite))
-        return RunStopped(f"forces cannot be computed: {error}", replicas.tolist(), has_forces=False)
+        reason = str(error) if isinstance(error, DynamicsError) else f"forces cannot be computed: {error}"
+        return RunStopped(reason, replicas.tolist(), has_forces=False)
 
     def _compare(self, found: np.ndarray, limit: float, key: str, what: str, unit: str) -> None:
         """End the run where `found` (n_replicas, n) is above the limit; the largest value is named."""
