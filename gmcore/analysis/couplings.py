@@ -38,6 +38,9 @@ from gmcore.tensor_gradients import member_gradients, near_center, tensor_head, 
 SECOND_STEP = 0.2
 """Step in q of the differences for D''; D is smooth on the scale of the zero-point motion."""
 
+FRAMES = 4096
+"""Frames that are projected on modes together: bounds the memory of long runs."""
+
 
 class CouplingError(GMError):
     """Modes, tensors and trajectories that do not fit each other."""
@@ -186,15 +189,19 @@ def mode_coordinates(positions: ArrayLike, modes: Modes) -> np.ndarray:
     if positions.ndim != 3 or positions.shape[1:] != (len(atoms), 3):
         raise CouplingError(f"frames must have shape (n, {len(atoms)}, 3), got {positions.shape}")
     masses = atoms.get_masses()
-    if atoms.pbc.any():
-        away = positions - atoms.positions
-        away -= (masses @ away / masses.sum())[:, None]
-    else:
-        away = superpose(positions, atoms.positions, masses) - atoms.positions
-    weighted = np.sqrt(masses)[:, None] * away
+    root = np.sqrt(masses)[:, None]
     # of unit length along q: the inverse of `displacements`, since the vectors are orthonormal
-    per_q = np.linalg.norm(np.sqrt(masses)[:, None] * modes.displacements, axis=(1, 2))
-    return np.tensordot(weighted, modes.vectors, ([1, 2], [1, 2])) / per_q
+    per_q = np.linalg.norm(root * modes.displacements, axis=(1, 2))
+    q = np.empty((len(positions), len(modes)))
+    for first in range(0, len(positions), FRAMES):
+        frames = positions[first : first + FRAMES]
+        if atoms.pbc.any():
+            away = frames - atoms.positions
+            away -= (masses @ away / masses.sum())[:, None]
+        else:
+            away = superpose(frames, atoms.positions, masses) - atoms.positions
+        q[first : first + FRAMES] = np.tensordot(root * away, modes.vectors, ([1, 2], [1, 2])) / per_q
+    return q
 
 
 def thermal_ratio(q: ArrayLike, frequencies: ArrayLike, temperature: float) -> np.ndarray:
