@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 from models import random_model
@@ -236,6 +237,17 @@ def test_without_thermostat_each_replica_stands_alone(tmp_path):
     assert content["states"][0]["target"]["value"] is None
     assert "needs four ligands, Co has 2" in content["missing"]["structure_order"]
     assert "d_tensor" not in content["states"][0]["committee"]  # one member deviates from nothing
+
+
+@pytest.mark.parametrize("name", ["conserved", "forces_deviation", "velocity"])
+def test_a_series_that_is_not_finite_is_named(tmp_path, name):
+    synthetic_run(tmp_path, (50.0,), n_samples=100)
+    with h5py.File(tmp_path / "trajectory.h5", "r+") as file:
+        place = "particles" if name == "velocity" else "observables"
+        values = file[f"{place}/replica_001/{name}/value"]
+        values[[40, 50]] = np.nan
+    with pytest.raises(SamplesError, match=rf"{name} of replica 1 must be finite, got 2 samples .* first at 160 fs"):
+        analyze(tmp_path)
 
 
 def test_a_short_run_has_broad_lines_or_none(tmp_path):

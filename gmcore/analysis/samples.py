@@ -77,11 +77,18 @@ class Samples:
         return self._kept(name)[1]
 
     def series(self, name: str) -> np.ndarray:
-        """(n_replicas, n, ...) samples of a quantity, in its internal unit."""
+        """(n_replicas, n, ...) samples of a quantity, in its internal unit; NaN throughout where it has no meaning, as
+        the deviation of a single model. SamplesError: some values that are not finite."""
         first, times = self._kept(name)
         values: np.ndarray | None = None
         for k, replica in enumerate(self.state.replicas):
             one = self.trajectory.values(name, replica, first, first + len(times))
+            bad = ~np.isfinite(one).reshape(len(one), -1).all(axis=1)
+            if bad.any() and not np.isnan(one).all():
+                raise SamplesError(
+                    f"{name} of replica {replica} must be finite, got {bad.sum()} samples that are not, the first at "
+                    f"{times[bad.argmax()]:g} fs"
+                )
             if values is None:  # one array from the start: there may be gigabytes
                 values = np.empty((len(self.state.replicas), *one.shape))
             values[k] = one
