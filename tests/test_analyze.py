@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -22,7 +23,7 @@ from gmcore.analysis.samples import SamplesError
 from gmcore.analysis.settings_file import read_settings, with_options
 from gmcore.analysis.structure import StructureError, coordination
 from gmcore.config import ConfigError
-from gmcore.dynamics.trajectory import Trajectory, TrajectoryError
+from gmcore.dynamics.trajectory import Trajectory, TrajectoryError, write_segment
 
 ELEMENTS = {"xx": (0, 0), "xy": (0, 1), "xz": (0, 2), "yy": (1, 1), "yz": (1, 2), "zz": (2, 2)}
 
@@ -237,6 +238,35 @@ def test_without_thermostat_each_replica_stands_alone(tmp_path):
     assert content["states"][0]["target"]["value"] is None
     assert "needs four ligands, Co has 2" in content["missing"]["structure_order"]
     assert "d_tensor" not in content["states"][0]["committee"]  # one member deviates from nothing
+
+
+def test_molecules_of_one_cell_are_no_further_replicas(tmp_path):
+    synthetic_run(tmp_path / "one", (50.0,), n_samples=300, cell=12.0)
+    run = Trajectory(tmp_path / "one")
+    series = {name: np.stack([run.values(name, k) for k in (0, 1)]) for name in run.names()}
+    inverted = -series["molecule_position"][:, :, 0] + 12.0  # the same D, always
+    series["position"] = np.concatenate([series["position"], inverted], axis=2)
+    series["velocity"] = np.concatenate([series["velocity"], -series["velocity"]], axis=2)
+    series["molecule_position"] = np.stack([series["molecule_position"][:, :, 0], inverted], axis=2)
+    series["d_tensor"] = np.repeat(series["d_tensor"], 2, axis=2)
+    series["d_tensor_members"] = np.repeat(series["d_tensor_members"], 2, axis=3)
+    header = replace(
+        run.header,
+        numbers=np.tile(run.numbers, 2),
+        masses=np.tile(run.masses, 2),
+        molecules=np.arange(2 * run.n_atoms).reshape(2, -1),
+    )
+    steps = run.steps("position")
+    write_segment(tmp_path / "two/trajectory.h5", header, {name: (steps, values) for name, values in series.items()})
+    one, two = (analyze(tmp_path / name)["states"][0] for name in ("one", "two"))
+    for name in ("D", "D_width", "E", "D_of_mean"):
+        tolerance = 1e-3 if name == "D_of_mean" else 1e-9  # one has the axes of the crystal
+        assert two["anisotropy"][name]["value"] == pytest.approx(one["anisotropy"][name]["value"], rel=tolerance)
+        assert two["anisotropy"][name]["error"] == pytest.approx(one["anisotropy"][name]["error"], rel=10 * tolerance)
+    assert two["anisotropy"]["D"]["replicas"] == pytest.approx(one["anisotropy"]["D"]["replicas"])
+    assert two["structure"]["measures"][0]["mean"]["error"] == pytest.approx(
+        one["structure"]["measures"][0]["mean"]["error"], rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["conserved", "forces_deviation", "velocity"])

@@ -12,7 +12,7 @@ import numpy as np
 
 from gmcore.analysis.averages import Average, OfMean, thermal_averages
 from gmcore.analysis.records import quantity
-from gmcore.analysis.samples import Samples, pooled
+from gmcore.analysis.samples import Samples
 from gmcore.analysis.state_sections import ELEMENTS, correlation_time, distributions, tensor_elements
 from gmcore.anisotropy import invariants
 from gmcore.metrics import UNIQUE
@@ -27,18 +27,17 @@ def anisotropy_section(
     ----------
     tensors, members : (n_series, n, 3, 3) and (n_series, n, n_members, 3, 3), in `unit`, in the frame of the molecule.
     """
-    n_blocks = samples.n_blocks(len(tensors))
-    frames = pooled(tensors)
-    averages = thermal_averages(frames, None if members is None else pooled(members), n_blocks)
-    found = invariants(frames)
-    scalars = {"D": found.d, "E": found.e}
+    n_blocks, frames = samples.n_blocks, samples.pooled(tensors)
+    averages = thermal_averages(frames, None if members is None else samples.pooled(members), n_blocks)
+    found = invariants(tensors)
+    scalars = {"D": samples.pooled(found.d), "E": samples.pooled(found.e)}
     section: dict[str, Any] = {}
     for name, average, of_mean in (
         ("D", averages.d, averages.d_of_mean),
         ("E", averages.e, averages.e_of_mean),
     ):
         section[name] = _mean(average, unit, f"<{name}>: mean over frames of {name} of each frame")
-        section[name]["replicas"] = scalars[name].reshape(tensors.shape[:2]).mean(axis=1).tolist()
+        section[name]["replicas"] = scalars[name].reshape(len(samples.state.replicas), -1).mean(axis=1).tolist()
         section[f"{name}_width"] = width(scalars[name], n_blocks, unit, f"standard deviation of {name} over frames")
         section[f"{name}_of_mean"] = _of_mean(of_mean, unit, f"{name} of the averaged tensor")
     section["E_over_D"] = _mean(averages.e_over_d, "", "mean over frames of E/|D|")
@@ -55,8 +54,7 @@ def anisotropy_section(
         axis.error, "deg", "standard error of the mean director", committee=_known(axis.committee)
     )
     section["axis_of_mean"] = quantity(averages.axis_of_mean.value, "", "axis of the averaged tensor")
-    series = found.d.reshape(tensors.shape[:2])
-    section["correlation_time"] = correlation_time(series, samples.interval("d_tensor"))
+    section["correlation_time"] = correlation_time(found.d, samples.interval("d_tensor"))
     elements = {
         name: {
             "mean": _mean(averages.elements, unit, f"mean of D_{name}", (i, j)),

@@ -27,7 +27,7 @@ from gmcore.analysis.geometry import align
 from gmcore.analysis.mode_spectra import cross_spectra, element_shares
 from gmcore.analysis.modes import Modes, harmonic_modes, relax, thermal_variance
 from gmcore.analysis.records import plain, quantity
-from gmcore.analysis.samples import Samples, SamplesError, pooled
+from gmcore.analysis.samples import Samples, SamplesError
 from gmcore.analysis.spectra import HANN_WIDTH, WAVENUMBER
 from gmcore.anisotropy import invariants
 from gmcore.metrics import UNIQUE, unique_components
@@ -155,9 +155,9 @@ def along_run(
         at = np.abs(spectra.frequencies[:, None] - modes.frequencies).argmin(axis=0)
         coherences.append(spectra.coherence[at, :, np.arange(len(modes))])
         n_segments += spectra.n_segments
-    spread, residue, q = pooled(spread), pooled(residue), pooled(coordinates)
+    q = coordinates.reshape(-1, len(modes))
     weights = np.array([1.0 if i == j else 2.0 for i, j in UNIQUE])
-    explained = 1.0 - (residue.var(axis=0) @ weights) / (spread.var(axis=0) @ weights)
+    explained = 1.0 - (residue.var(axis=(0, 1)) @ weights) / (spread.var(axis=(0, 1)) @ weights)
     of_d, of_e = np.where(real, np.mean(coherences, axis=0).T, np.nan)
     return {
         "coherence": {

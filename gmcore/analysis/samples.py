@@ -1,8 +1,9 @@
 """Samples of one temperature: replicas pooled, equilibration left out, cut so that blocks never cross replicas.
 
-The series of all replicas (and of all molecules of a cell) are cut to a multiple of the number of blocks and laid end
-to end. Averages over N series of n_blocks blocks each are then block averages over N n_blocks blocks of one long
-series: the error bar holds the spread along each replica and the spread between replicas, and no block mixes two.
+The series of all replicas are cut to a multiple of the number of blocks and laid end to end. Averages over N replicas
+of n_blocks blocks each are then block averages over N n_blocks blocks of one long series: the error bar holds the
+spread along each replica and the spread between replicas, and no block mixes two. Molecules of one cell feel each other
+and are no independent replicas: a block holds all of them over the same stretch of time.
 
 Without thermostat (nve) temperatures are no setting: each replica is a state of its own.
 """
@@ -100,9 +101,20 @@ class Samples:
         values = np.moveaxis(values, 3 if name == "d_tensor_members" else 2, 1)
         return values.reshape(-1, *values.shape[2:])
 
-    def n_blocks(self, n_series: int) -> int:
-        """Blocks of so many series laid end to end."""
-        return n_series * self.blocks
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of all replicas, in what `pooled` returns."""
+        return len(self.state.replicas) * self.blocks
+
+    def pooled(self, series: np.ndarray) -> np.ndarray:
+        """Return series (n_series, n, ...), as of `series` or `molecules`, laid end to end, (n_series * n, ...).
+
+        Replica by replica, block by block, in a block molecule by molecule.
+        """
+        n_series, n, *shape = series.shape
+        n_replicas = len(self.state.replicas)
+        blocks = series.reshape(n_replicas, n_series // n_replicas, self.blocks, n // self.blocks, *shape)
+        return blocks.swapaxes(1, 2).reshape(-1, *shape)
 
     def _kept(self, name: str) -> tuple[int, np.ndarray]:
         """The first sample that is kept, and the times (n,) from there on, fs."""
@@ -131,8 +143,3 @@ def discarded(trajectory: Trajectory, settings: Analysis, equilibrated: bool = F
         raise SamplesError(f"{trajectory.path} must hold positions, temperatures or D tensors, it holds none of them")
     times = trajectory.times(name)
     return 0.1 * float(times[-1] - times[0])
-
-
-def pooled(series: np.ndarray) -> np.ndarray:
-    """Return series (n_series, n, ...) laid end to end, (n_series * n, ...)."""
-    return series.reshape(-1, *series.shape[2:])

@@ -12,7 +12,7 @@ import numpy as np
 
 from gmcore.analysis.correlation import tensor_autocorrelation, velocity_autocorrelation
 from gmcore.analysis.records import axis, curve, quantity, thinned
-from gmcore.analysis.samples import Samples, pooled
+from gmcore.analysis.samples import Samples
 from gmcore.analysis.statistics import (
     StatisticsError,
     block_average,
@@ -40,7 +40,7 @@ def thermodynamics(samples: Samples) -> dict[str, Any]:
     result = {}
     if "temperature" in samples:
         values = samples.series("temperature")
-        mean = block_average(pooled(values), samples.n_blocks(len(values)))
+        mean = block_average(samples.pooled(values), samples.n_blocks)
         result["temperature"] = quantity(
             mean.mean, "K", "mean kinetic temperature", error=mean.error, replicas=values.mean(axis=1)
         )
@@ -77,8 +77,7 @@ def structure(
     positions : (n_series, n, n_atoms, 3) A.
     anisotropy : "D" and "E" -> (n_series * n,) of the same frames; empty in a run without D.
     """
-    n_blocks = samples.n_blocks(len(positions))
-    frames = pooled(positions)
+    n_blocks, frames = samples.n_blocks, samples.pooled(positions)
     rows = thinned(len(frames), SCATTER_POINTS)
     result: dict[str, Any] = {"measures": [], "correlations": [], "scatter": {}}
     for measure in shell.measures:
@@ -163,7 +162,7 @@ def committee(samples: Samples, members: np.ndarray | None, unit: str) -> dict[s
 
 def _deviation(samples: Samples, values: np.ndarray, times: np.ndarray, unit: str, about: str) -> dict[str, Any]:
     """Return mean, 5 to 95 % range and the run of each replica, averaged over stretches of time."""
-    mean = block_average(pooled(values), samples.n_blocks(len(values)))
+    mean = block_average(samples.pooled(values), samples.n_blocks)
     length = -(-values.shape[1] // CURVE_POINTS)
     n = values.shape[1] // length
     stretches = values[:, : n * length].reshape(len(values), n, length)
