@@ -25,6 +25,7 @@ from gmcore.dynamics.config import MDConfig
 from gmcore.dynamics.forces import BatchForces
 from gmcore.dynamics.langevin import Langevin
 from gmcore.dynamics.recorder import Recorder
+from gmcore.dynamics.run_folder import alone_in
 from gmcore.dynamics.runner import describe_run, run_md
 from gmcore.dynamics.stops import RunStopped
 from gmcore.dynamics.tensor_observer import TensorObserver, declared_molecules
@@ -166,6 +167,7 @@ from pathlib import Path
 from gmcore.config import load_config
 from gmcore.dynamics.config import MDConfig
 from gmcore.dynamics.langevin import Langevin
+from gmcore.dynamics.run_folder import alone_in
 from gmcore.dynamics.runner import run_md
 
 config = load_config(sys.argv[1], MDConfig)
@@ -427,7 +429,9 @@ def test_refuses_folders_of_something_else(inputs, tmp_path):
             run_md(configured(inputs, tmp_path), resume=resume)
     (tmp_path / "config.yaml").unlink()
     (tmp_path / "trajectory").mkdir()
-    with pytest.raises(RunError, match=r"holds a trajectory without state.npz: start over with --no-resume"):
+    with pytest.raises(
+        RunError, match=r"holds a trajectory without state.npz: start over with gmtensor md --no-resume"
+    ):
         run_md(configured(inputs, tmp_path))
     for damaged in (b"PK no archive", b""):
         (tmp_path / "state.npz").write_bytes(damaged)
@@ -464,6 +468,19 @@ def test_samples_after_the_end_are_not_joined(whole, inputs, tmp_path, monkeypat
     run_md(configured(inputs, tmp_path / "run", duration=0.01))
     assert Trajectory(tmp_path / "run").steps("velocity")[-1] == 18
     assert_same_run(run_md(configured(inputs, tmp_path / "run")), whole)
+
+
+def test_one_process_at_a_time(inputs, tmp_path):
+    pytest.importorskip("fcntl")
+    with (
+        alone_in(tmp_path / "run"),
+        pytest.raises(RunError, match=r"one process at a time may run in .*, got a second"),
+    ):
+        run_md(configured(inputs, tmp_path / "run"))
+    assert not list((tmp_path / "run").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"must be a folder that can be made, .* cannot: Not a directory"):
+        run_md(configured(inputs, tmp_path / "file" / "run"))
 
 
 def test_chunks_in_which_nothing_is_due(inputs, tmp_path):

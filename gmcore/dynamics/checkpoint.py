@@ -69,7 +69,7 @@ def refuse_changes(folder: Path, now: dict[str, Any], then: dict[str, Any]) -> N
     if changed:
         raise RunError(
             f"the run in {folder} must go on as it was started, got changes in {', '.join(changed)}; "
-            "choose another output, or start over with --no-resume"
+            "choose another output, or start over with gmtensor md --no-resume"
         )
 
 
@@ -99,7 +99,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         # the reasons that NumPy gives, pickles among them, lead astray
         raise RunError(
-            f"{path} is damaged or no state of a run: put it back, or start over with --no-resume"
+            f"{path} is damaged or no state of a run: put it back, or start over with gmtensor md --no-resume"
         ) from error
 
 

@@ -9,12 +9,19 @@ stopped.extxyz   the frames that ended it before its time
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .checkpoint import CHECKPOINT, Checkpoint, RunError, read_checkpoint, refuse_changes
 from .trajectory import MERGED, SEGMENTS, TrajectoryError, trajectory_files
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 CONFIG = "config.yaml"
 DUMP = "stopped.extxyz"
@@ -35,8 +42,36 @@ def earlier_checkpoint(folder: Path, identity: dict[str, Any], resume: bool) -> 
     if checkpoint is not None:
         refuse_changes(folder, identity, checkpoint.identity)
     elif (folder / MERGED).exists() or (folder / SEGMENTS).exists():
-        raise RunError(f"{folder} holds a trajectory without {CHECKPOINT}: start over with --no-resume")
+        raise RunError(f"{folder} holds a trajectory without {CHECKPOINT}: start over with gmtensor md --no-resume")
     return checkpoint
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made where missing; the lock ends with the process, however that ends.
+
+    Where folders cannot be locked, as on Windows and some network disks, it keeps nobody out.
+
+    RunError: another process runs there, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"output must be a folder that can be made, {folder} cannot: {error.strerror}") from error
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"one process at a time may run in {folder}, got a second one") from None
+        except OSError:  # a disk without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def refuse_losses(folder: Path, n_chunks: int) -> None:
@@ -45,7 +80,8 @@ def refuse_losses(folder: Path, n_chunks: int) -> None:
         trajectory_files(folder, n_chunks)
     except TrajectoryError as error:
         raise RunError(
-            f"{error}, but the run in {folder} needs it to go on: put it back, or start over with --no-resume"
+            f"{error}, but the run in {folder} needs it to go on: "
+            "put it back, or start over with gmtensor md --no-resume"
         ) from error
 
 

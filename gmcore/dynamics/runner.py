@@ -11,7 +11,7 @@ production, wherever chunks end.
 
 Bit for bit means: same machine, same number of threads, same versions of the libraries.
 
-Not supported: two processes in one folder.
+Not supported: two processes in one folder; the second one is refused where folders can be locked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,16 @@ from .h5md import merge_segments, write_segment
 from .integrators import make_integrator
 from .progress import RunProgress
 from .recorder import Recorder
-from .run_folder import CONFIG, DUMP, clear_run, earlier_checkpoint, refuse_losses, remove_leftovers, remove_segments
+from .run_folder import (
+    CONFIG,
+    DUMP,
+    alone_in,
+    clear_run,
+    earlier_checkpoint,
+    refuse_losses,
+    remove_leftovers,
+    remove_segments,
+)
 from .setup import make_header, make_observer, starting_state, starting_structure
 from .state import DynamicsError
 from .stops import RunStopped, StopConditions
@@ -60,13 +69,14 @@ def run_md(config: MDConfig, resume: bool = True) -> Path:
     """
     folder = config.output
     run, goes_on = _ready(config, resume)
-    if not goes_on:  # all that can be refused has been: from here on earlier files may go
-        clear_run(folder)
-        run.checkpoint()
-    remove_leftovers(folder)
-    with atomic_path(folder / CONFIG) as temporary:
-        temporary.write_text(config.to_yaml(), encoding="utf-8")
-    run.finish()
+    with alone_in(folder):
+        if not goes_on:  # all that can be refused has been: from here on earlier files may go
+            clear_run(folder)
+            run.checkpoint()
+        remove_leftovers(folder)
+        with atomic_path(folder / CONFIG) as temporary:
+            temporary.write_text(config.to_yaml(), encoding="utf-8")
+        run.finish()
     return folder
 
 
