@@ -96,9 +96,11 @@ def steps_of(workflow: Workflow) -> list[Step]:
         config = load_config(workflow.md, MDConfig)
         run, settings = config.output, config.to_yaml()
         trajectory, analysis = run / "trajectory.h5", run / "analysis.json"
-        models = (config.potential, *([config.d_tensor.model] if config.d_tensor else []))
+        wanted = config.d_tensor
+        models = (config.potential, *([wanted.model] if wanted else []))
+        starts = (config.structure.file, *([wanted.reference] if wanted and wanted.reference else []))
         steps += [
-            Step(("md", str(workflow.md)), (config.structure.file, *models), (trajectory,), settings),
+            Step(("md", str(workflow.md)), (*starts, *models), (trajectory,), settings),
             Step(("analyze", str(run)), (trajectory, *models), (analysis,), settings),
             Step(("report", str(run)), (analysis,), (run / "report.html",), settings),
         ]

@@ -19,7 +19,7 @@ potential: potential/model.h5
 structure: {file: start.xyz}
 replicas: {temperatures: [100]}
 duration: 1
-d_tensor: {model: d/model.h5, molecule: {metal: Co}}
+d_tensor: {model: d/model.h5, molecule: {metal: Co}, reference: order.xyz}
 """
 
 
@@ -36,7 +36,7 @@ def folder(tmp_path) -> Path:
     )
     (tmp_path / "md.yaml").write_text(MD)
     (tmp_path / "all.yaml").write_text("output: record\ntrain: [potential.yaml, d.yaml]\nmd: md.yaml\n")
-    for name in ("e.xyz", "d.xyz", "start.xyz"):
+    for name in ("e.xyz", "d.xyz", "start.xyz", "order.xyz"):
         (tmp_path / name).write_text(name)
     return tmp_path
 
@@ -93,6 +93,7 @@ def test_steps_in_order_and_not_again(folder, commands):
         ("d.yaml", lambda text: text + "seed: 7\n", ["train d.yaml", "md md.yaml", "analyze md"]),
         ("d.yaml", lambda text: "# a comment\n" + text, []),
         ("start.xyz", lambda text: text + "more", ["md md.yaml"]),
+        ("order.xyz", lambda text: text + "more", ["md md.yaml"]),
         ("md.yaml", lambda text: text.replace("duration: 1", "duration: 2"), ["md md.yaml", "analyze md", "report md"]),
         ("md.yaml", lambda text: text + "analysis: {blocks: 9}\n", ["md md.yaml", "analyze md", "report md"]),
     ],
