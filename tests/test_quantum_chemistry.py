@@ -306,7 +306,7 @@ def test_command_writes_a_data_set(write, tmp_path):
 
 def test_command_finds_the_geometry_beside_a_plain_matrix(write, tmp_path):
     matrix = tensor(11)
-    path = write(rows(matrix), "d.txt")
+    path = write("\ufeff" + rows(matrix), "d.txt")  # as some editors of Windows begin a text
     output = tmp_path / "data.extxyz"
     arguments = ["import", str(path), "-o", str(output), "--unit", "d_tensor=cm^-1"]
     result = CliRunner().invoke(app, arguments)

@@ -92,7 +92,7 @@ def read_tensors(
     path = Path(path)
     if not path.is_file():
         raise DataError(f"file {path} does not exist")
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
     found = _reader(_detected(text) if format == "auto" else format)(text, path.name, unit)
     if not found:
         raise DataError(f"{path.name} holds no D tensor of a known layout")
