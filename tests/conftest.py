@@ -51,3 +51,21 @@ def shared_data() -> Path:
 def rng() -> np.random.Generator:
     """Seeded random numbers."""
     return np.random.default_rng(20221101)
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory) -> Path:
+    """Models and structures of small runs of molecular dynamics; not to be changed."""
+    from md_runs import write_inputs
+
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(scope="session")
+def whole(inputs, tmp_path_factory) -> Path:
+    """An uninterrupted run of `md_runs.configured`; not to be changed."""
+    from md_runs import configured
+
+    from gmcore.dynamics.runner import run_md
+
+    return run_md(configured(inputs, tmp_path_factory.mktemp("whole")))

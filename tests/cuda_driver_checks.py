@@ -443,8 +443,7 @@ def main() -> None:
         except BaseException:  # reported by the test of this name; pytest's own failures are no Exception
             trouble = traceback.format_exc()
         line = {"name": name, "seconds": time.perf_counter() - start, "trouble": trouble}
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
+        print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
