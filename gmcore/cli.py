@@ -242,20 +242,12 @@ def predict(
     device: DeviceOption = "cpu",
 ) -> None:
     """Predict for structures; units are written into the output."""
-    from gmcore.command_data import charge_or_key, stated_units
-    from gmcore.datasets import read_dataset
+    from gmcore.command_data import read_structures
     from gmcore.prediction_files import check_suffix, write_predictions
 
     check_suffix(output)
     loaded = _load_model(model, threads, device)
-    dataset = read_dataset(
-        structures,
-        (),
-        units=stated_units(structures, format, unit),
-        total_charge=charge_or_key(total_charge),
-        format=format,
-        pbc=pbc,
-    )
+    dataset = read_structures(structures, unit, total_charge, pbc, format)
     predictions = loaded.predict(dataset.atoms, properties=quantity or None)
     left_out = write_predictions(output, dataset.atoms, predictions, loaded.units)
     if left_out:

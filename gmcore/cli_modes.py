@@ -157,17 +157,9 @@ def export_tensors(
 def _read_structure(
     path: Path, frame: int, unit: list[str] | None, total_charge: str | None, pbc: bool | None, format: str
 ) -> Atoms:
-    from gmcore.command_data import charge_or_key, stated_units
-    from gmcore.datasets import read_dataset
+    from gmcore.command_data import read_structures
 
-    dataset = read_dataset(
-        path,
-        (),
-        units=stated_units(path, format, unit),
-        total_charge=charge_or_key(total_charge),
-        format=format,
-        pbc=pbc,
-    )
+    dataset = read_structures(path, unit, total_charge, pbc, format)
     if frame >= len(dataset):
         raise GMError(f"{path} holds {len(dataset)} structures, numbered from 0, got --frame {frame}")
     return dataset.atoms[frame]

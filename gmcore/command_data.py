@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gmcore.config import load_config
-from gmcore.datasets import Dataset
+from gmcore.datasets import Dataset, read_dataset
 from gmcore.errors import GMError
 from gmcore.model import Model
 from gmcore.readers import file_format, read_frames
@@ -35,6 +35,14 @@ def stated_units(path: Path, format: str, given: list[str] | None) -> dict[str, 
     """Return the units stated on the command line; formats of ASE have their lengths in A by definition."""
     default = {"length": "A"} if file_format(path, format) in ("extxyz", "ase") else {}
     return default | name_value_pairs("--unit", given, UNITS)
+
+
+def read_structures(
+    path: Path, unit: list[str] | None, total_charge: str | None, pbc: bool | None, format: str
+) -> Dataset:
+    """Return the structures of a file, without labels, as the options of a command say to read it."""
+    units, charge = stated_units(path, format, unit), charge_or_key(total_charge)
+    return read_dataset(path, (), units=units, total_charge=charge, format=format, pbc=pbc)
 
 
 def labels_in(path: Path, format: str, model: Model) -> list[str]:

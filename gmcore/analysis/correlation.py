@@ -22,6 +22,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gmcore.analysis.series import finite_series
 from gmcore.anisotropy import detrace
 from gmcore.errors import GMError
 from gmcore.metrics import unique_components
@@ -51,7 +52,7 @@ def autocorrelation(
     >>> autocorrelation([1.0, 2.0, 3.0], n_lags=2, method="direct")
     array([4.66666667, 4.        ])
     """
-    series = _finite(series, "a series")
+    series = finite_series(series, "a series", CorrelationError)
     n = len(series)
     n_lags = _checked_lags(n_lags, n)
     if fluctuation:
@@ -107,7 +108,7 @@ def velocity_autocorrelation(
 
     Components that vanish throughout (fixed atoms) have no ratio and are left out of the mean.
     """
-    velocities = _finite(velocities, "velocities")
+    velocities = finite_series(velocities, "velocities", CorrelationError)
     if velocities.ndim not in (3, 4) or velocities.shape[-1] != 3:
         raise CorrelationError(
             f"velocities must have shape (n, n_atoms, 3) or (n_replicas, n, n_atoms, 3), got {velocities.shape}"
@@ -157,14 +158,3 @@ def _checked_lags(n_lags: int | None, n: int) -> int:
     if not 1 <= n_lags <= n:
         raise CorrelationError(f"the number of lags must lie between 1 and the {n} samples, got {n_lags}")
     return int(n_lags)
-
-
-def _finite(series: ArrayLike, name: str) -> np.ndarray:
-    series = np.asarray(series, dtype=np.float64)
-    if series.ndim == 0 or not len(series):
-        raise CorrelationError(f"{name} must hold samples, got shape {series.shape}")
-    if not np.isfinite(series).all():
-        raise CorrelationError(
-            f"{name} must be finite, got {np.count_nonzero(~np.isfinite(series))} values that are not"
-        )
-    return series

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmcore.analysis.correlation import autocorrelation
+from gmcore.analysis.series import finite_series
 from gmcore.errors import GMError
 
 CHUNK = 2**21
@@ -69,7 +70,7 @@ def block_average(series: ArrayLike, n_blocks: int = 10) -> Mean:
     several correlation times long (see `statistical_inefficiency`); its own relative error is 1/sqrt(2 n_blocks - 2).
     StatisticsError: values that are not finite, n_blocks below 2 or above n.
     """
-    series = checked_series(series)
+    series = finite_series(series, "a series", StatisticsError)
     n = len(series)
     if not 2 <= n_blocks <= n:
         raise StatisticsError(f"the number of blocks must lie between 2 and the {n} samples, got {n_blocks}")
@@ -235,20 +236,8 @@ def _pearson(x: np.ndarray, y: np.ndarray, xx: np.ndarray, yy: np.ndarray, xy: n
     return np.where(varies, np.clip((xy - x * y) / np.sqrt(np.where(varies, product, 1.0)), -1.0, 1.0), np.nan)
 
 
-def checked_series(series: ArrayLike) -> np.ndarray:
-    """Return the series (n, ...) as float64; StatisticsError if it is empty or not finite."""
-    series = np.asarray(series, dtype=np.float64)
-    if series.ndim == 0 or not len(series):
-        raise StatisticsError(f"a series must hold samples, got shape {series.shape}")
-    if not np.isfinite(series).all():
-        raise StatisticsError(
-            f"a series must be finite, got {np.count_nonzero(~np.isfinite(series))} values that are not"
-        )
-    return series
-
-
 def _one_dimensional(series: ArrayLike) -> np.ndarray:
-    series = checked_series(series)
+    series = finite_series(series, "a series", StatisticsError)
     if series.ndim != 1:
         raise StatisticsError(f"a series must have shape (n,), got {series.shape}")
     return series
