@@ -5,16 +5,16 @@ Never imports TensorFlow. The public names below are imported when first used, s
 
 from importlib import import_module
 
-from .version import __version__
+from gmcore.version import __version__
 
 _HOMES = {
     "GMCalculator": "calculator",
     "GMError": "errors",
-    "GaussianMoments": "descriptor",
+    "GaussianMoments": "engine.descriptor",
     "Model": "model",
     "invariants": "anisotropy",
     "load_model": "model",
-    "read_dataset": "datasets",
+    "read_dataset": "data.datasets",
     "set_threads": "threads",
 }
 

@@ -1,5 +1,5 @@
 """`python -m gmcore` is the command line `gmtensor`."""
 
-from gmcore.cli import main
+from gmcore.commands.app import main
 
 main()

@@ -12,15 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from ase import Atoms
 
-from .committee import Committee
-from .descriptor import check_device
-from .errors import GMError
-from .evaluator import Evaluator
-from .heads import PER_ATOM
-from .model_file import read_model, verify_golden
-from .neighbors import NeighborError, Pairs
-from .settings import Member, ModelSettings
-from .structures import Batch
+from gmcore.engine.committee import Committee
+from gmcore.engine.descriptor import check_device
+from gmcore.engine.evaluator import Evaluator
+from gmcore.engine.heads import PER_ATOM
+from gmcore.engine.neighbors import NeighborError, Pairs
+from gmcore.engine.settings import Member, ModelSettings
+from gmcore.engine.structures import Batch
+from gmcore.errors import GMError
+from gmcore.model_file import read_model, verify_golden
 
 
 class Model:
@@ -28,7 +28,7 @@ class Model:
 
     Parameters
     ----------
-    settings, members : see `gmcore.settings`.
+    settings, members : see `gmcore.engine.settings`.
     dtype : "float32" or "float64" for descriptor and network; that of the settings if not given.
     device : "cpu" or "cuda".
     matmul : on "cuda", "float32" or "tf32" (faster, 10 bits of mantissa in matrix products).
@@ -149,10 +149,10 @@ def _make_evaluator(settings, members, dtype, device, matmul) -> Committee:
     """Evaluator of a device; what a GPU needs is imported only when one is asked for."""
     check_device(device)
     if device == "cuda":
-        from .cuda import open_device
+        from gmcore.device.cuda import open_device
 
         opened = open_device()  # before the kernels are imported, which need what this one asks for
-        from .evaluator_cuda import DeviceEvaluator
+        from gmcore.engine.evaluator_cuda import DeviceEvaluator
 
         return DeviceEvaluator(opened, settings, members, dtype, matmul)
     if matmul != "float32":

@@ -2,7 +2,8 @@
 
     attributes   format "gmtensor-model", schema (integer), sha256 of everything else
     metadata     JSON: descriptor, heads, dtype, units of every output, package versions, provenance
-    members/K    beta, feature_mean, feature_std, weights/L, biases/L, scale/HEAD, shift/HEAD   (gmcore.settings.Member)
+    members/K    beta, feature_mean, feature_std, weights/L, biases/L, scale/HEAD, shift/HEAD, as in
+                 gmcore.engine.settings.Member
     golden       numbers, positions (A), cell, pbc, total_charge of a small structure and, under outputs, what every
                  member predicted for it when the file was written
 
@@ -26,13 +27,13 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-from .consistency import check_model, member_arrays
-from .errors import GMError
-from .evaluator import Evaluator
-from .files import atomic_hdf5
-from .settings import DescriptorSettings, HeadSettings, Member, ModelSettings
-from .structures import Batch
-from .version import __version__
+from gmcore.engine.consistency import check_model, member_arrays
+from gmcore.engine.evaluator import Evaluator
+from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
+from gmcore.engine.structures import Batch
+from gmcore.errors import GMError
+from gmcore.files import atomic_hdf5
+from gmcore.version import __version__
 
 FORMAT = "gmtensor-model"
 SCHEMA = 1

@@ -7,8 +7,8 @@ from typing import Any
 
 from ase.data import chemical_symbols
 
-from gmcore.heads import output_units
-from gmcore.settings import Member, ModelSettings
+from gmcore.engine.heads import output_units
+from gmcore.engine.settings import Member, ModelSettings
 
 
 def model_facts(settings: ModelSettings, members: Sequence[Member]) -> dict[str, Any]:

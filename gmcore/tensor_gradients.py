@@ -2,8 +2,9 @@
 
 A tensor has five (traceless) or six independent elements. For each of them, D_ab, one copy of the structure carries the
 cotangent W = sym(e_a e_b^T), and all copies go through the evaluator as one batch: one gradient of the scalar
-sum <W, D> per element, by hand through head, network, contractions and moments (`gmcore.evaluator`), no differences.
-The copies repeat the forward pass, a third of the work, and in return fill the threads of a single small molecule.
+sum <W, D> per element, by hand through head, network, contractions and moments (`gmcore.engine.evaluator`), no
+differences. The copies repeat the forward pass, a third of the work, and in return fill the threads of a single small
+molecule.
 
     sum over atoms of dD/dx = 0          (translation; in the basis "positions" of an unwrapped molecule alike)
 
@@ -25,11 +26,11 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
+from gmcore.engine.evaluator import Evaluator
+from gmcore.engine.settings import HeadSettings
+from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
-from gmcore.evaluator import Evaluator
 from gmcore.model import Model
-from gmcore.settings import HeadSettings
-from gmcore.structures import Batch
 
 ELEMENTS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 

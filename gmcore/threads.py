@@ -12,7 +12,7 @@ import threading
 import numba
 from threadpoolctl import ThreadpoolController
 
-from .errors import GMError
+from gmcore.errors import GMError
 
 # Held while kernels run: their scratch and Numba's fallback threading layer belong to one Python thread at a time.
 one_at_a_time = threading.RLock()

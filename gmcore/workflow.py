@@ -21,9 +21,9 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from gmcore.config import TrainConfig, load_config
-from gmcore.config_sections import ConfigPath, ConfigPaths, Section
-from gmcore.dynamics.config import MDConfig
+from gmcore.config.dynamics import MDConfig
+from gmcore.config.sections import ConfigPath, ConfigPaths, Section
+from gmcore.config.training import TrainConfig, load_config
 from gmcore.errors import GMError
 from gmcore.files import atomic_path
 from gmcore.version import __version__

@@ -18,9 +18,9 @@ import numba
 import numpy as np
 import tensorflow as tf
 
+from gmcore.engine.settings import DescriptorSettings
+from gmcore.engine.stages import Contractions, Moments
 from gmcore.kernels.arguments import Geometry
-from gmcore.settings import DescriptorSettings
-from gmcore.stages import Contractions, Moments
 from gmcore.threads import one_at_a_time
 
 CPU, CUDA = 1, 2  # DLPack's numbers of devices
@@ -55,7 +55,7 @@ class DeviceBackend:
     """Stages of the GPU, called with arrays that share the memory of TensorFlow's tensors."""
 
     def __init__(self):
-        from gmcore.cuda import open_device
+        from gmcore.device.cuda import open_device
 
         self.device = open_device()
 
@@ -65,7 +65,7 @@ class DeviceBackend:
 
     def contractions(self, n_radial: int, dtype: str) -> Any:
         """Stage "contractions"."""
-        from gmcore.stages_cuda import DeviceContractions
+        from gmcore.engine.stages_cuda import DeviceContractions
 
         return DeviceContractions(self.device, n_radial, dtype)
 
@@ -112,7 +112,7 @@ class _DeviceMoments:
     """`DeviceMoments` with the arguments of `Moments`: the reverse of each pair is found here."""
 
     def __init__(self, device: Any, settings: DescriptorSettings, dtype: str):
-        from gmcore.stages_cuda import DeviceMoments
+        from gmcore.engine.stages_cuda import DeviceMoments
 
         self._stage = DeviceMoments(device, settings, dtype)
 
@@ -149,7 +149,7 @@ def choose_backend() -> HostBackend | DeviceBackend:
     """The GPU where TensorFlow sees one and this package can use it, else the CPU."""
     if not tensorflow_has_gpu():
         return HostBackend()
-    from gmcore.cuda import CudaError
+    from gmcore.device.cuda import CudaError
 
     try:
         return DeviceBackend()

@@ -16,8 +16,7 @@ from rich.progress import Progress, TaskID
 
 from gmcore.errors import GMError
 from gmcore.files import FULL_DISK, WriteError
-
-from .checkpoint import TrainingState, save_checkpoint
+from gmkeras.checkpoint import TrainingState, save_checkpoint
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 

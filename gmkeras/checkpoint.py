@@ -16,8 +16,7 @@ import numpy as np
 
 from gmcore.errors import GMError
 from gmcore.files import atomic_path
-
-from .model import GMModel
+from gmkeras.model import GMModel
 
 
 class CheckpointError(GMError):

@@ -21,11 +21,11 @@ import numpy as np
 import tensorflow as tf
 from ase import Atoms
 
+from gmcore.engine.neighbors import build_pairs
+from gmcore.engine.settings import DescriptorSettings
+from gmcore.engine.structures import Batch, SpeciesTable
 from gmcore.errors import GMError
 from gmcore.kernels.arguments import Geometry
-from gmcore.neighbors import build_pairs
-from gmcore.settings import DescriptorSettings
-from gmcore.structures import Batch, SpeciesTable
 
 PER_ATOM_LABELS = {"forces": (3,), "charges": ()}
 PER_STRUCTURE_LABELS = {"energy": (), "stress": (3, 3), "dipole": (3,), "d_tensor": (3, 3), "tensor": (3, 3)}

@@ -15,8 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from gmcore.errors import GMError
-
-from .data import PreparedData, epoch_order
+from gmkeras.data import PreparedData, epoch_order
 
 
 def global_share(n_structures: tf.Tensor) -> tf.Tensor:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gmcore.config_sections import Properties
-from gmcore.datasets import Dataset
-from gmcore.heads import head_width
-from gmcore.settings import HeadSettings, Member
-
-from .model import GMModel
+from gmcore.config.sections import Properties
+from gmcore.data.datasets import Dataset
+from gmcore.engine.heads import head_width
+from gmcore.engine.settings import HeadSettings, Member
+from gmkeras.model import GMModel
 
 
 def head_settings(properties: Properties, n_radial: int, data: Dataset) -> tuple[HeadSettings, ...]:

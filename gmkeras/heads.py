@@ -1,8 +1,8 @@
 """From the outputs m (n_atoms, width) of the network to energies, charges, dipoles and tensors (method, sections 4, 8).
 
 Everything here is float64 and linear in m (but for a constant where the total charge is conserved), so that a head has
-no weights of its own. The twin without TensorFlow, with more to read, is `gmcore.heads`. Symmetric tensors are carried
-as the six elements xx, xy, xz, yy, yz, zz.
+no weights of its own. The twin without TensorFlow, with more to read, is `gmcore.engine.heads`. Symmetric tensors are
+carried as the six elements xx, xy, xz, yy, yz, zz.
 
     energy                E_k = sum_i m_i
     charges               q_i = m_i, conserved: + (Q_k - sum_j m_j) / N_k;  dipole = sum_i q_i (r_i - o)       (P eq. 2)
@@ -20,8 +20,8 @@ import numpy as np
 import tensorflow as tf
 from ase.data import atomic_masses
 
-from gmcore.heads import COINCIDENT
-from gmcore.settings import DescriptorSettings, HeadSettings
+from gmcore.engine.heads import COINCIDENT
+from gmcore.engine.settings import DescriptorSettings, HeadSettings
 
 ROWS, COLUMNS = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
 """Indices of the six elements of a symmetric tensor."""

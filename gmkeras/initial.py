@@ -23,12 +23,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gmcore.settings import HeadSettings
-
-from .data import PreparedData, tensors
-from .heads import UNIT
-from .model import GMModel
-from .statistics import BATCH_SIZE, channel_norms, feature_statistics
+from gmcore.engine.settings import HeadSettings
+from gmkeras.data import PreparedData, tensors
+from gmkeras.heads import UNIT
+from gmkeras.model import GMModel
+from gmkeras.statistics import BATCH_SIZE, channel_norms, feature_statistics
 
 RIDGE = 1e-9
 """Ridge parameter in units of the mean squared singular value of X."""

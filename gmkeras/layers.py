@@ -12,12 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gmcore.engine.settings import DescriptorSettings
 from gmcore.kernels.arguments import Geometry
-from gmcore.settings import DescriptorSettings
-
-from .activation import scaled_swish
-from .data import GEOMETRY
-from .ops import ContractionsOp, MomentsOp
+from gmkeras.activation import scaled_swish
+from gmkeras.data import GEOMETRY
+from gmkeras.ops import ContractionsOp, MomentsOp
 
 
 @keras.saving.register_keras_serializable("gmtensor")
@@ -32,7 +31,7 @@ class GaussianMomentsLayer(keras.layers.Layer):
     Parameters
     ----------
     species : atomic numbers, ascending; `species` in the input counts in this order.
-    r_max, r_min, n_basis, n_radial : as in `gmcore.settings.DescriptorSettings`.
+    r_max, r_min, n_basis, n_radial : as in `gmcore.engine.settings.DescriptorSettings`.
     beta_initializer : uniform on (-1, 1) if not given.
 
     Examples

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from .heads import unique_elements
+from gmkeras.heads import unique_elements
 
 QUANTITIES = ("energy", "forces", "stress", "charges", "dipole", "d_tensor", "tensor")
 

@@ -10,12 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gmcore.settings import DescriptorSettings, HeadSettings
-
-from . import losses
-from .distribution import global_share
-from .heads import head_outputs
-from .layers import GaussianMomentsLayer, MixedDense, NTKDense, ScaleShift, Standardization
+from gmcore.engine.settings import DescriptorSettings, HeadSettings
+from gmkeras import losses
+from gmkeras.distribution import global_share
+from gmkeras.heads import head_outputs
+from gmkeras.layers import GaussianMomentsLayer, MixedDense, NTKDense, ScaleShift, Standardization
 
 
 @keras.saving.register_keras_serializable("gmtensor")

@@ -25,10 +25,9 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from gmcore.engine.settings import DescriptorSettings
 from gmcore.kernels.arguments import Geometry
-from gmcore.settings import DescriptorSettings
-
-from .backends import choose_backend
+from gmkeras.backends import choose_backend
 
 N_COMPONENTS = 16
 """Independent components of the moments of one radial channel, ranks 0 to 3."""

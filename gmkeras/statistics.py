@@ -20,11 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gmcore.heads import moment_channels
-from gmcore.stages import Contractions, Moments
-
-from .data import PreparedData, geometry
-from .layers import GaussianMomentsLayer
+from gmcore.engine.heads import moment_channels
+from gmcore.engine.stages import Contractions, Moments
+from gmkeras.data import PreparedData, geometry
+from gmkeras.layers import GaussianMomentsLayer
 
 SMALL_DEVIATION = 1e-4
 """A feature that varies less than this fraction of its size is rounding noise, and is not blown up."""

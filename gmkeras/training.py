@@ -27,26 +27,25 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from gmcore.config import TrainConfig
-from gmcore.datasets import Dataset
-from gmcore.evaluation import evaluate_model, write_report
-from gmcore.figures import loss_curves
+from gmcore.config.training import TrainConfig
+from gmcore.data.datasets import Dataset
+from gmcore.data.splits import describe_parts, load_datasets
+from gmcore.engine.heads import check_heads
+from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
+from gmcore.evaluation.evaluation import evaluate_model, write_report
+from gmcore.evaluation.figures import loss_curves
 from gmcore.files import atomic_path
-from gmcore.heads import check_heads
 from gmcore.model import Model, load_model
 from gmcore.model_file import write_model
-from gmcore.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
-from gmcore.splits import describe_parts, load_datasets
 from gmcore.threads import set_threads
 from gmcore.version import __version__
-
-from .callbacks import BestWeights, Checkpoints, Logs, ProgressBar
-from .checkpoint import TrainingState, load_checkpoint
-from .data import PreparedData
-from .export import head_settings, loss_weights, member_of, set_weights
-from .initial import initialize
-from .model import GMModel
-from .optimizer import GroupedAdam
+from gmkeras.callbacks import BestWeights, Checkpoints, Logs, ProgressBar
+from gmkeras.checkpoint import TrainingState, load_checkpoint
+from gmkeras.data import PreparedData
+from gmkeras.export import head_settings, loss_weights, member_of, set_weights
+from gmkeras.initial import initialize
+from gmkeras.model import GMModel
+from gmkeras.optimizer import GroupedAdam
 
 MODEL_FILE = "model.h5"
 

@@ -12,7 +12,7 @@ cotangents folded back on the way out.
 
 import numba
 
-from gmcore.jit import jit, parallel_jit, routine_jit
+from gmcore.kernels.compile import jit, parallel_jit, routine_jit
 from gmcore.kernels.tiles_cpu import (
     CUBIC,
     LANES,

@@ -18,7 +18,7 @@ The argument lists are those of `contractions_cpu` without `scratch`. Launch cei
 import numpy as np
 from numba import cuda
 
-from gmcore.jit import cuda_device_jit, cuda_jit
+from gmcore.kernels.compile import cuda_device_jit, cuda_jit
 from gmcore.kernels.formulas import real
 from gmcore.kernels.packed import (
     add3,

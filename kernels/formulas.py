@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from gmcore.jit import jit
+from gmcore.kernels.compile import jit
 
 LOG2_E = math.log2(math.e)
 COSINE = tuple((-1) ** k / math.factorial(2 * k) for k in range(12))  # Taylor coefficients in h^2

@@ -2,7 +2,7 @@
 
 import math
 
-from gmcore.jit import exact_jit
+from gmcore.kernels.compile import exact_jit
 
 
 @exact_jit

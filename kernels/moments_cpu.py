@@ -15,7 +15,7 @@ projection (1 - u u^T)/rho makes the choice of representative irrelevant.
 import numba
 import numpy as np
 
-from gmcore.jit import jit, parallel_jit
+from gmcore.kernels.compile import jit, parallel_jit
 from gmcore.kernels.formulas import (
     cutoff,
     gaussian,

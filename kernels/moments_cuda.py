@@ -20,7 +20,7 @@ In float32 kernels only differences of positions and the last sums are computed 
 
 from numba import cuda
 
-from gmcore.jit import cuda_device_jit, cuda_jit
+from gmcore.kernels.compile import cuda_device_jit, cuda_jit
 from gmcore.kernels.formulas import (
     cutoff,
     direction,

@@ -22,7 +22,7 @@ import math
 import numba
 import numpy as np
 
-from gmcore.jit import exact_jit, parallel_jit
+from gmcore.kernels.compile import exact_jit, parallel_jit
 
 MARGIN = 1e-9
 """Widening of the search in fractional coordinates, far above rounding; distances decide in the end."""

@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numba import cuda
 
-from gmcore.jit import cuda_jit, exact_jit
+from gmcore.kernels.compile import cuda_jit, exact_jit
 
 MAX_COORDINATE = 1e8
 """Coordinates, A, beyond which a position is refused; not-a-number among them."""

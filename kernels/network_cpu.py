@@ -15,7 +15,7 @@ Numba turns `np.dot` into BLAS calls. The tasks already use every core, so the c
 import numpy as np
 from numba import prange
 
-from gmcore.jit import jit, parallel_jit, routine_jit
+from gmcore.kernels.compile import jit, parallel_jit, routine_jit
 from gmcore.kernels.formulas import exp, real
 
 SWISH = 1.6765324703310907  # E[phi(x)^2] = 1 for x ~ N(0, 1)

@@ -2,12 +2,12 @@
 
 Each thread owns one column of `ROWS` rows, so that the integer divisions that say which are paid for eight elements;
 the threads of a warp own adjacent columns, which lie side by side in memory. The matrix products between these loops
-are cuBLAS (`gmcore.network_cuda`). phi and phi' are those of `network_cpu`.
+are cuBLAS (`gmcore.engine.network_cuda`). phi and phi' are those of `network_cpu`.
 """
 
 from numba import cuda
 
-from gmcore.jit import cuda_device_jit, cuda_jit
+from gmcore.kernels.compile import cuda_device_jit, cuda_jit
 from gmcore.kernels.network_cpu import swish
 
 ROWS = 8

@@ -5,7 +5,7 @@ yzz zzz. Features come in the blocks 0 to 7 of method section 2, within a block 
 last channel fastest.
 """
 
-from gmcore.jit import jit
+from gmcore.kernels.compile import jit
 
 
 @jit

@@ -11,7 +11,7 @@ import math
 
 from numba import cuda
 
-from gmcore.jit import cuda_device_jit, cuda_jit
+from gmcore.kernels.compile import cuda_device_jit, cuda_jit
 from gmcore.kernels.formulas import real
 from gmcore.kernels.moments_cuda import LANES, ROW
 

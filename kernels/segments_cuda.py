@@ -2,7 +2,7 @@
 
 from numba import cuda
 
-from gmcore.jit import cuda_jit
+from gmcore.kernels.compile import cuda_jit
 
 
 @cuda_jit

@@ -4,7 +4,7 @@ import math
 
 import numba
 
-from gmcore.jit import exact_jit, parallel_jit
+from gmcore.kernels.compile import exact_jit, parallel_jit
 
 
 @exact_jit

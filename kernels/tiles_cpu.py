@@ -4,7 +4,7 @@ Component c of channel s lies at [(20 s + c) 16 + lane] of a flat array, feature
 in and out of a tile, and the loops over its lanes around the trilinear forms.
 """
 
-from gmcore.jit import jit, routine_jit
+from gmcore.kernels.compile import jit, routine_jit
 from gmcore.kernels.formulas import real
 from gmcore.kernels.trilinear import (
     cubic_matrix,

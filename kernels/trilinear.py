@@ -13,7 +13,7 @@ form = sum over packed components of derivative x argument, and the same functio
 second derivative. Off-diagonal components count as often as they occur in the full tensor.
 """
 
-from gmcore.jit import jit
+from gmcore.kernels.compile import jit
 
 
 @jit

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from gmcore.engine.neighbors import build_pairs
+from gmcore.engine.structures import Batch, SpeciesTable
 from gmcore.model import Model
-from gmcore.neighbors import build_pairs
-from gmcore.structures import Batch, SpeciesTable
 from gmcore.threads import get_threads, set_threads
 
 from .gemms import BareGemms

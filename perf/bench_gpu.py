@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from gmcore.cuda import CudaError, Device, open_device
+from gmcore.device.cuda import CudaError, Device, open_device
+from gmcore.device.memory import MAX_CHUNK, chunk_bounds
+from gmcore.engine.structures import Batch
 from gmcore.kernels.contractions_cpu import n_features
-from gmcore.memory import MAX_CHUNK, chunk_bounds
 from gmcore.model import Model
-from gmcore.structures import Batch
 
 from .harness import compare
 from .peers import apax_energy_forces, installed
@@ -76,7 +76,7 @@ def _rows(device: Device, n_atoms: int) -> list[Row]:
 
     functions = {"bare GEMMs": DeviceGemms(device, n_atoms), "gmtensor": energy_forces}
     if n_atoms in APAX_SIZES and installed("apax"):
-        from gmcore.neighbors import build_pairs
+        from gmcore.engine.neighbors import build_pairs
 
         functions["apax"] = apax_energy_forces(batch, build_pairs(batch, evaluator.cutoff), settings.descriptor)
     timed = compare(functions, sample_s=0.05, budget_s=10.0)
@@ -95,7 +95,7 @@ def _rows(device: Device, n_atoms: int) -> list[Row]:
 
 def _md_rows(device: Device) -> list[Row]:
     """One step of a trajectory: the test of the list, energy, forces, everything on the device."""
-    from gmcore.device_forces import DeviceForces
+    from gmcore.dynamics.forces_cuda import DeviceForces
 
     settings, member = model_parts()
     forces = DeviceForces(Model(settings, [member], "float32", device="cuda"), bulk(MD_ATOMS), skin=1.0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gmcore.neighbors import build_pairs
-from gmcore.stages import Contractions, Moments, make_geometry
-from gmcore.structures import Batch, SpeciesTable
+from gmcore.engine.neighbors import build_pairs
+from gmcore.engine.stages import Contractions, Moments, make_geometry
+from gmcore.engine.structures import Batch, SpeciesTable
 
 from .gemms import BareGemms
 from .harness import compare

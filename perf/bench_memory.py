@@ -23,9 +23,9 @@ def run() -> list[Row]:
 
 def child(n_atoms: int) -> dict:
     """Predict once for small, then for `n_atoms`; bytes."""
+    from gmcore.engine.neighbors import build_pairs
+    from gmcore.engine.structures import Batch
     from gmcore.model import Model
-    from gmcore.neighbors import build_pairs
-    from gmcore.structures import Batch
 
     from .systems import bulk, model_parts
 

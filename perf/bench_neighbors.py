@@ -5,8 +5,8 @@ gmtensor uses all threads of the run; vesin and matscipy have one each.
 
 from __future__ import annotations
 
-from gmcore.neighbors import NeighborList, build_pairs
-from gmcore.structures import Batch
+from gmcore.engine.neighbors import NeighborList, build_pairs
+from gmcore.engine.structures import Batch
 
 from .harness import compare
 from .peers import matscipy_pairs, vesin_pairs

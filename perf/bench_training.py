@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gmcore.neighbors import build_pairs
-from gmcore.structures import Batch, SpeciesTable
+from gmcore.engine.neighbors import build_pairs
+from gmcore.engine.structures import Batch, SpeciesTable
 
 from .gemms import BareGemms
 from .harness import compare

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 from ase import Atoms
 
-from gmcore.neighbors import Pairs
-from gmcore.settings import DescriptorSettings
-from gmcore.structures import Batch
+from gmcore.engine.neighbors import Pairs
+from gmcore.engine.settings import DescriptorSettings
+from gmcore.engine.structures import Batch
 
 from .systems import HIDDEN
 

@@ -18,9 +18,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gmcore.neighbors import Pairs
-from gmcore.settings import DescriptorSettings, Member
-from gmcore.structures import Batch
+from gmcore.engine.neighbors import Pairs
+from gmcore.engine.settings import DescriptorSettings, Member
+from gmcore.engine.structures import Batch
 
 SWISH = 1.6765324703310907
 FORCES_WEIGHT = 4.0
@@ -134,7 +134,7 @@ class PlainModel(tf.Module):
         return tf.einsum("psb,pb->ps", tf.gather(table, species_first * n_species + species_neighbor), basis)
 
     def contractions(self, m0: tf.Tensor, m1: tf.Tensor, m2: tf.Tensor, m3: tf.Tensor) -> tf.Tensor:
-        """The invariants, (n_atoms, n_features), in the order of `gmcore.reference`."""
+        """The invariants, (n_atoms, n_features), in the order of `gmcore.engine.reference`."""
 
         def pairs(x):
             return tf.gather(x, self._first, axis=1), tf.gather(x, self._second, axis=1)

@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 from ase import Atoms
 
+from gmcore.engine.neighbors import build_pairs
+from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
+from gmcore.engine.structures import Batch
 from gmcore.kernels.contractions_cpu import n_features
-from gmcore.neighbors import build_pairs
-from gmcore.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
-from gmcore.structures import Batch
 
 SPECIES = (1, 6, 8)
 HIDDEN = (512, 512)

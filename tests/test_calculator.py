@@ -6,13 +6,13 @@ from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.md.verlet import VelocityVerlet
 from ase.stress import full_3x3_to_voigt_6_stress
-from models import make_head, random_model, random_parts
-from systems import molecule, slab, small_cell, triclinic, water_box
 
 from gmcore.calculator import GMCalculator
+from gmcore.engine.structures import UnknownElementError
 from gmcore.errors import GMError
 from gmcore.model import Model
-from gmcore.structures import UnknownElementError
+from support.models import make_head, random_model, random_parts
+from support.systems import molecule, slab, small_cell, triclinic, water_box
 
 HEADS = ("energy", "charges", make_head("d_tensor", 3, basis="moments"))
 

@@ -1,6 +1,5 @@
 """A model as a whole: derivatives against differences, invariances, batches, chunks, committees and bad input."""
 
-import os
 import subprocess
 import sys
 
@@ -8,9 +7,17 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import make_supercell
-from conftest import TOLERANCE, relative_error
-from models import SPECIES, make_head, random_model, random_parts, unit_norms
-from systems import (
+
+from gmcore.engine import evaluator as evaluator_module
+from gmcore.engine import reference
+from gmcore.engine.evaluator import Evaluator
+from gmcore.engine.neighbors import NeighborError, NeighborList
+from gmcore.engine.structures import Batch, StructureError, UnknownElementError
+from gmcore.errors import GMError
+from gmcore.model import Model, load_model
+from support.models import SPECIES, make_head, random_model, random_parts, unit_norms
+from support.places import environment
+from support.systems import (
     empty,
     empty_periodic,
     mixed_batch,
@@ -25,14 +32,7 @@ from systems import (
     water_molecule,
     wire,
 )
-
-from gmcore import evaluator as evaluator_module
-from gmcore import reference
-from gmcore.errors import GMError
-from gmcore.evaluator import Evaluator
-from gmcore.model import Model, load_model
-from gmcore.neighbors import NeighborError, NeighborList
-from gmcore.structures import Batch, StructureError, UnknownElementError
+from support.tolerances import TOLERANCE, relative_error
 
 EVERYTHING = (
     "energy",
@@ -359,12 +359,10 @@ def test_prediction_needs_no_tensorflow(tmp_path):
     expected = load_model(path).predict(molecule())["energy"][0]
     code = (
         "import sys\nsys.modules['tensorflow'] = sys.modules['keras'] = None\n"
-        "from gmcore.model import load_model\nfrom systems import molecule\n"
+        "from gmcore.model import load_model\nfrom support.systems import molecule\n"
         f"print(repr(float(load_model({str(path)!r}).predict(molecule())['energy'][0])))"
     )
-    tests = os.path.dirname(__file__)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([tests, os.path.dirname(tests)])}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) == pytest.approx(expected, rel=1e-12)
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,14 +10,15 @@ import h5py
 import numpy as np
 import pytest
 from ase import Atoms
-from models import make_head, random_model, random_parts, unit_norms
 
 from gmcore import model_file
-from gmcore.consistency import check_model, member_arrays
+from gmcore.engine.consistency import check_model, member_arrays
+from gmcore.engine.evaluator import Evaluator
 from gmcore.errors import GMError
-from gmcore.evaluator import Evaluator
 from gmcore.model import load_model
 from gmcore.model_file import ModelFileError, checksum, golden_cluster, read_model, write_model
+from support.models import make_head, random_model, random_parts, unit_norms
+from support.places import environment
 
 HEADS = (
     "energy",
@@ -205,14 +205,14 @@ def test_incomplete_file(path, name, message):
 def test_kill_during_a_write_leaves_the_old_file(path, tmp_path):
     before = path.read_bytes()
     code = (
-        "import os, signal, h5py\nfrom models import random_model\nwritten = []\noriginal = h5py.File.__setitem__\n"
+        "import os, signal, h5py\nfrom support.models import random_model\nwritten = []\n"
+        "original = h5py.File.__setitem__\n"
         "def killed(self, name, value):\n    original(self, name, value)\n    written.append(name)\n"
         "    self.flush()\n    if len(written) == 9: os.kill(os.getpid(), signal.SIGKILL)\n"
         "h5py.File.__setitem__ = killed\nrandom_model(os.environ['TARGET'], seed=5)\n"
     )
-    tests = os.path.dirname(__file__)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([tests, os.path.dirname(tests)]), "TARGET": str(path)}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    env = environment(TARGET=str(path))
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert run.returncode == -signal.SIGKILL, run.stderr
     assert path.read_bytes() == before
     load_model(path)

@@ -6,11 +6,11 @@ import doctest
 import importlib
 import pkgutil
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from support.places import ROOT
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -44,14 +44,14 @@ def test_links_lead_to_files(page):
 
 
 def _modules(package: str) -> list[str]:
-    path = [str(ROOT / package.replace(".", "/"))]
-    return [f"{package}.{module.name}" for module in pkgutil.iter_modules(path) if module.name != "__main__"]
+    found = pkgutil.walk_packages([str(ROOT / package)], f"{package}.")
+    return [module.name for module in found if not module.name.endswith("__main__")]
 
 
-ROOMS = ("gmcore", "gmcore.analysis", "gmcore.dynamics", "gmcore.readers", "gmcore.report", "gmkeras")
+ROOMS = ("gmcore", "gmcore.analysis", "gmcore.dynamics", "gmcore.data.readers", "gmcore.report", "gmkeras")
 
 
-@pytest.mark.parametrize("name", [name for room in ROOMS for name in _modules(room)])
+@pytest.mark.parametrize("name", [*_modules("gmcore"), *_modules("gmkeras")])
 def test_doctests(name):
     if name.startswith("gmkeras"):
         pytest.importorskip("tensorflow", reason="TensorFlow is not installed")

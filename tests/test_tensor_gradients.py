@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
-from conftest import TOLERANCE, relative_error
-from models import make_head, random_parts, unit_norms
-from systems import molecule, triclinic, water_molecule
 
 from gmcore.errors import GMError
 from gmcore.model import Model
 from gmcore.tensor_gradients import d_tensor_gradient, member_gradients, near_center, tensor_head, without_core
+from support.models import make_head, random_parts, unit_norms
+from support.systems import molecule, triclinic, water_molecule
+from support.tolerances import TOLERANCE, relative_error
 
 N_RADIAL = 3
 HEADS = {

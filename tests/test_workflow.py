@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gmcore import workflow as workflow_module
-from gmcore.cli import app
-from gmcore.config import ConfigError, load_config, parse_config
+from gmcore.commands.app import app
+from gmcore.config.training import ConfigError, load_config, parse_config
 from gmcore.workflow import Workflow, WorkflowError, run_workflow, steps_of
 
 MD = """

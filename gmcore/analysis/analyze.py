@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from gmcore.analysis import state_sections
-from gmcore.analysis.anisotropy_section import anisotropy_section
-from gmcore.analysis.config import Analysis
 from gmcore.analysis.couplings import TensorExpansion, expand_tensor
 from gmcore.analysis.frames import body_frame
-from gmcore.analysis.mode_sections import (
+from gmcore.analysis.modes import Modes
+from gmcore.analysis.records import ANALYSIS_FILE, FORMAT, SCHEMA, quantity, write_json
+from gmcore.analysis.samples import Samples, discarded, states_of
+from gmcore.analysis.sections import states as state_sections
+from gmcore.analysis.sections.anisotropy import anisotropy_section
+from gmcore.analysis.sections.modes import (
     along_run,
     describe_coupling,
     describe_modes,
@@ -30,18 +32,16 @@ from gmcore.analysis.mode_sections import (
     harmonic_expectation,
     samples_of_crystal,
 )
-from gmcore.analysis.modes import Modes
-from gmcore.analysis.records import ANALYSIS_FILE, FORMAT, SCHEMA, quantity, write_json
-from gmcore.analysis.run_section import CONFIG_FILE, describe_run, run_config
-from gmcore.analysis.samples import Samples, discarded, states_of
+from gmcore.analysis.sections.run import CONFIG_FILE, describe_run, run_config
+from gmcore.analysis.sections.spectra import tensor_spectra, velocity_spectra
+from gmcore.analysis.sections.training import describe_model, training_results
 from gmcore.analysis.spectra import SpectrumError
-from gmcore.analysis.spectral_sections import tensor_spectra, velocity_spectra
 from gmcore.analysis.structure import Coordination, coordination, first_molecule, molecule_positions
-from gmcore.analysis.training_results import describe_model, training_results
+from gmcore.config.analysis import Analysis
 from gmcore.dynamics.trajectory import Trajectory
 from gmcore.errors import GMError
 from gmcore.model import Model, load_model
-from gmcore.molecule import Molecules
+from gmcore.molecules.molecules import Molecules
 from gmcore.units import conversion
 from gmcore.version import __version__
 

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 from gmcore.analysis.series import finite_series
 from gmcore.anisotropy import detrace
 from gmcore.errors import GMError
-from gmcore.metrics import unique_components
+from gmcore.evaluation.metrics import unique_components
 
 COLUMNS = 64
 """Series that are transformed together: bounds the memory, 64 series of 12500 samples take 34 MB."""

@@ -29,10 +29,10 @@ from numpy.typing import ArrayLike
 
 from gmcore.analysis.geometry import superpose
 from gmcore.analysis.modes import Modes, thermal_variance
+from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
 from gmcore.model import Model
-from gmcore.molecule import Molecules
-from gmcore.structures import Batch
+from gmcore.molecules.molecules import Molecules
 from gmcore.tensor_gradients import member_gradients, near_center, tensor_head, without_core
 
 SECOND_STEP = 0.2

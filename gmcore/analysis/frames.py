@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from gmcore.analysis.geometry import GeometryError, align, turn_tensors
-from gmcore.dynamics.config import MDConfig
+from gmcore.config.dynamics import MDConfig
 from gmcore.dynamics.trajectory import Trajectory
 
 

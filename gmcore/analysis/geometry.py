@@ -132,7 +132,7 @@ def tetrahedral_order(positions: ArrayLike, metal: int, ligands: ArrayLike) -> n
 
 
 def coordination_shell(numbers: ArrayLike, positions: ArrayLike, metal: int) -> np.ndarray:
-    """Return the indices of the atoms bonded to a metal by the rule of `gmcore.bonds`, nearest first.
+    """Return the indices of the atoms bonded to a metal by the rule of `gmcore.molecules.bonds`, nearest first.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def coordination_shell(numbers: ArrayLike, positions: ArrayLike, metal: int) -> 
     """
     from ase import Atoms
 
-    from gmcore.bonds import bonded_pairs
+    from gmcore.molecules.bonds import bonded_pairs
 
     positions, numbers = _finite(positions, "positions"), np.asarray(numbers)
     if positions.ndim != 2 or positions.shape != (len(numbers), 3):

@@ -26,10 +26,10 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms, units
 
+from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
 from gmcore.files import atomic_hdf5
 from gmcore.model import Model
-from gmcore.structures import Batch
 
 STEP = 0.01
 """A; large enough for the forces of a model in single precision, small enough for C-H bonds."""

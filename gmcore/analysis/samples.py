@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmcore.analysis.config import Analysis
+from gmcore.config.analysis import Analysis
 from gmcore.dynamics.trajectory import Trajectory
 from gmcore.errors import GMError
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from gmcore.analysis.config import Analysis
 from gmcore.analysis.geometry import (
     GeometryError,
     angles,
@@ -23,6 +22,7 @@ from gmcore.analysis.geometry import (
     tetrahedral_order,
 )
 from gmcore.analysis.samples import Samples
+from gmcore.config.analysis import Analysis
 from gmcore.dynamics.trajectory import Trajectory
 from gmcore.errors import GMError
 

@@ -25,10 +25,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .forces import Forces
-from .integrator import Integrator
-from .langevin import OrnsteinUhlenbeck
-from .state import BOLTZMANN, MASS_UNIT, DynamicsError, State, per_replica
+from gmcore.dynamics.forces import Forces
+from gmcore.dynamics.integrator import Integrator
+from gmcore.dynamics.langevin import OrnsteinUhlenbeck
+from gmcore.dynamics.state import BOLTZMANN, MASS_UNIT, DynamicsError, State, per_replica
 
 
 class LangevinNPT(Integrator):

@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from gmcore.config.dynamics import MDConfig
+from gmcore.dynamics.state import State
 from gmcore.errors import GMError
 from gmcore.files import atomic_path
-
-from .config import MDConfig
-from .state import State
 
 CHECKPOINT = "state.npz"
 CHANGEABLE = ("output", "duration", "threads", "stop", "analysis")

@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from gmcore.anisotropy import invariants
+from gmcore.dynamics.h5md import OBSERVABLES, TrajectoryError, replica_name
+from gmcore.dynamics.trajectory import Trajectory
+from gmcore.evaluation.metrics import UNIQUE
 from gmcore.files import atomic_path
-from gmcore.metrics import UNIQUE
-
-from .h5md import OBSERVABLES, TrajectoryError, replica_name
-from .trajectory import Trajectory
 
 SUFFIXES = (".extxyz", ".xyz", ".csv")
 

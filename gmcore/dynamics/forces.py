@@ -20,10 +20,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gmcore.dynamics.state import DynamicsError
+from gmcore.engine.structures import Batch
 from gmcore.model import Model
-from gmcore.structures import Batch
-
-from .state import DynamicsError
 
 
 @dataclass(frozen=True, eq=False)

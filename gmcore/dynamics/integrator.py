@@ -16,8 +16,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .forces import ForceResult, Forces
-from .state import MASS_UNIT, DynamicsError, State, fixed_mask, per_replica
+from gmcore.dynamics.forces import ForceResult, Forces
+from gmcore.dynamics.state import MASS_UNIT, DynamicsError, State, fixed_mask, per_replica
 
 
 class Integrator:

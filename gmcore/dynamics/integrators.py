@@ -6,14 +6,13 @@ import inspect
 
 from numpy.typing import ArrayLike
 
+from gmcore.dynamics.barostat import LangevinNPT
+from gmcore.dynamics.forces import Forces
+from gmcore.dynamics.integrator import Integrator, VelocityVerlet
+from gmcore.dynamics.langevin import Langevin
+from gmcore.dynamics.nose_hoover import NoseHoover
+from gmcore.dynamics.state import DynamicsError, State
 from gmcore.suggest import did_you_mean
-
-from .barostat import LangevinNPT
-from .forces import Forces
-from .integrator import Integrator, VelocityVerlet
-from .langevin import Langevin
-from .nose_hoover import NoseHoover
-from .state import DynamicsError, State
 
 __all__ = ["INTEGRATORS", "Integrator", "Langevin", "LangevinNPT", "NoseHoover", "VelocityVerlet", "make_integrator"]
 

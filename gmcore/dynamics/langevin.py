@@ -18,9 +18,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .forces import Forces
-from .integrator import Integrator
-from .state import BOLTZMANN, State, per_replica
+from gmcore.dynamics.forces import Forces
+from gmcore.dynamics.integrator import Integrator
+from gmcore.dynamics.state import BOLTZMANN, State, per_replica
 
 
 class OrnsteinUhlenbeck:

@@ -19,9 +19,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .forces import Forces
-from .integrator import Integrator
-from .state import BOLTZMANN, DynamicsError, State, per_replica
+from gmcore.dynamics.forces import Forces
+from gmcore.dynamics.integrator import Integrator
+from gmcore.dynamics.state import BOLTZMANN, DynamicsError, State, per_replica
 
 _OUTER = 1.0 / (2.0 - 2.0 ** (1.0 / 3.0))
 SUZUKI_YOSHIDA = (_OUTER, 1.0 - 2.0 * _OUTER, _OUTER)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .config import MDConfig
-from .integrators import Integrator
-from .tensor_observer import TensorObserver
+from gmcore.config.dynamics import MDConfig
+from gmcore.dynamics.integrators import Integrator
+from gmcore.dynamics.tensor_observer import TensorObserver
 
 
 class Recorder:

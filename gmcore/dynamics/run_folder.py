@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import CHECKPOINT, Checkpoint, RunError, read_checkpoint, refuse_changes
-from .trajectory import MERGED, SEGMENTS, TrajectoryError, trajectory_files
+from gmcore.dynamics.checkpoint import CHECKPOINT, Checkpoint, RunError, read_checkpoint, refuse_changes
+from gmcore.dynamics.trajectory import MERGED, SEGMENTS, TrajectoryError, trajectory_files
 
 try:
     import fcntl

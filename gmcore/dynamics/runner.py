@@ -23,20 +23,14 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from gmcore.files import atomic_path
-from gmcore.model import Model, load_model
-from gmcore.neighbors import NeighborError
-from gmcore.structures import StructureError
-from gmcore.threads import set_threads
-
-from .checkpoint import Checkpoint, RunError, identity_of, write_checkpoint
-from .config import MDConfig
-from .forces import BatchForces
-from .h5md import merge_segments, write_segment
-from .integrators import make_integrator
-from .progress import RunProgress
-from .recorder import Recorder
-from .run_folder import (
+from gmcore.config.dynamics import MDConfig
+from gmcore.dynamics.checkpoint import Checkpoint, RunError, identity_of, write_checkpoint
+from gmcore.dynamics.forces import BatchForces
+from gmcore.dynamics.h5md import merge_segments, write_segment
+from gmcore.dynamics.integrators import make_integrator
+from gmcore.dynamics.progress import RunProgress
+from gmcore.dynamics.recorder import Recorder
+from gmcore.dynamics.run_folder import (
     CONFIG,
     DUMP,
     alone_in,
@@ -46,10 +40,15 @@ from .run_folder import (
     remove_leftovers,
     remove_segments,
 )
-from .setup import make_header, make_observer, starting_state, starting_structure
-from .state import DynamicsError
-from .stops import RunStopped, StopConditions
-from .trajectory import MERGED, segment_path, trajectory_files
+from gmcore.dynamics.setup import make_header, make_observer, starting_state, starting_structure
+from gmcore.dynamics.state import DynamicsError
+from gmcore.dynamics.stops import RunStopped, StopConditions
+from gmcore.dynamics.trajectory import MERGED, segment_path, trajectory_files
+from gmcore.engine.neighbors import NeighborError
+from gmcore.engine.structures import StructureError
+from gmcore.files import atomic_path
+from gmcore.model import Model, load_model
+from gmcore.threads import set_threads
 
 UPDATE = 10  # steps between updates of the progress bar
 

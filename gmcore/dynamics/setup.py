@@ -8,13 +8,12 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 
+from gmcore.config.dynamics import MDConfig
+from gmcore.dynamics.checkpoint import RunError
+from gmcore.dynamics.h5md import Header
+from gmcore.dynamics.state import State, initial_state
+from gmcore.dynamics.tensor_observer import TensorObserver, declared_molecules
 from gmcore.model import Model, load_model
-
-from .checkpoint import RunError
-from .config import MDConfig
-from .h5md import Header
-from .state import State, initial_state
-from .tensor_observer import TensorObserver, declared_molecules
 
 
 def starting_structure(config: MDConfig, model: Model | None = None) -> Atoms:

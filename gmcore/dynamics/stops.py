@@ -17,12 +17,11 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from gmcore.bonds import bonded_pairs
+from gmcore.config.dynamics import Stop
+from gmcore.dynamics.integrators import Integrator
+from gmcore.dynamics.state import DynamicsError
 from gmcore.errors import GMError
-
-from .config import Stop
-from .integrators import Integrator
-from .state import DynamicsError
+from gmcore.molecules.bonds import bonded_pairs
 
 
 class RunStopped(GMError):

@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
+from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
 from gmcore.model import Model
-from gmcore.molecule import Molecules
-from gmcore.structures import Batch
+from gmcore.molecules.molecules import Molecules
 
 
 class TensorObserver:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmcore.figures import BLUE, ORANGE, SKY, VERMILION, draw_grid, new_figure
+from gmcore.evaluation.figures import BLUE, ORANGE, SKY, VERMILION, draw_grid, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

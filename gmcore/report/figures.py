@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gmcore.figures import labeled
+from gmcore.evaluation.figures import labeled
 from gmcore.report.blocks import FigureBlock, any_has, labels
 from gmcore.report.drawing import letters, looks, panel, values
 from gmcore.report.numbers import with_interval

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gmcore.figures import COLORS, labeled
+from gmcore.evaluation.figures import COLORS, labeled
 from gmcore.report.blocks import FigureBlock, any_has, labels
 from gmcore.report.drawing import Look, Panel, letters, looks, panel, values
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gmcore.figures import draw_learning_curve, draw_parity
+from gmcore.evaluation.figures import draw_learning_curve, draw_parity
 from gmcore.report.blocks import FigureBlock
 from gmcore.report.drawing import Panel, panel
 

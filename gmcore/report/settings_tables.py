@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gmcore.analysis.config import COMPARABLE
+from gmcore.config.analysis import COMPARABLE
 from gmcore.report.numbers import MISSING, as_given, fixed, number, quantity_text, unit_text, with_unit
 from gmcore.report.tables import Cell, Table, cell
 from gmcore.units import conversion

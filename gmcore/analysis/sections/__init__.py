@@ -1,0 +1,1 @@
+"""The sections of an analysis: each turns samples into self-describing numbers."""

@@ -1,0 +1,91 @@
+"""Averages of D at one temperature as self-describing numbers: D, E, axis, invariants, elements, distributions.
+
+Errors are those of `gmcore.analysis.averages`, from blocks of all replicas. A width is a number with an error as well:
+the standard deviation of the frames, its error from leaving out one block at a time (jackknife).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gmcore.analysis.averages import Average, OfMean, thermal_averages
+from gmcore.analysis.records import quantity
+from gmcore.analysis.samples import Samples
+from gmcore.analysis.sections.states import ELEMENTS, correlation_time, distributions, tensor_elements
+from gmcore.anisotropy import invariants
+from gmcore.evaluation.metrics import UNIQUE
+
+
+def anisotropy_section(
+    samples: Samples, tensors: np.ndarray, members: np.ndarray | None, unit: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the sections "anisotropy", "elements" and "distributions", and D and E (n,) of the pooled frames.
+
+    Parameters
+    ----------
+    tensors, members : (n_series, n, 3, 3) and (n_series, n, n_members, 3, 3), in `unit`, in the frame of the molecule.
+    """
+    n_blocks, frames = samples.n_blocks, samples.pooled(tensors)
+    averages = thermal_averages(frames, None if members is None else samples.pooled(members), n_blocks)
+    found = invariants(tensors)
+    scalars = {"D": samples.pooled(found.d), "E": samples.pooled(found.e)}
+    section: dict[str, Any] = {}
+    for name, average, of_mean in (
+        ("D", averages.d, averages.d_of_mean),
+        ("E", averages.e, averages.e_of_mean),
+    ):
+        section[name] = _mean(average, unit, f"<{name}>: mean over frames of {name} of each frame")
+        section[name]["replicas"] = scalars[name].reshape(len(samples.state.replicas), -1).mean(axis=1).tolist()
+        section[f"{name}_width"] = width(scalars[name], n_blocks, unit, f"standard deviation of {name} over frames")
+        section[f"{name}_of_mean"] = _of_mean(of_mean, unit, f"{name} of the averaged tensor")
+    section["E_over_D"] = _mean(averages.e_over_d, "", "mean over frames of E/|D|")
+    section["eigenvalues"] = _mean(averages.eigenvalues, unit, "mean eigenvalues of the frames, ascending")
+    section["J2"] = _mean(averages.j2, f"({unit})^2", "mean over frames of tr(D^2)/2")
+    section["negative_fraction"] = quantity(averages.negative_fraction, "", "part of the frames with D < 0")
+    axis = averages.axis
+    section["axis"] = quantity(axis.director, "", "mean director of the axis of D, its sign is arbitrary")
+    section["axis_order"] = quantity(axis.order, "", "largest eigenvalue of <n n^T>: 1 parallel, 1/3 random")
+    section["axis_spread"] = quantity(
+        axis.width, "deg", "root mean square angle of the axis of the frames to its mean director"
+    )
+    section["axis_error"] = quantity(
+        axis.error, "deg", "standard error of the mean director", committee=_known(axis.committee)
+    )
+    section["axis_of_mean"] = quantity(averages.axis_of_mean.value, "", "axis of the averaged tensor")
+    section["correlation_time"] = correlation_time(found.d, samples.interval("d_tensor"))
+    elements = {
+        name: {
+            "mean": _mean(averages.elements, unit, f"mean of D_{name}", (i, j)),
+            "width": width(frames[:, i, j], n_blocks, unit, f"standard deviation of D_{name} over frames"),
+        }
+        for name, (i, j) in zip(ELEMENTS, UNIQUE)
+    }
+    about = {name: f"distribution of {name} over frames" for name in ("D", "E")}
+    about |= {name: f"distribution of D_{name} over frames" for name in ELEMENTS}
+    drawn = distributions(scalars | tensor_elements(frames), unit, about)
+    return {"anisotropy": section, "elements": elements, "distributions": drawn}, scalars
+
+
+def width(values: np.ndarray, n_blocks: int, unit: str, about: str) -> dict[str, Any]:
+    """Return the standard deviation of values (n,) with its jackknife error; n is a multiple of n_blocks."""
+    blocks = (values - values.mean()).reshape(n_blocks, -1)
+    first = (blocks.mean() * n_blocks - blocks.mean(axis=1)) / (n_blocks - 1)
+    second = ((blocks**2).mean() * n_blocks - (blocks**2).mean(axis=1)) / (n_blocks - 1)
+    left_out = np.sqrt(np.maximum(second - first**2, 0.0))
+    return quantity(values.std(), unit, about, error=np.sqrt(n_blocks - 1.0) * left_out.std())
+
+
+def _mean(average: Average, unit: str, about: str, at: tuple[int, ...] = ()) -> dict[str, Any]:
+    mean, error, committee = (entry[at] for entry in (average.mean, average.error, average.committee))
+    return quantity(mean, unit, about, error=error, committee=_known(committee))
+
+
+def _of_mean(average: OfMean, unit: str, about: str) -> dict[str, Any]:
+    return quantity(average.value, unit, about, error=average.error, committee=_known(average.committee))
+
+
+def _known(committee: Any) -> Any:
+    """The committee deviation, None without a committee."""
+    return committee if np.isfinite(committee).all() else None

@@ -1,0 +1,171 @@
+"""Harmonic modes beside a run: frequencies, dD/dq, and how far modes explain what D does at each temperature.
+
+The structure that D was computed for is relaxed with the potential of the run and turned onto the reference of the
+run, so that derivatives are in the frame of the elements. Along the run, mode coordinates come from the positions of
+the same samples as D. For each mode the coherence of D(t) and E(t) with q_k(t) at the frequency of the mode is given (0
+to 1; unrelated series give about 1/K for K segments), and for all modes together the share of the variance of the
+elements that the expansion of D to second order in q explains.
+
+In a crystal D and its derivatives are those of the first molecule, in the axes of the crystal. Not supported: following
+the modes of a crystal whose cell changes, and those of a cluster.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from gmcore.analysis.couplings import TensorExpansion, mode_coordinates, thermal_ratio
+from gmcore.analysis.geometry import align
+from gmcore.analysis.mode_spectra import cross_spectra, element_shares
+from gmcore.analysis.modes import Modes, harmonic_modes, relax, thermal_variance
+from gmcore.analysis.records import plain, quantity
+from gmcore.analysis.samples import Samples, SamplesError
+from gmcore.analysis.spectra import HANN_WIDTH, WAVENUMBER
+from gmcore.anisotropy import invariants
+from gmcore.config.analysis import Analysis
+from gmcore.evaluation.metrics import UNIQUE, unique_components
+from gmcore.model import Model
+
+PIECES = 5
+"""A coherence is a mean over at least 2 PIECES - 1 segments; those of a short run are short, and their lines broad."""
+
+
+def find_modes(atoms: Atoms, potential: Model, settings: Analysis, reference: np.ndarray | None) -> Modes:
+    """Return the modes of the nearest minimum, turned onto reference positions (n_atoms, 3) A where there are some."""
+    relaxed = relax(atoms, potential, settings.max_force)
+    if reference is not None:
+        masses = atoms.get_masses()
+        rotation = align(relaxed.positions[None], reference, masses)[0]
+        relaxed.positions = relaxed.positions @ rotation.T
+    return harmonic_modes(relaxed, potential)
+
+
+def describe_modes(modes: Modes) -> dict[str, Any]:
+    """Return frequencies and who moves."""
+    return {
+        "summary": modes.summary(),
+        "frequencies": quantity(modes.frequencies, "cm^-1", "harmonic frequencies, imaginary ones negative"),
+        "rigid": quantity(modes.rigid_frequencies, "cm^-1", "frequencies of rigid motions, zero in exact arithmetic"),
+        "max_force": quantity(modes.max_force, "eV/A", "largest force on an atom of the relaxed structure"),
+        "shares": quantity(
+            {symbol: np.round(share, 4) for symbol, share in element_shares(modes).items()},
+            "",
+            "share of each element in the kinetic energy of each mode",
+        ),
+        "structure": {
+            "symbols": modes.atoms.get_chemical_symbols(),
+            "positions": quantity(modes.atoms.positions, "A", "relaxed positions"),
+        },
+    }
+
+
+def describe_coupling(expansion: TensorExpansion, factor: float, unit: str) -> dict[str, Any]:
+    """Return D at the minimum and its derivatives along the modes, values of the model times `factor` in `unit`."""
+    found = invariants(expansion.value)
+    slope_d, slope_e = expansion.slopes()
+    first = unique_components(expansion.first) * factor
+    return {
+        "D": quantity(factor * found.d, unit, "D of the relaxed structure"),
+        "E": quantity(factor * found.e, unit, "E of the relaxed structure"),
+        "strength": quantity(
+            factor * expansion.strength,
+            unit,
+            "Frobenius norm of dD/dq",
+            committee=factor * np.linalg.norm(expansion.first_std, axis=(1, 2)),
+        ),
+        "dD": quantity(factor * slope_d, unit, "dD/dq of the parameter D, first order"),
+        "dE": quantity(factor * np.abs(slope_e), unit, "|dE/dq| of the parameter E, first order"),
+        "elements": quantity(first, unit, f"dD/dq of the elements {', '.join('xyz'[i] + 'xyz'[j] for i, j in UNIQUE)}"),
+    }
+
+
+def harmonic_expectation(expansion: TensorExpansion, temperature: float, factor: float, unit: str) -> dict[str, Any]:
+    """Return D, E and the width of D that the expansion gives at a temperature, for classical and quantum modes."""
+    result = {}
+    slope, _ = expansion.slopes()
+    for name, quantum in (("classical", False), ("quantum", True)):
+        mean = invariants(expansion.thermal_mean(temperature, quantum))
+        variance = thermal_variance(expansion.frequencies, temperature, quantum)
+        result[name] = {
+            "D_of_mean": quantity(factor * mean.d, unit, f"D of <tensor>, {name} harmonic modes, second order"),
+            "E_of_mean": quantity(factor * mean.e, unit, f"E of <tensor>, {name} harmonic modes, second order"),
+            "D_width": quantity(
+                factor * np.sqrt(np.nansum(variance * slope**2)),
+                unit,
+                f"width of D, {name} harmonic modes, first order",
+            ),
+        }
+    return result
+
+
+def samples_of_crystal(samples: Samples) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return positions (n_replicas, n, n_atoms, 3) A, D of the first molecule (n_replicas, n, 3, 3) cm^-1, both in the
+    axes of the crystal, at the times at which both were recorded, and the interval, fs.
+
+    SamplesError: a cluster or a cell that changes, or times that do not meet at equal intervals.
+    """
+    trajectory = samples.trajectory
+    if not trajectory.pbc.all() or trajectory.ensemble == "npt":
+        raise SamplesError("modes are followed in molecules and in crystals of constant cell only")
+    times = [np.round(samples.times(name), 6) for name in ("position", "d_tensor")]
+    common, rows, others = np.intersect1d(*times, return_indices=True)
+    if len(common) < 4 * PIECES or np.ptp(np.diff(common)) > 1e-6:
+        raise SamplesError("positions and D must be recorded at common times, equally spaced")
+    positions, tensors = samples.series("position")[:, rows], samples.series("d_tensor")[:, others, 0]
+    return positions, tensors, float(common[1] - common[0])
+
+
+def along_run(
+    modes: Modes,
+    expansion: TensorExpansion,
+    positions: np.ndarray,
+    tensors: np.ndarray,
+    interval: float,
+    temperature: float,
+    resolution: float,
+) -> dict[str, Any]:
+    """Return coherence of D and E with each mode, what the expansion explains, and the heat of the modes.
+
+    Parameters
+    ----------
+    positions, tensors : (n_series, n, n_atoms, 3) A and (n_series, n, 3, 3) in the unit of the expansion, in the frame
+        of the modes, sampled together every `interval` fs.
+    temperature : K, that was measured.
+    """
+    n_segment = min(int(np.ceil(HANN_WIDTH * WAVENUMBER / (interval * resolution))), positions.shape[1] // PIECES)
+    real = modes.frequencies > 0.0
+    coherences, n_segments = [], 0
+    coordinates = np.empty((*positions.shape[:2], len(modes)))
+    spread = unique_components(tensors)
+    residue = np.empty_like(spread)
+    for k, (frames, series) in enumerate(zip(positions, tensors)):
+        q = mode_coordinates(frames, modes)
+        coordinates[k] = q
+        residue[k] = spread[k] - unique_components(expansion.predict(q))
+        q[:, ~real] = 0.0
+        found = invariants(series)
+        spectra = cross_spectra(np.column_stack([found.d, found.e]), q, interval, n_segment)
+        at = np.abs(spectra.frequencies[:, None] - modes.frequencies).argmin(axis=0)
+        coherences.append(spectra.coherence[at, :, np.arange(len(modes))])
+        n_segments += spectra.n_segments
+    q = coordinates.reshape(-1, len(modes))
+    weights = np.array([1.0 if i == j else 2.0 for i, j in UNIQUE])
+    explained = 1.0 - (residue.var(axis=(0, 1)) @ weights) / (spread.var(axis=(0, 1)) @ weights)
+    of_d, of_e = np.where(real, np.mean(coherences, axis=0).T, np.nan)
+    return {
+        "coherence": {
+            "D": quantity(of_d, "", "coherence of D with each mode at its frequency"),
+            "E": quantity(of_e, "", "coherence of E with each mode at its frequency"),
+            "resolution": quantity(HANN_WIDTH * WAVENUMBER / (interval * n_segment), "cm^-1", "width of a line"),
+            "floor": quantity(1.0 / n_segments * len(positions), "", "coherence of unrelated series"),
+        },
+        "explained": quantity(explained, "", "share of the variance of D that the expansion in the modes explains"),
+        "thermal_ratio": quantity(
+            plain(np.round(thermal_ratio(q, modes.frequencies, temperature), 4)),
+            "",
+            "<q^2> of each mode over kT/(hbar omega): 1 for harmonic modes in equilibrium",
+        ),
+    }

@@ -1,0 +1,191 @@
+"""The parts of an analysis that belong to one temperature: distributions, structure, correlation functions, deviations.
+
+Each function takes the samples of a state and returns self-describing numbers (`gmcore.analysis.records`). Curves are
+thinned to what a figure shows; numbers come from all samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gmcore.analysis.correlation import tensor_autocorrelation, velocity_autocorrelation
+from gmcore.analysis.records import axis, curve, quantity, thinned
+from gmcore.analysis.samples import Samples
+from gmcore.analysis.statistics import (
+    StatisticsError,
+    block_average,
+    correlation_coefficient,
+    distribution,
+    statistical_inefficiency,
+)
+from gmcore.analysis.structure import Coordination
+from gmcore.evaluation.metrics import UNIQUE, unique_components
+
+CURVE_POINTS = 400
+"""Points that a plotted curve has at most."""
+
+SCATTER_POINTS = 600
+"""Samples of a temperature that a scatter plot shows at most."""
+
+KERNELS = 5000
+"""Samples that a distribution is drawn from at most; neighbors in time say the same."""
+
+ELEMENTS = tuple("xyz"[i] + "xyz"[j] for i, j in UNIQUE)
+
+
+def thermodynamics(samples: Samples) -> dict[str, Any]:
+    """Return the measured temperature, and the drift of what is conserved, where they were recorded."""
+    result = {}
+    if "temperature" in samples:
+        values = samples.series("temperature")
+        mean = block_average(samples.pooled(values), samples.n_blocks)
+        result["temperature"] = quantity(
+            mean.mean, "K", "mean kinetic temperature", error=mean.error, replicas=values.mean(axis=1)
+        )
+    if "conserved" in samples:
+        values, times = samples.series("conserved"), samples.times("conserved") / 1000.0
+        slopes = [np.polyfit(times - times.mean(), replica, 1)[0] for replica in values]
+        per_atom = 1e6 * np.array(slopes) / samples.trajectory.n_atoms
+        result["drift"] = quantity(per_atom, "ueV/(atom ps)", "slope of the conserved quantity, one value per replica")
+    return result
+
+
+def distributions(series: dict[str, np.ndarray], unit: str, about: dict[str, str]) -> dict[str, Any]:
+    """Return the probability density of each pooled series (n,); constant ones have none."""
+    result = {}
+    for name, values in series.items():
+        values = values[thinned(len(values), KERNELS)]
+        try:
+            found = distribution(values, lower=0.0 if name == "E" else None)
+        except StatisticsError:  # constant
+            continue
+        result[name] = curve(
+            axis(name, unit, found.grid), axis("density", f"1/({unit})", found.density, 4), about[name]
+        )
+    return result
+
+
+def structure(
+    samples: Samples, shell: Coordination, positions: np.ndarray, anisotropy: dict[str, np.ndarray], seed: int
+) -> dict[str, Any]:
+    """Return means and widths of the measures, their correlation with D and E, and points for a scatter plot.
+
+    Parameters
+    ----------
+    positions : (n_series, n, n_atoms, 3) A.
+    anisotropy : "D" and "E" -> (n_series * n,) of the same frames; empty in a run without D.
+    """
+    n_blocks, frames = samples.n_blocks, samples.pooled(positions)
+    rows = thinned(len(frames), SCATTER_POINTS)
+    result: dict[str, Any] = {"measures": [], "correlations": [], "scatter": {}}
+    for measure in shell.measures:
+        values = shell.values(measure, frames)
+        mean = block_average(values, n_blocks)
+        entry = {"name": measure.name, "words": measure.words}
+        entry["mean"] = quantity(mean.mean, measure.unit, f"mean of the {measure.words}", error=mean.error)
+        entry["width"] = quantity(values.std(), measure.unit, f"standard deviation of the {measure.words}")
+        result["measures"].append(entry)
+        result["scatter"][measure.name] = axis(measure.words, measure.unit, values[rows], 5)
+        for name, other in anisotropy.items():
+            if np.ptp(values) > 0.0 and np.ptp(other) > 0.0:
+                found = correlation_coefficient(values, other, seed=seed)
+                about = f"correlation coefficient of {name} with the {measure.words}"
+                result["correlations"].append(
+                    {"of": name, "with": measure.name}
+                    | quantity(found.value, "", about, interval=[found.low, found.high])
+                )
+    return result
+
+
+def anisotropy_points(anisotropy: dict[str, np.ndarray], unit: str) -> dict[str, Any]:
+    """Return D and E of the frames that `structure` puts into its scatter plot."""
+    return {
+        name: axis(name, unit, values[thinned(len(values), SCATTER_POINTS)], 5) for name, values in anisotropy.items()
+    }
+
+
+def velocity_correlation(samples: Samples, max_lag: float) -> dict[str, Any]:
+    """Return C_vv(t) up to max_lag (ps), P eq. 15."""
+    interval = samples.interval("velocity")
+    velocities = samples.series("velocity")
+    values = velocity_autocorrelation(velocities, _n_lags(max_lag, interval, velocities.shape[1]))
+    return {
+        "velocity": _correlation_curve(
+            values, interval, "C_vv", "velocity autocorrelation, eq. 15 of Zaverkin et al. 2022"
+        )
+    }
+
+
+def tensor_correlations(samples: Samples, tensors: np.ndarray, max_lag: float) -> dict[str, Any]:
+    """Return C_DD(t) up to max_lag (ps) of tensors (n_series, n, 3, 3) in one frame, as in P eq. 15 and of
+    fluctuations."""
+    interval = samples.interval("d_tensor")
+    n_lags = _n_lags(max_lag, interval, tensors.shape[1])
+    result = {}
+    for name, fluctuation, about in (
+        ("d_tensor", False, "autocorrelation of the elements of D, eq. 15 of Zaverkin et al. 2022"),
+        ("d_tensor_fluctuation", True, "autocorrelation of the elements of D - <D>"),
+    ):
+        values = tensor_autocorrelation(tensors, n_lags, fluctuation)
+        result[name] = _correlation_curve(values, interval, "C_DD", about)
+    return result
+
+
+def correlation_time(values: np.ndarray, interval: float) -> dict[str, Any]:
+    """Return the integrated correlation time of series (n_series, n), ps."""
+    times = [(statistical_inefficiency(series) - 1.0) / 2.0 * interval / 1000.0 for series in values]
+    return quantity(float(np.mean(times)), "ps", "integrated correlation time, mean over replicas", replicas=times)
+
+
+def committee(samples: Samples, members: np.ndarray | None, unit: str) -> dict[str, Any]:
+    """Return how far the members of the committees differ, as means and along the run.
+
+    Parameters
+    ----------
+    members : (n_series, n, n_members, 3, 3) in `unit`, None without a committee for D.
+    """
+    result = {}
+    if "forces_deviation" in samples:
+        values = samples.series("forces_deviation")
+        if np.isfinite(values).all():
+            about = "committee deviation of forces: root mean square over atoms of the deviation of the force vector"
+            times = samples.times("forces_deviation")
+            result["forces"] = _deviation(samples, values, times, "eV/A", about)
+    if members is not None and members.shape[2] > 1:
+        deviation = np.sqrt(members.var(axis=2).mean(axis=(-1, -2)))
+        about = "committee deviation of D: root mean square over its nine elements"
+        result["d_tensor"] = _deviation(samples, deviation, samples.times("d_tensor"), unit, about)
+    return result
+
+
+def _deviation(samples: Samples, values: np.ndarray, times: np.ndarray, unit: str, about: str) -> dict[str, Any]:
+    """Return mean, 5 to 95 % range and the run of each replica, averaged over stretches of time."""
+    mean = block_average(samples.pooled(values), samples.n_blocks)
+    length = -(-values.shape[1] // CURVE_POINTS)
+    n = values.shape[1] // length
+    stretches = values[:, : n * length].reshape(len(values), n, length)
+    middle = times[: n * length].reshape(n, length).mean(axis=1)
+    return {
+        "mean": quantity(mean.mean, unit, about, error=mean.error, interval=np.quantile(values, [0.05, 0.95])),
+        "along": [
+            curve(axis("time", "ps", middle / 1000.0, 6), axis("deviation", unit, replica.mean(axis=1), 4), about)
+            for replica in stretches
+        ],
+    }
+
+
+def tensor_elements(tensors: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the six elements (n,) of pooled tensors (n, 3, 3) by name."""
+    return dict(zip(ELEMENTS, unique_components(tensors).T))
+
+
+def _n_lags(max_lag: float, interval: float, n: int) -> int:
+    """Lags up to max_lag ps, at most half the series: later ones rest on too few samples."""
+    return max(2, min(n // 2, int(1000.0 * max_lag / interval) + 1))
+
+
+def _correlation_curve(values: np.ndarray, interval: float, name: str, about: str) -> dict[str, Any]:
+    rows = thinned(len(values), 2 * CURVE_POINTS)
+    return curve(axis("time", "ps", rows * interval / 1000.0), axis(name, "", values[rows], 5), about)

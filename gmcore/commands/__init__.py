@@ -1,0 +1,1 @@
+"""The command line `gmtensor`, one file per group of verbs."""

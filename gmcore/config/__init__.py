@@ -1,0 +1,1 @@
+"""Every section of every configuration, with its keys, defaults, bounds and meanings."""

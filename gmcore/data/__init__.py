@@ -1,0 +1,1 @@
+"""Data sets: structures with labels, their readers, their division into parts."""

@@ -1,0 +1,282 @@
+"""Data sets: structures and their reference values, in A, eV, e, cm^-1, whatever the files had.
+
+A label that is asked for must be there in every structure and have a stated unit; nothing is skipped silently.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from gmcore.anisotropy import invariants
+from gmcore.data.labels import PER_ATOM, TENSORS, detraced, label_array, symmetrized
+from gmcore.data.readers import DataError, Frame, read_frames
+from gmcore.data.readers.hdf5 import write_hdf5
+from gmcore.engine.neighbors import NeighborError, build_pairs
+from gmcore.engine.structures import Batch, StructureError
+from gmcore.suggest import nearest
+from gmcore.units import conversion, not_stated
+
+# names that common files use, looked for after the label's own name; a configuration overrides them (data.keys)
+COMMON_NAMES = {
+    "energy": ("E", "energies"),
+    "forces": ("F",),
+    "d_tensor": ("D",),
+}
+
+SHORT = 0.5  # A: a search that finds coincident atoms and little else
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Structures with reference values, in internal units.
+
+    Attributes
+    ----------
+    atoms : structures without calculators, A; `info["total_charge"]` where a total charge is known.
+    labels : per label one float64 array per structure, shapes as in `gmcore.data.labels`. A stress is NaN where the
+        structure has no volume.
+    units : unit of each label.
+    total_charge : (n_structures,) float64, e; 0 where nothing was said.
+    notes : what reading changed: traces taken out, tensors made symmetric.
+    """
+
+    atoms: list[Atoms]
+    labels: dict[str, list[np.ndarray]]
+    units: dict[str, str]
+    total_charge: np.ndarray
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.atoms)
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
+        """Return the structures at `indices`, in that order."""
+        indices = np.asarray(indices, dtype=np.int64)
+        return Dataset(
+            [self.atoms[i] for i in indices],
+            {label: [values[i] for i in indices] for label, values in self.labels.items()},
+            self.units,
+            self.total_charge[indices],
+            self.notes,
+        )
+
+    def turned(self, seed: int) -> Dataset:
+        """Return every structure turned at random about the origin, labels with it.
+
+        A model that is equivariant is as good on these; data that share one orientation cannot tell.
+        """
+        from scipy.spatial.transform import Rotation
+
+        turns = Rotation.from_quat(np.random.default_rng(seed).normal(size=(len(self), 4))).as_matrix()
+        frames = []
+        for frame, turn in zip(self.atoms, turns):
+            moved = frame.copy()
+            moved.positions = frame.positions @ turn.T
+            moved.cell[:] = frame.cell.array @ turn.T
+            frames.append(moved)
+        labels = {
+            label: [_turn(label, value, turn) for value, turn in zip(values, turns)]
+            for label, values in self.labels.items()
+        }
+        return replace(self, atoms=frames, labels=labels)
+
+    @property
+    def species(self) -> tuple[int, ...]:
+        """Atomic numbers that occur, ascending."""
+        return tuple(int(z) for z in np.unique(np.concatenate([frame.numbers for frame in self.atoms])))
+
+    def summary(self) -> list[str]:
+        """Return lines that say what is in the data set; `notes` stand apart, since parts of one set share them."""
+        formulas = Counter(frame.get_chemical_formula() for frame in self.atoms)
+        common = ", ".join(f"{n} x {name}" for name, n in formulas.most_common(4))
+        more = f" and {len(formulas) - 4} other formulas" if len(formulas) > 4 else ""
+        periodic = sum(bool(frame.pbc.any()) for frame in self.atoms)
+        n_atoms = sum(len(frame) for frame in self.atoms)
+        lines = [f"{len(self)} structures, {n_atoms} atoms, {periodic} periodic: {common}{more}"]
+        for label, values in self.labels.items():
+            numbers = np.concatenate([np.ravel(value) for value in values])
+            numbers = numbers[np.isfinite(numbers)]
+            lines.append(
+                f"{label}: mean {numbers.mean():.6g}, deviation {numbers.std():.4g}, "
+                f"from {numbers.min():.6g} to {numbers.max():.6g} {self.units[label]}"
+            )
+            if label == "d_tensor":
+                found, unit = invariants(np.array(values)), self.units[label]
+                lines.append(
+                    f"D: mean {found.d.mean():.5g}, deviation {found.d.std():.3g} {unit}; "
+                    f"E: mean {found.e.mean():.4g}, deviation {found.e.std():.3g} {unit}"
+                )
+        return lines
+
+    def write(self, path: str | Path) -> None:
+        """Write an HDF5 data set that `read_dataset` reads back; units stand in the file."""
+        write_hdf5(path, self.atoms, self.labels, self.units, PER_ATOM, self.total_charge)
+
+
+def _turn(label: str, value: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    if label in ("forces", "dipole"):
+        return value @ turn.T
+    return turn @ value @ turn.T if label in TENSORS else value
+
+
+def read_dataset(
+    files: str | Path | Iterable[str | Path],
+    labels: Sequence[str],
+    *,
+    units: Mapping[str, str] | None = None,
+    keys: Mapping[str, str] | None = None,
+    format: str = "auto",
+    total_charge: float | str | None = None,
+    pbc: bool | None = None,
+) -> Dataset:
+    """Read structures and `labels` from one or several files.
+
+    Parameters
+    ----------
+    labels : labels wanted, of `gmcore.config.sections.LABELS`.
+    units : unit of "length" and of each label as the file has them; an HDF5 data set states its own.
+    keys : label -> its name in the files, where that is another.
+    total_charge : charge of every structure, e, or the name under which the files have it.
+    pbc : overrides the periodicity of the files.
+
+    Errors
+    ------
+    DataError : a file or value that cannot be used, or labels that are missing (counted per label).
+    UnitError : a unit that is not stated, not known, or contradicts the file.
+    """
+    keys, units = dict(keys or {}), dict(units or {})
+    for quantity, unit in units.items():
+        conversion(quantity, unit)  # a wrong unit is said before a large file is read
+    files = [files] if isinstance(files, (str, Path)) else list(files)
+    frames = [frame for file in files for frame in read_frames(file, format)]
+    if pbc is not None:
+        for frame in frames:
+            frame.atoms.pbc = pbc
+    found = _found(frames, labels, keys, total_charge)
+    charges = [_total_charge(frame, total_charge) for frame in frames]
+    for frame, charge in zip(frames, charges):
+        frame.atoms.info = {} if charge is None else {"total_charge": charge}
+        factor, _ = conversion("length", _unit("length", "length", frame, units))
+        frame.atoms.set_cell(frame.atoms.cell.array * factor)
+        frame.atoms.positions *= factor
+    _check_structures(frames)
+    values, internal, notes = {}, {}, []
+    for label in labels:
+        values[label], internal[label], label_notes = _label(label, frames, found[label], units)
+        notes += label_notes
+    atoms = [frame.atoms for frame in frames]
+    return Dataset(atoms, values, internal, np.array([charge or 0.0 for charge in charges]), tuple(notes))
+
+
+def _found(
+    frames: Sequence[Frame], labels: Sequence[str], keys: Mapping[str, str], total_charge: float | str | None
+) -> dict[str, list[str | None]]:
+    """Return for each label the name of its field in each frame; missing ones stop here, with counts."""
+    candidates = {label: (keys[label],) if label in keys else (label, *COMMON_NAMES.get(label, ())) for label in labels}
+    if isinstance(total_charge, str):
+        candidates["total_charge"] = (total_charge,)
+    found = {
+        label: [next((name for name in names if name in frame.fields), None) for frame in frames]
+        for label, names in candidates.items()
+    }
+    # a structure without a volume has no stress; at least one must have it, though
+    needed = {label: [label != "stress" or _has_volume(frame.atoms) for frame in frames] for label in candidates}
+    counts = {
+        label: sum(need and name is not None for need, name in zip(needed[label], names))
+        for label, names in found.items()
+    }
+    missing = [label for label in candidates if not 0 < counts[label] == sum(needed[label])]
+    if missing:
+        raise DataError(_missing(frames, candidates, counts, missing))
+    return {label: [n if ok else None for n, ok in zip(found[label], needed[label])] for label in labels}
+
+
+def _missing(
+    frames: Sequence[Frame], candidates: Mapping[str, Sequence[str]], counts: Mapping[str, int], missing: Sequence[str]
+) -> str:
+    available = list(dict.fromkeys(name for frame in frames for name in frame.fields))
+    table = "; ".join(f"{label}: {count} of {len(frames)} frames" for label, count in counts.items())
+    hints = []
+    for label in missing:
+        near = nearest(candidates[label][0], available)
+        if near is not None and counts[label] == 0:
+            hints.append(f"{label}: {near}")
+    hint = f"; did you mean {', '.join(hints)} (data: keys: {{label: name}})?" if hints else ""
+    return f"labels asked for are missing: {table}; available keys: {', '.join(available) or 'none'}{hint}"
+
+
+def _label(
+    label: str, frames: Sequence[Frame], names: Sequence[str | None], units: Mapping[str, str]
+) -> tuple[list[np.ndarray], str, list[str]]:
+    """Return the values of one label, its internal unit and notes on what was changed."""
+    values, internal = [], set()
+    for frame, name in zip(frames, names):
+        if name is None:
+            values.append(np.full((3, 3), np.nan))
+            continue
+        factor, unit = conversion(label, _unit(label, name, frame, units))
+        internal.add(unit)
+        values.append(label_array(label, frame.fields[name], frame) * factor)
+    if len(internal) != 1:
+        raise DataError(f"{label} must have one kind of unit in all files, got {', '.join(sorted(internal))}")
+    unit = internal.pop()
+    if label not in TENSORS:
+        return values, unit, []
+    tensors, notes = symmetrized(label, np.array(values), [frame.origin for frame in frames], unit)
+    if label == "d_tensor":
+        tensors, more = detraced(label, tensors, unit)
+        notes += more
+    return list(tensors), unit, notes
+
+
+def _unit(quantity: str, name: str, frame: Frame, units: Mapping[str, str]) -> str:
+    """Return the unit of a field, from the file or from the configuration; both must say the same."""
+    in_file, stated = frame.units.get(name), units.get(quantity)
+    if in_file is None and stated is None:
+        raise not_stated(quantity)
+    if in_file is not None and stated is not None and conversion(quantity, in_file) != conversion(quantity, stated):
+        raise DataError(f"the unit of {quantity} is {in_file} in the file of {frame.origin}, not {stated} as stated")
+    return in_file or str(stated)
+
+
+def _total_charge(frame: Frame, stated: float | str | None) -> float | None:
+    """Return the charge that is stated or that the file has, None where neither says anything."""
+    if isinstance(stated, (int, float)):
+        return float(stated)
+    value = frame.fields.get("total_charge" if stated is None else stated)
+    if value is None:
+        return None
+    try:
+        charge = float(np.asarray(value, dtype=np.float64).reshape(()))
+    except (TypeError, ValueError):
+        raise DataError(f"the total charge of {frame.origin} must be one number, got {value!r}") from None
+    if not np.isfinite(charge):
+        raise DataError(f"the total charge of {frame.origin} must be finite, got {charge}")
+    return charge
+
+
+def _has_volume(atoms: Atoms) -> bool:
+    return bool(atoms.pbc.any()) and abs(atoms.cell.volume) > 0.0
+
+
+def _check_structures(frames: Sequence[Frame]) -> None:
+    """Refuse structures that no model can be evaluated on, with the name of the frame."""
+    try:
+        _check([frame.atoms for frame in frames])
+    except (StructureError, NeighborError):
+        for frame in frames:
+            try:
+                _check(frame.atoms)
+            except (StructureError, NeighborError) as error:
+                raise DataError(f"{frame.origin}: {error}") from error
+        raise
+
+
+def _check(atoms: Atoms | Sequence[Atoms]) -> None:
+    build_pairs(Batch.from_atoms(atoms), SHORT)  # finds atoms in one place

@@ -1,0 +1,93 @@
+"""npz files, and HDF5 files of the same layout: one array per quantity, first axis structures.
+
+===================  =====================================  ====================================
+quantity             original Gaussian-moment code          rMD17
+===================  =====================================  ====================================
+positions            R (n_structures, n_max, 3)             coords (n_structures, n_atoms, 3)
+atomic numbers       Z (n_structures, n_max) or (n_max,)    nuclear_charges (n_atoms,)
+numbers of atoms     N (n_structures,), may be missing      none: all structures are alike
+===================  =====================================  ====================================
+
+Optional: cell (3, 3) or (n_structures, 3, 3), and pbc (3,) or (n_structures, 3). Every other array whose first axis
+counts structures is offered as a label under its own name. Rows beyond N are padding and are cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from gmcore.data.readers import DataError, Frame
+
+LAYOUTS = (("R", "Z"), ("coords", "nuclear_charges"))
+
+
+def read_npz(path: Path) -> Iterator[Frame]:
+    """Yield the structures of an npz file."""
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # zipfile.BadZipFile, ValueError (pickled objects), zlib.error, EOFError, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} cannot be read as npz: {reason}") from error
+    return frames_from_arrays(arrays, path.name)
+
+
+def frames_from_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Iterator[Frame]:
+    """Yield the structures that the arrays hold; `name` is that of the file, for messages."""
+    for key_positions, key_numbers in LAYOUTS:
+        if key_positions in arrays and key_numbers in arrays:
+            break
+    else:
+        raise DataError(
+            f"{name} must hold R and Z, or coords and nuclear_charges; its keys are: {', '.join(sorted(arrays))}"
+        )
+    positions, numbers = np.asarray(arrays[key_positions]), np.asarray(arrays[key_numbers])
+    if positions.ndim != 3 or positions.shape[2] != 3:
+        raise DataError(f"{key_positions} of {name} must have shape (n_structures, n_atoms, 3), got {positions.shape}")
+    n_structures, n_max = positions.shape[:2]
+    if numbers.shape not in ((n_max,), (n_structures, n_max)) or numbers.dtype.kind not in "iu":
+        raise DataError(
+            f"{key_numbers} of {name} must be integers of shape ({n_max},) or ({n_structures}, {n_max}), "
+            f"got {numbers.dtype} {numbers.shape}"
+        )
+    numbers = np.broadcast_to(numbers, (n_structures, n_max))
+    counts = _counts(arrays.get("N"), numbers, name)
+    cells = _per_structure(arrays, "cell", (3, 3), np.zeros((3, 3)), n_structures, name)
+    pbc = _per_structure(arrays, "pbc", (3,), np.any(cells != 0.0, axis=2), n_structures, name)
+    used = (key_positions, key_numbers, "N", "cell", "pbc")
+    labels = {k: a for k, a in arrays.items() if k not in used and np.ndim(a) and len(a) == n_structures}
+    for k, n in enumerate(counts):
+        atoms = Atoms(numbers[k, :n], positions[k, :n], cell=cells[k], pbc=pbc[k])
+        fields = {key: array[k] for key, array in labels.items()}
+        yield Frame(atoms, fields, f"structure {k} of {name}", padding=n_max - int(n))
+
+
+def _counts(given: np.ndarray | None, numbers: np.ndarray, name: str) -> np.ndarray:
+    """Return the number of atoms of each structure; padding must follow the atoms and have number 0."""
+    real = numbers > 0
+    counts = real.sum(axis=1)
+    if given is None:
+        given = counts
+    given = np.asarray(given)
+    if given.shape != counts.shape or given.dtype.kind not in "iu":
+        raise DataError(f"N of {name} must be integers of shape {counts.shape}, got {given.dtype} {given.shape}")
+    inside = np.arange(numbers.shape[1]) < given[:, None]
+    # numbers shared by all structures cannot show the padding: N alone says where it starts
+    wrong = (~real & inside).any(axis=1) | (given > numbers.shape[1])
+    if wrong.any():
+        k = int(np.argmax(wrong))
+        raise DataError(f"N of {name} says {given[k]} atoms for structure {k}, whose Z holds {counts[k]}")
+    return given
+
+
+def _per_structure(
+    arrays: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], default: np.ndarray, n: int, name: str
+) -> np.ndarray:
+    value = np.asarray(arrays.get(key, default))
+    if value.shape not in (shape, (n, *shape)):
+        raise DataError(f"{key} of {name} must have shape {shape} or {(n, *shape)}, got {value.shape}")
+    return np.broadcast_to(value, (n, *shape))

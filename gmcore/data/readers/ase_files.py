@@ -1,0 +1,63 @@
+"""Extended XYZ, ASE trajectories and ASE databases.
+
+ASE moves names that its calculators know (energy, forces, stress, dipole, charges, ...) from a file into a calculator;
+other names end up in `info` (per structure) or `arrays` (per atom). A frame here gathers all three again. A name that
+stands in several of them is taken from `info` or `arrays`, which hold what the file says under that very name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ase import Atoms
+
+from gmcore.data.readers import DataError, Frame
+
+
+def read_extxyz(path: Path) -> Iterator[Frame]:
+    """Yield the frames of an extended XYZ file."""
+    from ase.io import iread
+
+    return _frames(path, "extended XYZ", iread(path, index=":", format="extxyz"))
+
+
+def read_ase(path: Path) -> Iterator[Frame]:
+    """Yield the frames of an ASE trajectory, or the rows of an ASE database with their key-value pairs and data."""
+    if path.suffix.lower() in (".db", ".json"):
+        return _frames(path, "an ASE database", _rows(path))
+    from ase.io import iread
+
+    return _frames(path, "an ASE trajectory", iread(path, index=":", format="traj"))
+
+
+def _rows(path: Path) -> Iterator[Atoms]:
+    from ase.db import connect
+
+    with connect(path) as database:
+        for row in database.select():
+            atoms = row.toatoms()
+            atoms.info = {**row.data, **row.key_value_pairs}
+            yield atoms
+
+
+def _frames(path: Path, what: str, structures: Iterator[Atoms]) -> Iterator[Frame]:
+    index = 0
+    while True:
+        try:
+            atoms = next(structures)
+        except StopIteration:
+            break
+        except Exception as error:  # parsers raise anything: IndexError, KeyError, sqlite3.DatabaseError, ...
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{path} cannot be read as {what} at frame {index}: {reason}") from error
+        yield _frame(atoms, f"frame {index} of {path.name}")
+        index += 1
+
+
+def _frame(atoms: Atoms, origin: str) -> Frame:
+    fields = dict(atoms.calc.results) if atoms.calc is not None else {}
+    fields |= atoms.info
+    fields |= {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
+    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    return Frame(bare, fields, origin)

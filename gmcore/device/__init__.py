@@ -1,0 +1,1 @@
+"""The GPU: the only room that knows CuPy."""

@@ -1,0 +1,112 @@
+"""How much memory of a device an evaluation takes, said before it is taken; plain arithmetic.
+
+Per atom there are positions, neighbor list, moments and their cotangents, and what comes out: linear in the number of
+atoms and of pairs. Features and hidden layers exist for one chunk of atoms at a time, whose size is chosen to fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gmcore.errors import GMError
+
+MAX_CHUNK = 32768
+"""Atoms: more do not make matrix products faster."""
+MIN_CHUNK = 256
+"""Atoms: below this the device would idle."""
+SPARE_PAIRS = 1.15
+"""Room for this many times the pairs that there are when a list is built."""
+ATOM_BYTES = 24 + 24 + 4 + 4 + 8
+"""Positions, the positions that the list was built at, species, structure, start of the row."""
+SEARCH_BYTES = 2 * 24 + 24 + 24 + 3 * 8 + 4 * 8 + 2 * 8 + 2 * 2 * 8
+"""While a list is built: wrapped positions (twice), fractions, turns, keys and codes, sort, counts, bins."""
+N_COMPONENTS = 16
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Numbers that the memory of a model depends on.
+
+    Attributes
+    ----------
+    widths : number of columns of every array that exists for a chunk of atoms, all layers together.
+    """
+
+    n_members: int
+    n_radial: int
+    n_outputs: int
+    widths: int
+    itemsize: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What an evaluation will take.
+
+    Attributes
+    ----------
+    fixed : bytes that depend on atoms and pairs alone.
+    per_row : bytes per atom of a chunk.
+    chunk : atoms evaluated together.
+    """
+
+    fixed: int
+    per_row: int
+    chunk: int
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return self.fixed + self.per_row * self.chunk
+
+
+def list_bytes(n_atoms: int, n_pairs: int) -> int:
+    """Memory of positions and neighbor list, the search included."""
+    return (ATOM_BYTES + SEARCH_BYTES) * n_atoms + math.ceil(8 * SPARE_PAIRS * n_pairs)
+
+
+def evaluation_bytes(size: ModelSize, n_atoms: int, n_structures: int, forces: bool) -> int:
+    """Memory of moments, outputs and, with forces, cotangents, forces and strain derivatives of all members."""
+    moments = size.n_radial * N_COMPONENTS * size.itemsize
+    per_atom = moments + 8 * size.n_outputs
+    if forces:
+        per_atom += moments + 8 * (3 + 9 + 1)  # forces, strain derivative and its partial sums
+    return size.n_members * (per_atom * n_atoms + 8 * (size.n_outputs + 9) * n_structures)
+
+
+def plan_evaluation(
+    size: ModelSize, n_atoms: int, n_structures: int, forces: bool, budget: int, scratch: int = 0
+) -> MemoryPlan:
+    """Largest chunk of atoms with which an evaluation fits into `budget` bytes, `scratch` bytes of the stages included.
+
+    Errors
+    ------
+    DeviceMemoryError : it does not fit with the smallest chunk either.
+    """
+    fixed = scratch + evaluation_bytes(size, n_atoms, n_structures, forces)
+    per_row = size.n_members * size.widths * size.itemsize
+    least = min(n_atoms, MIN_CHUNK)
+    if fixed + least * per_row > budget:
+        raise DeviceMemoryError(fixed + least * per_row, budget)
+    return MemoryPlan(fixed, per_row, min(n_atoms, MAX_CHUNK, max((budget - fixed) // per_row, least)))
+
+
+class DeviceMemoryError(GMError):
+    """A device that is too small for its input."""
+
+    def __init__(self, wanted: int, free: int):
+        super().__init__(
+            f"the device must have {wanted / 2**20:.0f} MiB of free memory for this input, got {free / 2**20:.0f} MiB: "
+            "use fewer atoms, a smaller skin or a larger card"
+        )
+
+
+def chunk_bounds(n_atoms: int, chunk: int) -> Sequence[tuple[int, int]]:
+    """First and one past the last atom of each chunk.
+
+    >>> chunk_bounds(5, 2)
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    return [(first, min(first + chunk, n_atoms)) for first in range(0, n_atoms, max(chunk, 1))]

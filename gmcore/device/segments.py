@@ -1,0 +1,49 @@
+"""Sums over the atoms of each structure on the device, in a fixed order: the same input gives the same bits.
+
+Rows are added up in segments of 64, one thread each, the sums in segments of 64 again, until one is left per structure.
+The error grows with the logarithm of the number of atoms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gmcore.device.cuda import Array, Device
+from gmcore.kernels import segments_cuda as kernels
+
+LENGTH = 64
+"""Rows per segment."""
+
+
+class SegmentSum:
+    """Sums for one layout of structures.
+
+    Parameters
+    ----------
+    offsets : (n_structures + 1,); the rows of structure k are offsets[k] ... offsets[k + 1] - 1.
+    width : columns of what will be summed.
+    """
+
+    def __init__(self, device: Device, offsets: np.ndarray, width: int):
+        self.device, self.width = device, width
+        self._levels: list[tuple[Array, Array]] = []
+        self._partial: list[Array] = []
+        while True:
+            counts = np.diff(offsets)
+            last_level = counts.max(initial=0) <= LENGTH
+            n_segments = np.ones_like(counts) if last_level else -(-counts // LENGTH)
+            starts = np.concatenate(([0], np.cumsum(n_segments)))
+            owner = np.repeat(np.arange(len(counts)), n_segments)
+            first = offsets[owner] + LENGTH * (np.arange(starts[-1]) - starts[owner])
+            last = np.minimum(first + LENGTH, offsets[owner + 1])
+            self._levels.append((device.upload(first, np.int64), device.upload(last, np.int64)))
+            if last_level:
+                return
+            self._partial.append(device.empty((len(first), width), np.float64))
+            offsets = starts
+
+    def __call__(self, values: Array, out: Array) -> None:
+        """out (n_structures, width) float64 = sums of values (n_rows, width) per structure; zero for empty ones."""
+        for (first, last), target in zip(self._levels, [*self._partial, out]):
+            self.device.launch(kernels.sum_segments, len(first) * self.width, first, last, values, target)
+            values = target

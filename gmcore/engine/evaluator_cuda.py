@@ -1,0 +1,224 @@
+"""All members of a committee on the GPU: the twin of `gmcore.engine.evaluator`.
+
+Neighbor list, descriptor, network, energies, forces and stress are computed on the device. Charges and tensors are
+small sums over its outputs and are left to `gmcore.engine.heads` on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gmcore.device.cuda import Array, Device
+from gmcore.device.memory import ModelSize, plan_evaluation
+from gmcore.engine.committee import Committee
+from gmcore.engine.heads import head_outputs, output_units
+from gmcore.engine.neighbors import Pairs
+from gmcore.engine.neighbors_cuda import DeviceNeighborList
+from gmcore.engine.network_cuda import check_matmul, workspace_widths
+from gmcore.engine.settings import Member, ModelSettings
+from gmcore.engine.stages_cuda import DeviceContractions, DeviceMoments
+from gmcore.engine.step_cuda import DeviceStep, MemberGroup
+from gmcore.engine.structures import Batch
+from gmcore.engine.structures_cuda import DeviceBatch
+from gmcore.kernels.arguments import Geometry
+
+
+class DevicePairs(NamedTuple):
+    """A batch on the device with its neighbor list, as `DeviceEvaluator.find_pairs` gives it."""
+
+    batch: DeviceBatch
+    geometry: Geometry
+    reverse: Array
+    token: object
+    n_pairs: int
+
+
+class DeviceEvaluator(Committee):
+    """A committee ready to compute on the GPU; parameters and attributes as in `Committee`.
+
+    Parameters
+    ----------
+    device : from `gmcore.device.cuda.open_device`.
+    matmul : "float32" or "tf32", precision of float32 matrix products.
+    """
+
+    batch_atoms = 65536
+    """Atoms evaluated together where there are many structures."""
+
+    def __init__(
+        self,
+        device: Device,
+        settings: ModelSettings,
+        members: Sequence[Member],
+        dtype: str | None = None,
+        matmul: str = "float32",
+    ):
+        super().__init__(settings, members, dtype)
+        check_matmul(matmul)
+        self.device = device
+        self._moments = DeviceMoments(self.device, settings.descriptor, self.dtype.name)
+        self._contractions = DeviceContractions(self.device, settings.descriptor.n_radial, self.dtype.name)
+        self._groups = self._make_groups(matmul)
+        self._step: DeviceStep | None = None
+
+    def _make_groups(self, matmul: str) -> list[MemberGroup]:
+        """Neighboring members of the same widths together."""
+        runs: list[list[int]] = []
+        for k, member in enumerate(self._members):
+            widths = [np.shape(w) for w in member.weights]
+            if runs and widths == [np.shape(w) for w in self._members[runs[-1][0]].weights]:
+                runs[-1].append(k)
+            else:
+                runs.append([k])
+        groups = []
+        for run in runs:
+            members = [self._members[k] for k in run]
+            scale, shift = (np.stack([self._table(getattr(m, name)) for m in members]) for name in ("scale", "shift"))
+            tables = scale, shift, self.energy_columns()
+            groups.append(MemberGroup(self.device, run, members, *tables, self.dtype, matmul))
+        return groups
+
+    # neighbors -------------------------------------------------------------------------------------------------------
+
+    def find_pairs(self, batch: Batch) -> DevicePairs:
+        """Upload a batch and find all its pairs within the cutoff."""
+        return self.neighbor_list(0.0).update(batch)
+
+    def neighbor_list(self, skin: float) -> TrajectoryPairs:
+        """Neighbor list for a trajectory, reused until atoms have moved half the skin (A)."""
+        return TrajectoryPairs(self, skin)
+
+    def upload_pairs(self, batch: Batch, pairs: Pairs) -> DevicePairs:
+        """Pairs that were found on the host."""
+        on_device, upload = DeviceBatch(self.device, batch, self.species), self.device.upload
+        geometry = Geometry(
+            on_device.species, on_device.structure, upload(pairs.row_start), upload(pairs.neighbor),
+            upload(pairs.shift), upload(pairs.displacements(batch.cells)), batch.n_structures,
+        )  # fmt: skip
+        return DevicePairs(on_device, geometry, self.find_reverse(geometry), None, pairs.n_pairs)
+
+    def find_reverse(self, geometry: Geometry, out: Array | None = None) -> Array:
+        """Number of the reverse pair j -> i, -S of each pair i -> j, S."""
+        return self._moments.find_reverse(geometry, out=out)
+
+    # evaluation ------------------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        batch: Batch,
+        pairs: DevicePairs | Pairs,
+        keys: Iterable[str] | None = None,
+        total_charge: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Outputs of every member on the host; as `gmcore.engine.evaluator.Evaluator.evaluate`.
+
+        Errors
+        ------
+        UnknownElementError, GMError : as on the CPU.
+        DeviceMemoryError : the device is too small.
+        """
+        keys = self.check_keys(keys)
+        if isinstance(pairs, Pairs):
+            pairs = self.upload_pairs(batch, pairs)
+        step = self.step(pairs, "forces" in keys or "stress" in keys)
+        step.run(pairs.geometry, pairs.reverse, pairs.token)
+        download = self.device.download
+        outputs = None
+        result: dict[str, list[np.ndarray]] = {key: [] for key in keys}
+        for head, columns in self._columns():
+            if set(keys).isdisjoint(output_units([head])):
+                continue
+            if head.kind == "energy":
+                if "energy" in keys:
+                    result["energy"] = list(download(step.sums)[:, :, columns.start])
+                continue
+            outputs = download(step.outputs) if outputs is None else outputs
+            for k in range(self.n_members):
+                moments = self._moments_of(step, k) if head.options.get("basis") == "moments" else None
+                values = head_outputs(head, outputs[k][:, columns], batch, moments, total_charge)
+                for key in set(values) & set(keys):
+                    result[key].append(values[key])
+        if "forces" in keys:
+            result["forces"] = list(-download(step.g_positions))
+        if "stress" in keys:
+            g_strain = download(step.g_strain)
+            result["stress"] = list(0.5 * (g_strain + g_strain.swapaxes(2, 3)) / batch.volumes[:, None, None])
+        return {key: np.stack(values) for key, values in result.items()}
+
+    def _moments_of(self, step: DeviceStep, member: int) -> np.ndarray:
+        group, moments = next(pair for pair in zip(self._groups, step.moments) if member in pair[0].indices)
+        return self.device.download(moments[group.indices.index(member)])
+
+    def step(self, pairs: DevicePairs, forces: bool) -> DeviceStep:
+        """Arrays for this batch, those of the last evaluation where they fit; memory is asked for in advance."""
+        step = self._step
+        if step is not None and step.batch is pairs.batch and step.forces == forces:
+            return step
+        self._step = step = None  # frees the old arrays before the new ones are planned
+        batch, device = pairs.batch, self.device
+        scratch = self._moments.scratch_bytes(len(pairs.geometry.neighbor), batch.n_atoms) if forces else 0
+        sizes = self.model_size(), batch.n_atoms, batch.n_structures
+        plan = plan_evaluation(*sizes, forces, device.budget(), scratch)
+        self._step = DeviceStep(device, self._groups, self._moments, self._contractions, batch, forces, plan)
+        return self._step
+
+    def model_size(self) -> ModelSize:
+        """What the memory of an evaluation depends on."""
+        widths = max(sum(workspace_widths(group.networks.sizes)) for group in self._groups)
+        n_outputs = self._groups[0].networks.sizes[-1]
+        n_radial = self.settings.descriptor.n_radial
+        return ModelSize(self.n_members, n_radial, n_outputs, widths, self.dtype.itemsize)
+
+
+class TrajectoryPairs:
+    """Neighbor list that keeps its arrays from one batch to the next where the atoms are the same.
+
+    Parameters
+    ----------
+    skin : A; the list is reused until atoms have moved half of it.
+
+    Attributes
+    ----------
+    batch : DeviceBatch, the atoms of the last update; None before the first.
+    list : DeviceNeighborList
+    """
+
+    def __init__(self, evaluator: DeviceEvaluator, skin: float):
+        self._evaluator = evaluator
+        self.list = DeviceNeighborList(evaluator.device, evaluator.cutoff, skin)
+        self.batch: DeviceBatch | None = None
+        self._reverse: Array | None = None
+        self._reversed = 0
+
+    @property
+    def n_builds(self) -> int:
+        """How often the list was built."""
+        return self.list.n_builds
+
+    def update(self, batch: Batch) -> DevicePairs:
+        """Pairs of a batch on the host, complete within the cutoff."""
+        if self.batch is None or not self.batch.fits(batch):
+            self.batch = DeviceBatch(self._evaluator.device, batch, self._evaluator.species)
+        else:
+            self.batch.move(batch)
+        return self.refresh()
+
+    def refresh(self) -> DevicePairs:
+        """Pairs for the present positions on the device."""
+        self.list.update(self.batch)
+        return self.pairs()
+
+    def pairs(self) -> DevicePairs:
+        """The present list with the numbers of the reverse pairs, which are found once per list."""
+        geometry = self.list.geometry(self.batch)
+        if self._reversed != self.list.n_builds:
+            room = self._reverse
+            if room is None or len(room) != len(geometry.neighbor):
+                room = None
+            self._reverse = self._evaluator.find_reverse(geometry, room)
+            self._reversed = self.list.n_builds
+        token = (self.list, self.list.generation)
+        return DevicePairs(self.batch, geometry, self._reverse, token, self.list.n_pairs)

@@ -1,0 +1,108 @@
+"""Inference network of one committee member, up and down by hand: matrix products and fused loops, nothing else.
+
+    h_0 = (G - mean) / std;  z_l = h_(l-1) W_l / sqrt(n_in) + 0.1 b_l;  h_l = phi(z_l);  y = z_last      (NTK, P 2.1)
+    down:  g_h = g_z W_l^T / sqrt(n_in),  g_z = g_h phi'(z)
+
+What is constant is folded once: 1/sqrt(n_in), 0.1 and 1/std go into the weights. The mean is subtracted from the
+features rather than folded into the first bias: with features that hardly vary, as along molecular dynamics, the
+folded form would lose in single precision the digits that matter.
+
+Atoms are dealt out in blocks, and where there are fewer of these than threads the columns of each layer as well; each
+thread calls single-threaded BLAS. BLAS's own threads would be idle, yet awake, through all other kernels, and take
+cores from them.
+
+Not supported: derivatives in the weights (training is `gmkeras`), second derivatives.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gmcore.engine.settings import Member
+from gmcore.errors import GMError
+from gmcore.kernels import network_cpu
+from gmcore.threads import get_threads, serial_blas
+
+BLOCK = 512  # atoms; the larger, the better the packing of the weights in BLAS is paid off
+COLUMNS = 8  # at most so many blocks of columns: products of a few columns only are slow
+
+
+class Network:
+    """Network with work arrays that are reused from call to call; not safe for two threads at once.
+
+    Parameters
+    ----------
+    member : parameters as defined in `gmcore.engine.settings.Member`.
+    dtype : "float32" or "float64", of features, outputs and all arithmetic.
+
+    Attributes
+    ----------
+    n_features, n_outputs : int
+    """
+
+    def __init__(self, member: Member, dtype: str = "float32"):
+        self.dtype = np.dtype(dtype)
+        weights = [np.asarray(w, np.float64) / math.sqrt(len(w)) for w in member.weights]
+        self._sizes = np.array([len(weights[0]), *(w.shape[1] for w in weights)])
+        self.n_features, self.n_outputs = int(self._sizes[0]), int(self._sizes[-1])
+        weights[0] /= np.asarray(member.feature_std, np.float64)[:, None]
+        self._mean = np.asarray(member.feature_mean).astype(self.dtype)
+        self._weights = np.concatenate([w.ravel() for w in weights]).astype(self.dtype)
+        self._transposed = np.concatenate([w.T.ravel() for w in weights]).astype(self.dtype)
+        self._biases = np.concatenate([0.1 * np.asarray(b, np.float64) for b in member.biases]).astype(self.dtype)
+        self._inputs = np.empty((0, self.n_features), self.dtype)
+        self._hidden = self._slopes = self._products = np.empty(0, self.dtype)
+        self._grid = None
+
+    def _reserve(self, n_atoms: int) -> None:
+        """Work arrays for at least `n_atoms` rows."""
+        if n_atoms > len(self._inputs):
+            self._inputs = np.empty((n_atoms, self.n_features), self.dtype)
+            self._hidden = np.empty(n_atoms * int(self._sizes[1:-1].sum()), self.dtype)
+            self._slopes = np.empty_like(self._hidden)
+            self._products = np.empty(n_atoms * int(self._sizes.max()), self.dtype)
+
+    def forward(self, features: np.ndarray) -> np.ndarray:
+        """Outputs y (n_atoms, n_outputs), before scale and shift, of features (n_atoms, n_features)."""
+        n_atoms = len(features)
+        self._reserve(n_atoms)
+        self._grid = starts, n_columns = _grid(n_atoms, get_threads())
+        outputs = np.empty((n_atoms, self.n_outputs), self.dtype)
+        features = np.ascontiguousarray(features, self.dtype)
+        with serial_blas():
+            network_cpu.forward(
+                features, self._mean, self._transposed, self._biases, self._sizes, starts, n_columns,
+                self._inputs, self._hidden, self._slopes, self._products, outputs,
+            )  # fmt: skip
+        return outputs
+
+    def backward(self, g_outputs: np.ndarray) -> np.ndarray:
+        """Cotangent of the features of the last `forward`: (n_atoms, n_features) from (n_atoms, n_outputs).
+
+        The result is a work array: the next `forward` overwrites it.
+
+        Errors
+        ------
+        GMError : no `forward` since the last `backward`.
+        """
+        if self._grid is None:
+            raise GMError("Network.backward must follow a forward of its own, got a second backward or none before it")
+        (starts, n_columns), self._grid = self._grid, None
+        g_outputs = np.ascontiguousarray(g_outputs, self.dtype)
+        g_features = self._inputs[: starts[-1]]
+        with serial_blas():
+            network_cpu.backward(
+                self._weights, self._sizes, starts, n_columns,
+                self._hidden, self._slopes, self._products, g_outputs, g_features,
+            )  # fmt: skip
+        return g_features
+
+
+def _grid(n_atoms: int, n_threads: int) -> tuple[np.ndarray, int]:
+    """Atoms where blocks begin, and the number of blocks that the columns of a layer are cut into."""
+    n_blocks = max(1, math.ceil(n_atoms / BLOCK))
+    n_columns = min(n_threads // math.gcd(n_threads, n_blocks), COLUMNS)
+    n_blocks = max(n_blocks, math.ceil(n_threads / n_columns))
+    return np.arange(n_blocks + 1) * n_atoms // n_blocks, n_columns

@@ -1,0 +1,266 @@
+"""The two differentiable stages.
+
+    moments:       positions, strain, beta -> M (n_atoms, n_radial, 16)
+    contractions:  M -> G (n_atoms, n_features)
+
+Each stage has `forward`, `backward` and `double_backward` (see the derivative contract in docs/derivatives.md). The
+classes here allocate, check and choose the thread layout; the loops are in `gmcore.kernels`.
+
+Per channel M holds the 16 independent components 1; x y z; xx xy xz yy yz; xxx xxy xxz xyy xyz yyy yyz of
+sum_j R_s(rho) u^(x)L; because |u| = 1 the others follow (zz = 1 - xx - yy, ...). Derivatives "with respect to M" are
+derivatives with respect to these sixteen numbers.
+
+Source: P section 2.1; method sections 1, 2, 6, 7.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from gmcore.engine.neighbors import Pairs
+from gmcore.engine.settings import DescriptorSettings
+from gmcore.engine.structures import Batch
+from gmcore.errors import GMError
+from gmcore.kernels import contractions_cpu, moments_cpu
+from gmcore.kernels.arguments import Blocks, Geometry, RadialBasis
+from gmcore.threads import one_at_a_time
+
+DTYPES = ("float32", "float64")
+
+
+def make_geometry(batch: Batch, species: np.ndarray, pairs: Pairs) -> Geometry:
+    """Group what the stages need but do not differentiate; `species` (n_atoms,) int32 are indices, not numbers."""
+    return Geometry(
+        np.ascontiguousarray(species, np.int32),
+        np.ascontiguousarray(batch.structure, np.int32),
+        pairs.row_start,
+        pairs.neighbor,
+        pairs.shift,
+        pairs.displacements(batch.cells),
+        batch.n_structures,
+    )
+
+
+def check_dtype(dtype: str) -> np.dtype:
+    """The NumPy type of a working precision; anything but float32 and float64 is refused."""
+    name = np.dtype(dtype).name
+    if name not in DTYPES:
+        raise GMError(f"dtype must be one of {', '.join(DTYPES)}, got {name}")
+    return np.dtype(name)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Centers first <= i < last; a call for a span returns rows of these centers only."""
+
+    first: int
+    last: int
+
+
+class Moments:
+    """Stage "moments" (method sections 1, 2, 6, 7).
+
+    Parameters
+    ----------
+    settings : cutoff, basis sizes and species of the descriptor.
+    dtype : working type of M and beta; positions and their gradients are always float64.
+    """
+
+    def __init__(self, settings: DescriptorSettings, dtype: str = "float32"):
+        if not 0.0 < settings.r_min < settings.r_max:
+            raise GMError(f"r_min must lie between 0 and r_max, got r_min={settings.r_min}, r_max={settings.r_max}")
+        if settings.n_basis < 1:
+            raise GMError(f"n_basis must be at least 1, got {settings.n_basis}")
+        if not 1 <= settings.n_radial <= moments_cpu.MAX_RADIAL:
+            raise GMError(f"n_radial must be between 1 and {moments_cpu.MAX_RADIAL}, got {settings.n_radial}")
+        self.settings = settings
+        self.dtype = check_dtype(dtype)
+        n, r_max = settings.n_basis, settings.r_max
+        gamma = n**2 / r_max**2
+        height = (2 * gamma / math.pi) ** 0.25 / math.sqrt(n)
+        centers = settings.r_min + np.arange(n) * (r_max - settings.r_min) / n
+        self.radial = RadialBasis(np.array([r_max, gamma, height], self.dtype), centers.astype(self.dtype))
+        self._scratch: Blocks | None = None
+
+    @property
+    def beta_shape(self) -> tuple[int, int, int, int]:
+        """(n_species, n_species, n_radial, n_basis)."""
+        n = len(self.settings.species)
+        return (n, n, self.settings.n_radial, self.settings.n_basis)
+
+    def forward(self, geometry: Geometry, positions: np.ndarray, beta: np.ndarray, span: Span | None = None):
+        """M (n_centers, n_radial, 16) of all centers, or of those in `span`."""
+        positions, packed, span = self._inputs(geometry, positions, beta, span)
+        moments = np.empty((span.last - span.first, self.settings.n_radial, moments_cpu.N_COMPONENTS), self.dtype)
+        with one_at_a_time:
+            blocks = self._blocks(geometry, span)
+            moments_cpu.forward(geometry, positions, self.radial, packed, blocks, span.first, moments)
+        return moments
+
+    def backward(
+        self, geometry, positions, beta, g_moments, *, span=None, want_positions=True, want_beta=True, accumulator=None
+    ):
+        """J^T g_moments.
+
+        Returns
+        -------
+        g_positions (n_atoms, 3) and g_strain (n_structures, 3, 3), float64, and g_beta with the shape of beta; None
+        for what is not wanted. With an `accumulator` positions and strain are added to it instead (over many spans)
+        and None is returned for both.
+        """
+        positions, packed, span = self._inputs(geometry, positions, beta, span)
+        g_moments = self._cotangent(g_moments, span.last - span.first)
+        own = accumulator or PositionSum(geometry, len(positions) if want_positions else 0)
+        g_beta = self._beta_sum(packed, want_beta)
+        with one_at_a_time:
+            blocks = self._blocks(geometry, span)
+            moments_cpu.backward(
+                geometry, positions, self.radial, packed, blocks, span.first, g_moments, (want_positions, want_beta),
+                own.positions, own.strain, g_beta,
+            )  # fmt: skip
+        g_positions, g_strain = own.total() if want_positions and accumulator is None else (None, None)
+        return g_positions, g_strain, self._unpack(g_beta) if want_beta else None
+
+    def double_backward(
+        self, geometry, positions, beta, g_moments, gg_positions, gg_strain, *, want_positions=True, want_beta=True
+    ):
+        """Derivatives of <g_positions, gg_positions> + <g_strain, gg_strain> at zero strain.
+
+        Returns
+        -------
+        gg_moments (as M), h_positions, h_strain, h_beta; None for what is not wanted.
+        """
+        positions, packed, span = self._inputs(geometry, positions, beta, None)
+        g_moments = self._cotangent(g_moments, span.last)
+        gg_positions = np.ascontiguousarray(gg_positions, np.float64)
+        gg_strain = np.ascontiguousarray(gg_strain, np.float64)
+        gg_moments = np.empty_like(g_moments)
+        own = PositionSum(geometry, len(positions) if want_positions else 0)
+        h_beta = self._beta_sum(packed, want_beta)
+        with one_at_a_time:
+            blocks = self._blocks(geometry, span)
+            moments_cpu.double_backward(
+                geometry, positions, self.radial, packed, blocks, span.first, g_moments, gg_positions, gg_strain,
+                (want_positions, want_beta), gg_moments, own.positions, own.strain, h_beta,
+            )  # fmt: skip
+        h_positions, h_strain = own.total() if want_positions else (None, None)
+        return gg_moments, h_positions, h_strain, self._unpack(h_beta) if want_beta else None
+
+    def _inputs(self, geometry, positions, beta, span):
+        positions = np.ascontiguousarray(positions, np.float64)
+        n_atoms = len(geometry.species)
+        if positions.shape != (n_atoms, 3):
+            raise GMError(f"positions must have shape ({n_atoms}, 3), got {positions.shape}")
+        if np.shape(beta) != self.beta_shape:
+            raise GMError(f"beta must have shape {self.beta_shape}, got {np.shape(beta)}")
+        packed = np.zeros((*self.beta_shape[:2], self.settings.n_basis, moments_cpu.MAX_RADIAL), self.dtype)
+        packed[..., : self.settings.n_radial] = np.swapaxes(beta, 2, 3)
+        return positions, packed, span or Span(0, n_atoms)
+
+    def _cotangent(self, g_moments, n_centers: int) -> np.ndarray:
+        expected = (n_centers, self.settings.n_radial, moments_cpu.N_COMPONENTS)
+        if np.shape(g_moments) != expected:
+            raise GMError(f"g_moments must have shape {expected}, got {np.shape(g_moments)}")
+        return np.ascontiguousarray(g_moments, self.dtype)
+
+    def _blocks(self, geometry: Geometry, span: Span) -> Blocks:
+        """One block of centers per thread, with about the same number of pairs; scratch is kept between calls."""
+        n_blocks = numba.get_num_threads()
+        rows = geometry.row_start[span.first : span.last + 1]
+        longest = int(np.diff(rows).max(initial=0))
+        lanes = moments_cpu.LANES
+        capacity = max(lanes, -(-longest // lanes) * lanes)
+        scratch = self._scratch
+        if scratch is None or scratch.reals.shape[0] < n_blocks or scratch.reals.shape[2] < capacity:
+            reals = np.zeros((n_blocks, moments_cpu.n_scratch_rows(self.settings.n_basis), capacity), self.dtype)
+            scratch = Blocks(np.empty(0, np.int64), reals, np.zeros((n_blocks, 2, capacity), np.int32))
+            self._scratch = scratch
+        work = rows + np.arange(len(rows))  # an atom without neighbors still costs a little
+        targets = work[0] + (work[-1] - work[0]) * np.arange(n_blocks + 1) / n_blocks
+        bounds = span.first + np.searchsorted(work, targets)
+        bounds[0], bounds[-1] = span.first, span.last
+        return scratch._replace(bounds=bounds.astype(np.int64))
+
+    def _beta_sum(self, packed: np.ndarray, wanted: bool) -> np.ndarray:
+        return np.zeros((numba.get_num_threads(), *packed.shape) if wanted else (1, 1, 1, 1, 1), self.dtype)
+
+    def _unpack(self, g_beta: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.swapaxes(g_beta.sum(0), 2, 3)[:, :, : self.settings.n_radial])
+
+
+class PositionSum:
+    """Gradients in positions and strain, summed per block and added up at the end in a fixed order."""
+
+    def __init__(self, geometry: Geometry, n_atoms: int):
+        n_blocks = numba.get_num_threads()
+        self.positions = np.zeros((n_blocks, n_atoms, 3))
+        self.strain = np.zeros((n_blocks, geometry.n_structures, 3, 3))
+
+    def total(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n_atoms, 3) and (n_structures, 3, 3)."""
+        return self.positions.sum(0), self.strain.sum(0)
+
+
+class Contractions:
+    """Stage "contractions" (method sections 2, 6, 7): the invariants of the moments of each atom.
+
+    Parameters
+    ----------
+    n_radial : number of radial channels.
+    dtype : working type.
+    """
+
+    def __init__(self, n_radial: int, dtype: str = "float32"):
+        self.n_radial = n_radial
+        self.n_features = contractions_cpu.n_features(n_radial)
+        self.dtype = check_dtype(dtype)
+        self._scratch = np.zeros((0, contractions_cpu.n_scratch(n_radial)), self.dtype)
+
+    def forward(self, moments: np.ndarray) -> np.ndarray:
+        """G (n_atoms, n_features) of M (n_atoms, n_radial, 16)."""
+        (moments,) = self._inputs(moments)
+        features = np.empty((len(moments), self.n_features), self.dtype)
+        with one_at_a_time:
+            contractions_cpu.forward(moments, self._blocks(), features)
+        return features
+
+    def backward(self, moments: np.ndarray, g_features: np.ndarray) -> np.ndarray:
+        """J^T g_features, shaped as M."""
+        moments, g_features = self._inputs(moments, g_features)
+        g_moments = np.empty_like(moments)
+        with one_at_a_time:
+            contractions_cpu.backward(moments, g_features, self._blocks(), g_moments)
+        return g_moments
+
+    def double_backward(self, moments, g_features, gg_moments) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives of <g_moments, gg_moments>: gg_features (as G) and h_moments (as M)."""
+        moments, g_features, gg_moments = self._inputs(moments, g_features, gg_moments)
+        gg_features, h_moments = np.empty_like(g_features), np.empty_like(moments)
+        with one_at_a_time:
+            contractions_cpu.double_backward(moments, g_features, gg_moments, self._blocks(), gg_features, h_moments)
+        return gg_features, h_moments
+
+    def _inputs(self, moments, g_features=None, gg_moments=None):
+        shape = (len(moments), self.n_radial, moments_cpu.N_COMPONENTS)
+        checked = []
+        for name, array, expected in (
+            ("moments", moments, shape),
+            ("g_features", g_features, (shape[0], self.n_features)),
+            ("gg_moments", gg_moments, shape),
+        ):
+            if array is None:
+                continue
+            if np.shape(array) != expected:
+                raise GMError(f"{name} must have shape {expected}, got {np.shape(array)}")
+            checked.append(np.ascontiguousarray(array, self.dtype))
+        return checked
+
+    def _blocks(self) -> np.ndarray:
+        n_blocks = numba.get_num_threads()
+        if len(self._scratch) < n_blocks:
+            self._scratch = np.zeros((n_blocks, self._scratch.shape[1]), self.dtype)
+        return self._scratch[:n_blocks]

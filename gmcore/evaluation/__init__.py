@@ -1,0 +1,1 @@
+"""Errors against reference data, predictions in files, learning curves, figures of a training."""

@@ -1,0 +1,114 @@
+"""What a model is worth: its predictions for a data set beside the reference values.
+
+A training evaluates its parts (train, validation, test) here at its end, and `gmtensor evaluate` does so at any time
+later: both give the same `metrics.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gmcore.data.datasets import Dataset
+from gmcore.errors import GMError
+from gmcore.evaluation.figures import parity_figures
+from gmcore.evaluation.metrics import evaluate_arrays
+from gmcore.files import atomic_path
+from gmcore.model import Model
+
+METRICS_FILE = "metrics.json"
+
+
+class EvaluationError(GMError):
+    """A model and a data set that have no quantity in common, or one that the model does not predict."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions beside the reference; keys are labels such as "energy", internal units.
+
+    Attributes
+    ----------
+    metrics : {quantity: {"mae", "rmse", "unit", "n", ...}} of `gmcore.evaluation.metrics.evaluate_arrays`.
+    reference : label -> one array per structure.
+    predicted : label -> the same, and `<label>_std` for a committee.
+    units : label -> unit.
+    """
+
+    metrics: dict[str, dict[str, Any]]
+    reference: dict[str, Any]
+    predicted: dict[str, Any]
+    units: dict[str, str]
+
+
+def evaluate_model(models: Model | Sequence[Model], dataset: Dataset) -> Evaluation:
+    """Predict every label of the data set and compare.
+
+    Parameters
+    ----------
+    models : one model, or several that predict different quantities (one model per property).
+
+    Errors
+    ------
+    EvaluationError : a label that no model predicts, or a tensor in another unit.
+    """
+    models = [models] if isinstance(models, Model) else list(models)
+    predicted: dict[str, Any] = {}
+    left = list(dataset.labels)
+    for model in models:
+        units = model.units
+        own = [label for label in left if label in units]
+        left = [label for label in left if label not in own]
+        for label in own:
+            if units[label] != dataset.units[label]:
+                raise EvaluationError(
+                    f"the model predicts {label} in {units[label]}, the data have it in another kind "
+                    f"of unit, {dataset.units[label]}"
+                )
+        if own:
+            predicted |= model.predict(dataset.atoms, properties=own)
+    if left or not predicted:
+        known = ", ".join(key for model in models for key in model.units)
+        raise EvaluationError(f"the model predicts {known}, the data are labeled with {', '.join(dataset.labels)}")
+    n_atoms = [len(atoms) for atoms in dataset.atoms]
+    metrics = evaluate_arrays(dataset.labels, predicted, n_atoms=n_atoms, units=dataset.units)
+    return Evaluation(metrics, dataset.labels, predicted, dataset.units)
+
+
+def write_report(folder: str | Path, evaluations: Mapping[str, Evaluation], extra: Mapping[str, Any] = {}) -> Path:
+    """Write `metrics.json`, one entry per part, and the parity figures of the last part; return the JSON's path.
+
+    Parameters
+    ----------
+    evaluations : part ("train", "validation", "test") -> evaluation; figures show the last one.
+    extra : further entries of the JSON file.
+    """
+    path = Path(folder) / METRICS_FILE
+    content = {**extra, **{part: evaluation.metrics for part, evaluation in evaluations.items()}}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    last = list(evaluations.values())[-1]
+    parity_figures(folder, last.reference, last.predicted, last.units)
+    return path
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return aligned lines: quantity, MAE, RMSE, unit, number of values, mean committee deviation."""
+    rows = [("quantity", "MAE", "RMSE", "unit", "values", "committee")]
+    for quantity, entry in metrics.items():
+        deviation = entry.get("committee_std")
+        rows.append(
+            (
+                quantity,
+                f"{entry['mae']:.4g}",
+                f"{entry['rmse']:.4g}",
+                entry["unit"],
+                str(entry["n"]),
+                "" if deviation is None else f"{deviation:.3g}",
+            )
+        )
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]

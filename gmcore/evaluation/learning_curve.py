@@ -1,0 +1,70 @@
+"""Learning curves: errors against the number of training structures (P figure 2).
+
+Each size is a training of its own in a folder of its own. The training structures of a smaller size are among those of
+a larger one, and all sizes are judged on the same test structures (see `gmcore.data.splits`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gmcore.config.training import TrainConfig
+from gmcore.errors import GMError
+from gmcore.evaluation.figures import TITLES, learning_curve
+from gmcore.files import atomic_path
+
+FOLDER = "learning_curve"
+
+
+def run_learning_curve(config: TrainConfig, sizes: Sequence[int], train: Callable[[TrainConfig], Any]) -> list[Path]:
+    """Train with each number of structures; return the paths of the table and of one figure per quantity.
+
+    Parameters
+    ----------
+    sizes : numbers of training structures, different and positive.
+    train : trains a configuration; what it returns has `metrics`, part -> quantity -> errors. Those of the test part
+        are drawn, of the validation part where there is none.
+
+    Errors
+    ------
+    GMError : no sizes, sizes below 1 or given twice.
+    """
+    if not sizes or min(sizes) < 1 or len(set(sizes)) != len(sizes):
+        raise GMError(f"training sizes must be different and positive, got {list(sizes)}")
+    folder = config.output / FOLDER
+    points = {}
+    for size in sorted(sizes):
+        metrics = train(with_training_size(config, size)).metrics
+        points[size] = metrics["test" if "test" in metrics else "validation"]
+    table = folder / "learning_curve.json"
+    curves: dict[str, dict[str, Any]] = {}
+    for quantity in next(iter(points.values())):
+        entries = [errors[quantity] for errors in points.values()]
+        curves[quantity] = {
+            "sizes": list(points),
+            "mae": [entry["mae"] for entry in entries],
+            "rmse": [entry["rmse"] for entry in entries],
+            "unit": entries[0]["unit"],
+        }
+    paths = [table]
+    for quantity, curve in curves.items():
+        if quantity in TITLES:  # quantities derived from these stand in the table only
+            path = folder / f"learning_curve_{quantity}.png"
+            fits = learning_curve(
+                path, curve["sizes"], curve["mae"], curve["rmse"], unit=curve["unit"], quantity=TITLES[quantity]
+            )
+            curve["slopes"] = {name: fit.slope for name, fit in fits.items()}
+            paths.append(path)
+    with atomic_path(table) as temporary:
+        temporary.write_text(json.dumps(curves, indent=2) + "\n", encoding="utf-8")
+    return paths
+
+
+def with_training_size(config: TrainConfig, size: int) -> TrainConfig:
+    """Return the configuration with `size` training structures and an output folder of its own."""
+    split = config.data.split.model_copy(update={"train": size})
+    data = config.data.model_copy(update={"split": split})
+    return config.model_copy(update={"data": data, "output": config.output / FOLDER / f"train_{size}"})

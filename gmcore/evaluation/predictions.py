@@ -1,0 +1,137 @@
+"""Predictions on disk: extended XYZ, HDF5, npz or CSV, the suffix decides; units stand in every one of them.
+
+========  ===============================================================================================
+suffix    layout
+========  ===============================================================================================
+.extxyz   quantities of a structure in the comment line, of atoms as columns, `units` says the unit of each
+.h5       the data set layout of `gmcore.data.readers.hdf5`: readable as training or test data again
+.npz      arrays as of `Model.predict`, per-atom ones end to end with `offsets`; `units` is a JSON text
+.csv      one row per structure, unit in the header; per-atom quantities have no place in it
+========  ===============================================================================================
+
+A D tensor also gives D, E and E/D in CSV. Committee deviations are written as `<quantity>_std`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import write
+
+from gmcore.anisotropy import invariants
+from gmcore.data.labels import PER_ATOM
+from gmcore.data.readers.hdf5 import write_hdf5
+from gmcore.errors import GMError
+from gmcore.evaluation.metrics import TENSORS, UNIQUE
+from gmcore.files import atomic_path
+
+SUFFIXES = (".extxyz", ".xyz", ".h5", ".hdf5", ".npz", ".csv")
+
+
+class PredictionFileError(GMError):
+    """Predictions that cannot be written in the way that is asked for."""
+
+
+def check_suffix(path: str | Path) -> None:
+    """Refuse a suffix that no format has, before anything is computed."""
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise PredictionFileError(f"the suffix of the output must be one of {', '.join(SUFFIXES)}, got {str(path)!r}")
+
+
+def write_predictions(
+    path: str | Path, atoms: Sequence[Atoms], predictions: Mapping[str, Any], units: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Write what `Model.predict` gave for `atoms`; return the quantities that the format has no place for.
+
+    Parameters
+    ----------
+    predictions : quantity or `<quantity>_std` -> array or list, one entry per structure.
+    units : unit of each quantity.
+    """
+    check_suffix(path)
+    path = Path(path)
+    units = {key: units[key.removesuffix("_std")] for key in predictions}
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return _write_csv(path, atoms, predictions, units)
+    if suffix == ".npz":
+        _write_npz(path, atoms, predictions, units)
+    elif suffix in (".h5", ".hdf5"):
+        per_atom = [key for key in predictions if _per_atom(key)]
+        charges = [frame.info.get("total_charge") for frame in atoms]
+        known = None if None in charges else np.array(charges, dtype=np.float64)
+        write_hdf5(path, atoms, predictions, units, per_atom, known)
+    else:
+        _write_extxyz(path, atoms, predictions, units)
+    return ()
+
+
+def _per_atom(key: str) -> bool:
+    return key.removesuffix("_std") in PER_ATOM
+
+
+def _write_extxyz(path: Path, atoms: Sequence[Atoms], predictions: Mapping[str, Any], units: Mapping[str, str]) -> None:
+    frames = []
+    for k, frame in enumerate(atoms):
+        frame = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, info=dict(frame.info))
+        for key, values in predictions.items():
+            value = np.asarray(values[k], dtype=np.float64)
+            if _per_atom(key):
+                frame.arrays[key] = value
+            elif np.isfinite(value).all():  # a molecule has no stress
+                frame.info[key] = float(value) if value.ndim == 0 else value
+        frame.info["units"] = " ".join(["positions=A", *(f"{key}={unit}" for key, unit in units.items())])
+        frames.append(frame)
+    with atomic_path(path) as temporary:
+        write(temporary, frames, format="extxyz")
+
+
+def _write_npz(path: Path, atoms: Sequence[Atoms], predictions: Mapping[str, Any], units: Mapping[str, str]) -> None:
+    arrays: dict[str, np.ndarray] = {
+        "offsets": np.cumsum([0, *(len(frame) for frame in atoms)]),
+        "numbers": np.concatenate([frame.numbers for frame in atoms]),
+        "positions": np.concatenate([frame.positions for frame in atoms]),
+        "units": np.array(json.dumps({"positions": "A", **units})),
+    }
+    for key, values in predictions.items():
+        arrays[key] = np.concatenate(list(values)) if _per_atom(key) else np.array(values)
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def _write_csv(
+    path: Path, atoms: Sequence[Atoms], predictions: Mapping[str, Any], units: Mapping[str, str]
+) -> tuple[str, ...]:
+    columns: dict[str, Sequence[Any]] = {
+        "structure": range(len(atoms)),
+        "formula": [frame.get_chemical_formula() for frame in atoms],
+    }
+    left_out = tuple(key for key in predictions if _per_atom(key))
+    for key, values in predictions.items():
+        if key not in left_out:
+            columns |= _columns(key, np.asarray(values, dtype=np.float64), units[key])
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values()))
+    return left_out
+
+
+def _columns(key: str, values: np.ndarray, unit: str) -> dict[str, np.ndarray]:
+    """Return header -> column for one quantity of the structures."""
+    quantity = key.removesuffix("_std")
+    if values.ndim == 1:
+        return {f"{key} [{unit}]": values}
+    if quantity not in TENSORS and values.ndim == 2:
+        return {f"{key}_{axis} [{unit}]": values[:, a] for a, axis in enumerate("xyz")}
+    columns = {f"{key}_{'xyz'[a]}{'xyz'[b]} [{unit}]": values[:, a, b] for a, b in UNIQUE}
+    if key == "d_tensor":
+        found = invariants(values)
+        columns |= {f"D [{unit}]": found.d, f"E [{unit}]": found.e, "E/|D|": found.e_over_d}
+    return columns

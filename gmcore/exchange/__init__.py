@@ -1,0 +1,1 @@
+"""D tensors from and for other programs."""

@@ -1,0 +1,263 @@
+"""D tensors from the files of quantum chemistry programs: which one, in which frame, and is it what was printed.
+
+A D matrix alone means nothing: its elements belong to the frame in which the program had the atoms. So every tensor
+travels with that geometry, or is refused until one is given; two geometries are compared by superposition, and one
+that is turned is refused, or the tensor is turned with it (D' = R D R^T) where that is asked for.
+
+Eigenvalues are never taken from a file (some versions print zeros beside a right matrix): the matrix is diagonalized
+here, and D and E that a program printed must follow from it within the digits that are printed.
+
+========================  =========================================================================================
+format                    read by
+========================  =========================================================================================
+orca                      `gmcore.exchange.orca`: ORCA output, SCF tensor and QDPT blocks of CASSCF and NEVPT2
+orca-property             `gmcore.exchange.orca_property`: ORCA's property file in text form, SCF tensor
+single-aniso              `gmcore.exchange.molcas`: output of SINGLE_ANISO, its geometry from OpenMolcas
+plain                     `gmcore.exchange.plain_tensor`: three rows of three numbers
+========================  =========================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gmcore.anisotropy import invariants
+from gmcore.data.labels import symmetrized
+from gmcore.data.readers import DataError
+from gmcore.units import conversion
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+FORMATS = ("orca", "orca-property", "single-aniso", "plain")
+SAME = 2e-3
+"""Root mean square distance, A, below which two geometries count as one: files have few digits."""
+
+
+@dataclass(frozen=True, eq=False)
+class ComputedTensor:
+    """One D tensor as a file has it.
+
+    Attributes
+    ----------
+    tensor : (3, 3), in `unit`, symmetric; the trace is still in it.
+    unit : "cm^-1", or what was stated for a file that does not say.
+    atoms : geometry in whose frame the tensor is, A; None where the file has none.
+    level, contribution : which of the tensors of its file: "casscf", "effective"; empty where there is only one kind.
+    step : geometry of the file that it belongs to, from 0.
+    origin : where it stands, for messages.
+    notes : what reading found worth saying.
+    """
+
+    tensor: np.ndarray
+    unit: str
+    atoms: Atoms | None
+    level: str
+    contribution: str
+    step: int
+    origin: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Words for level and contribution."""
+        return " ".join(part for part in (self.level, self.contribution) if part)
+
+
+def read_tensors(
+    path: str | Path,
+    format: str = "auto",
+    *,
+    level: str | None = None,
+    contribution: str | None = None,
+    unit: str | None = None,
+) -> list[ComputedTensor]:
+    """Read the D tensors of a file, one for each geometry that has one.
+
+    Parameters
+    ----------
+    level : "scf", "casscf", "nevpt2"; needed where the file has several.
+    contribution : "total", "second-order", "effective", "spin-spin", "second-order+ssc", "effective+ssc"; likewise.
+    unit : unit of a plain matrix; other files are in cm^-1.
+
+    Errors
+    ------
+    DataError : missing, not in the format, without tensor, with several that fit, or at odds with what it prints.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"file {path} does not exist")
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    found = _reader(_detected(text) if format == "auto" else format)(text, path.name, unit)
+    if not found:
+        raise DataError(f"{path.name} holds no D tensor of a known layout")
+    return _chosen(found, path.name, level, contribution)
+
+
+def _detected(text: str) -> str:
+    head = text[:4000]
+    if "!PROPERTIES!" in head or "$Calculation_Status" in head:
+        return "orca-property"
+    if "* O   R   C   A *" in text:
+        return "orca"
+    return "single-aniso" if "MAIN ANISOTROPY AXES" in text else "plain"
+
+
+def _reader(name: str) -> Callable[[str, str, str | None], list[ComputedTensor]]:
+    if name not in FORMATS:
+        raise DataError(f"the format must be one of auto, {', '.join(FORMATS)}, got {name!r}")
+    if name == "orca":
+        from gmcore.exchange.orca import read_orca as reader
+    elif name == "orca-property":
+        from gmcore.exchange.orca_property import read_orca_property as reader
+    elif name == "single-aniso":
+        from gmcore.exchange.molcas import read_single_aniso as reader
+    else:
+        from gmcore.exchange.plain_tensor import read_plain_tensor as reader
+    return reader
+
+
+def _chosen(
+    found: Sequence[ComputedTensor], name: str, level: str | None, contribution: str | None
+) -> list[ComputedTensor]:
+    """Return the one tensor of each geometry that fits what is asked for."""
+    fitting = [
+        tensor for tensor in found if level in (None, tensor.level) and contribution in (None, tensor.contribution)
+    ]
+    kinds = ", ".join(dict.fromkeys(f"'{tensor.kind}'" for tensor in found))
+    if not fitting:
+        asked = " ".join(part for part in (level, contribution) if part)
+        raise DataError(f"{name} holds no D tensor of the kind {asked!r}; it holds {kinds}")
+    for step in dict.fromkeys(tensor.step for tensor in fitting):
+        several = [tensor for tensor in fitting if tensor.step == step]
+        different = dict.fromkeys(f"'{tensor.kind}'" for tensor in several)
+        if len(different) > 1:
+            raise DataError(
+                f"one D tensor must be chosen by level and contribution, {name} holds {', '.join(different)}"
+            )
+        if len(several) > 1:
+            raise DataError(
+                f"{name} holds {len(several)} D tensors of the kind {several[0].kind!r} for one geometry; "
+                "which one is meant cannot be told"
+            )
+    return fitting
+
+
+def in_frame_of(tensor: ComputedTensor, geometry: Atoms | None, turn: bool = False) -> ComputedTensor:
+    """Return the tensor with the geometry that it belongs to, in the frame of `geometry` where that is given.
+
+    Parameters
+    ----------
+    geometry : the same atoms in the same order; taken for the tensor's frame where its file has no geometry.
+    turn : turn the tensor where `geometry` is turned against the file's.
+
+    Errors
+    ------
+    DataError : no geometry at all, other atoms, another shape, or a turned one without `turn`.
+    GeometryError : atoms on one line, which leave the turn open.
+    """
+    if geometry is None:
+        if tensor.atoms is None:
+            raise DataError(f"the tensor of {tensor.origin} needs the geometry in whose frame it is, got none")
+        return tensor
+    if tensor.atoms is None:
+        return replace(tensor, atoms=geometry)
+    if not np.array_equal(tensor.atoms.numbers, geometry.numbers):
+        raise DataError(
+            f"the geometry must have the atoms of {tensor.origin} in the same order, {tensor.atoms.symbols}, "
+            f"got {geometry.symbols}"
+        )
+    ours, theirs = (atoms.positions - atoms.positions.mean(axis=0) for atoms in (tensor.atoms, geometry))
+    if _rms(ours - theirs) < SAME:
+        return replace(tensor, atoms=geometry)
+    from gmcore.analysis.geometry import align
+
+    rotation = align(ours[None], theirs)[0]
+    apart = _rms(ours @ rotation.T - theirs)
+    if apart >= SAME:
+        raise DataError(
+            f"the geometry must be that of {tensor.origin}, got one that differs by {apart:.3g} A when superposed"
+        )
+    angle = float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1.0) / 2.0, -1.0, 1.0))))
+    if not turn:
+        raise DataError(
+            f"the geometry must be in the frame of {tensor.origin}, got one turned by {angle:.3g} degrees "
+            "(--turn turns the tensor with it)"
+        )
+    note = f"turned by {angle:.3g} degrees into the frame of the geometry"
+    return replace(tensor, tensor=rotation @ tensor.tensor @ rotation.T, atoms=geometry, notes=(*tensor.notes, note))
+
+
+def _rms(differences: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.sum(differences**2, axis=1))))
+
+
+def checked_tensor(
+    rows: np.ndarray, unit: str, origin: str, digits: int, printed: tuple[float, float] | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the symmetric matrix and notes; D and E printed by the program must follow from it.
+
+    Parameters
+    ----------
+    rows : (3, 3) as the file has them.
+    digits : decimals with which rows, D and E are printed.
+    printed : D and E of the program, whose sign of E means nothing; None where it prints none. Zeros beside a matrix
+        that is not zero are taken for a fault of the program and noted.
+
+    Errors
+    ------
+    DataError : not finite, not symmetric, or D and E at odds with the matrix.
+    """
+    if not np.isfinite(rows).all():
+        raise DataError(f"the D tensor of {origin} must be finite, got {rows.tolist()}")
+    (tensor,), notes = symmetrized("D", rows[None], [origin], unit)
+    if printed is None:
+        return tensor, tuple(notes)
+    found = invariants(tensor)
+    # an eigenvalue moves by no more than the matrix does, three times the rounding of an element; D by twice that
+    tolerance = 8.0 * 0.5 * 10.0**-digits + 2.0 * float(np.abs(rows - rows.T).max()) + 1e-9 * abs(float(found.d))
+    d, e = printed
+    if d == 0.0 and e == 0.0 and abs(found.d) > tolerance:
+        return tensor, (*notes, "the program printed zeros beside the matrix, which was diagonalized here")
+    rhombic = found.e + 2.0 * tolerance >= abs(found.d) / 3.0  # there the sign of D is rounding
+    same_d = abs(d - found.d) <= tolerance or (rhombic and abs(d + found.d) <= 2.0 * tolerance)
+    if not (same_d and abs(abs(e) - found.e) <= tolerance):
+        raise DataError(
+            f"D = {d:.6g} and E = {e:.6g} {unit} printed in {origin} must follow from its matrix, which gives "
+            f"D = {found.d:.6g} and E = {found.e:.6g} {unit}"
+        )
+    return tensor, tuple(notes)
+
+
+def require_wavenumbers(unit: str | None, name: str) -> None:
+    """Refuse a stated unit other than cm^-1 for a file whose unit is known."""
+    if unit is not None and conversion("d_tensor", unit)[0] != 1.0:
+        raise DataError(f"the unit of the D tensor is cm^-1 in {name}, not {unit} as stated")
+
+
+def numbers_in(line: str, count: int, origin: str) -> list[float]:
+    """Return the `count` numbers of a line; anything else is refused with the name of its place."""
+    parts = line.split()
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = []
+    if len(values) != count:
+        raise DataError(f"{origin} must have {count} numbers here, got {line.strip()!r}")
+    return values
+
+
+def atoms_from(symbols: Sequence[str], positions: Sequence[Sequence[float]], origin: str) -> Atoms:
+    """Return `ase.Atoms` (positions in A); symbols that are no elements are refused."""
+    from ase import Atoms
+    from ase.data import atomic_numbers
+
+    for symbol in symbols:
+        if symbol not in atomic_numbers or symbol == "X":
+            raise DataError(f"the geometry of {origin} must be made of elements, got {symbol!r}")
+    return Atoms(list(symbols), np.array(positions, dtype=np.float64))

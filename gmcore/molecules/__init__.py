@@ -1,0 +1,1 @@
+"""Molecules in a structure: bonds, mapping of atoms, superposition."""

@@ -1,0 +1,413 @@
+"""The analysis of runs with a known answer: averages, widths, spectra, modes; what is missing is said, not raised."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+from scipy.integrate import trapezoid
+
+from gmcore import invariants
+from gmcore.analysis import analyze as module
+from gmcore.analysis.analyze import analyze
+from gmcore.analysis.frames import BodyFrame
+from gmcore.analysis.records import RecordError, quantity, read_analysis, rounded, thinned, write_json
+from gmcore.analysis.samples import SamplesError
+from gmcore.analysis.sections.modes import along_run
+from gmcore.analysis.structure import StructureError, coordination
+from gmcore.config.analysis import Analysis
+from gmcore.config.analysis_file import read_settings, with_options
+from gmcore.config.training import ConfigError
+from gmcore.dynamics.trajectory import Trajectory, TrajectoryError, write_segment
+from support.models import random_model
+from support.synthetic_runs import D_ZERO, WAVENUMBERS, complex_molecule, synthetic_run
+
+ELEMENTS = {"xx": (0, 0), "xy": (0, 1), "xz": (0, 2), "yy": (1, 1), "yz": (1, 2), "zz": (2, 2)}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run at 50 and 100 K, two replicas each, what it was made of, and its analysis."""
+    folder = tmp_path_factory.mktemp("analyze") / "run"
+    answer = synthetic_run(folder, n_samples=2400)
+    return folder, answer, analyze(folder, Analysis(mesa_order=60, bonds=[(0, 5)], angles=[(1, 0, 2)]))
+
+
+def in_errors(entry: dict, expected: float) -> float:
+    """Deviation from what is expected in standard errors."""
+    assert entry["error"] > 0.0
+    return abs(entry["value"] - expected) / entry["error"]
+
+
+# --- numbers
+
+
+def test_means_and_widths_are_those_of_the_process(made):
+    _, answer, content = made
+    assert [state["label"] for state in content["states"]] == ["50 K", "100 K"]
+    for state in content["states"]:
+        deviations = answer.tensor_deviations(state["target"]["value"])
+        first_frame = state["elements"]  # in the axes of the first sample, a few degrees from those of the process
+        assert set(first_frame) == set(ELEMENTS)
+        total = sum(
+            (1 if i == j else 2) * first_frame[name]["width"]["value"] ** 2 for name, (i, j) in ELEMENTS.items()
+        )
+        assert np.sqrt(total) == pytest.approx(np.linalg.norm(deviations), rel=0.08)
+        expected = invariants(D_ZERO)
+        assert in_errors(state["anisotropy"]["D_of_mean"], expected.d) < 4.0
+        assert state["anisotropy"]["axis_order"]["value"] > 0.99
+        assert state["anisotropy"]["negative_fraction"]["value"] == 1.0
+    cold, warm = (state["anisotropy"] for state in content["states"])
+    ratio = warm["D_width"]["value"] / cold["D_width"]["value"]
+    error = ratio * np.hypot(*(entry["D_width"]["error"] / entry["D_width"]["value"] for entry in (cold, warm)))
+    assert abs(ratio - np.sqrt(2.0)) < 4.0 * error < 0.5
+    # <E> of frames is no average of the tensor: it is larger where the molecule is warmer
+    assert warm["E"]["value"] > cold["E"]["value"] > cold["E_of_mean"]["value"]
+
+
+def test_a_turning_molecule_has_the_same_anisotropy(tmp_path):
+    analyzed = []
+    for tumbling in (True, False):
+        synthetic_run(tmp_path / str(tumbling), (50.0,), n_samples=300, tumbling=tumbling)
+        analyzed.append(analyze(tmp_path / str(tumbling)))
+    for turning, fixed in zip(*(content["states"] for content in analyzed)):
+        for name in ("D", "E", "D_of_mean", "E_of_mean", "axis_spread", "J2"):
+            value, expected = turning["anisotropy"][name]["value"], fixed["anisotropy"][name]["value"]
+            assert value == pytest.approx(expected, rel=2e-4), name
+        for name in ELEMENTS:
+            value, expected = (s["elements"][name]["mean"]["value"] for s in (turning, fixed))
+            assert value == pytest.approx(expected, abs=5e-3), name
+
+
+def test_committee_errors_and_deviations(made):
+    folder, _, content = made
+    trajectory = Trajectory(folder)
+    state = content["states"][0]
+    members = np.concatenate([trajectory.values("d_tensor_members", k)[240:, :, 0] for k in (0, 1)])
+    through = invariants(members).d.mean(axis=0)
+    assert state["anisotropy"]["D"]["committee"] == pytest.approx(through.std(), rel=1e-6)
+    deviation = np.sqrt(members.var(axis=1).mean(axis=(1, 2)))
+    found = state["committee"]["d_tensor"]
+    assert found["mean"]["value"] == pytest.approx(deviation.mean(), rel=1e-6)
+    low, high = found["mean"]["interval"]
+    assert low < found["mean"]["value"] < high and len(found["along"]) == 2
+    assert max(found["along"][0]["y"]["values"]) < deviation.max()
+    drift = content["states"][0]["thermodynamics"]["drift"]["value"]
+    assert drift == pytest.approx([1e6 * 1e-6 / (0.5e-3 * 9)] * 2, rel=1e-6)  # 1e-6 eV a step of 0.5 fs, 9 atoms
+
+
+def test_spectra_have_their_lines_where_the_modes_are(made):
+    _, answer, content = made
+    for state in content["states"]:
+        for name in ("velocity", "d_tensor"):
+            for method in ("maximum_entropy", "fft"):
+                found = state["spectra"][name][method]
+                x, y = np.array(found["x"]["values"]), np.array(found["y"]["values"])
+                low, high = np.array(found["low"]), np.array(found["high"])
+                assert np.all((low <= y) & (y <= high))
+                for line in WAVENUMBERS[2:]:
+                    near = np.abs(x - line) < 80.0
+                    assert abs(x[near][y[near].argmax()] - line) < 20.0, (name, method, line)
+        # all of the variance of the nine elements is in the spectrum: the lines lie below its end
+        found = state["spectra"]["d_tensor"]["maximum_entropy"]
+        variance = np.sum(answer.tensor_deviations(state["target"]["value"]) ** 2)
+        assert trapezoid(found["y"]["values"], found["x"]["values"]) == pytest.approx(variance, rel=0.25)
+        # the kinetic energy is that of as many degrees of freedom as there are modes, not of three for each atom
+        for found in state["spectra"]["velocity"].values():
+            assert trapezoid(found["y"]["values"], found["x"]["values"]) == pytest.approx(len(WAVENUMBERS), rel=0.1)
+
+
+def test_correlation_functions_begin_at_one_and_end_within_the_lag(made):
+    _, _, content = made
+    for found in content["states"][0]["autocorrelations"].values():
+        assert found["y"]["values"][0] == pytest.approx(1.0)
+        assert found["x"]["values"][-1] == pytest.approx(2.0)
+    assert min(content["states"][0]["autocorrelations"]["d_tensor_fluctuation"]["y"]["values"]) < 0.0
+
+
+def test_structure_and_its_correlation_with_d(made):
+    folder, _, content = made
+    trajectory, structure = Trajectory(folder), content["states"][0]["structure"]
+    positions = np.concatenate([trajectory.values("position", k)[240:] for k in (0, 1)])
+    distance = np.linalg.norm(positions[:, 1:5] - positions[:, :1], axis=2).mean(axis=1)
+    d = invariants(np.concatenate([trajectory.values("d_tensor", k)[240:, 0] for k in (0, 1)])).d
+    by_name = {measure["name"]: measure for measure in structure["measures"]}
+    assert list(by_name) == ["distance", "order", "Co0-H5", "N1-Co0-N2"]
+    assert by_name["distance"]["words"] == "mean Co-N distance"
+    assert by_name["distance"]["mean"]["value"] == pytest.approx(distance.mean(), rel=1e-6)
+    assert by_name["N1-Co0-N2"]["mean"]["unit"] == "deg"
+    found = next(c for c in structure["correlations"] if (c["of"], c["with"]) == ("D", "distance"))
+    assert found["value"] == pytest.approx(np.corrcoef(d, distance)[0, 1], abs=1e-6)
+    assert found["interval"][0] < found["value"] < found["interval"][1]
+
+
+def test_modes_that_made_the_run_explain_it(made):
+    folder, answer, _ = made
+    trajectory = Trajectory(folder)
+    masses = trajectory.masses
+    frame = BodyFrame(answer.modes.atoms.positions, masses, "")
+    positions = np.stack([trajectory.values("molecule_position", k)[:, 0] for k in (0, 1)])
+    tensors = np.stack([trajectory.values("d_tensor", k)[:, 0] for k in (0, 1)])
+    (turned,) = frame.turn(positions, tensors)
+    found = along_run(answer.modes, answer.expansion(), positions, turned, 4.0, 50.0, 5.0)
+    assert found["explained"]["value"] == pytest.approx(1.0, abs=0.02)
+    assert np.all(np.array(found["coherence"]["D"]["value"])[:3] > 0.6)
+    assert found["coherence"]["floor"]["value"] < 0.2
+    assert np.array(found["thermal_ratio"]["value"]) == pytest.approx(np.ones(6), abs=0.5)
+
+
+def test_units(tmp_path):
+    synthetic_run(tmp_path, (50.0,), n_samples=200)
+    content, other = analyze(tmp_path), analyze(tmp_path, Analysis(unit="MHz", modes=False))
+    factor = 29979.2458
+    for state, expected in zip(other["states"], content["states"]):
+        for name, power in (("D", 1), ("E_width", 1), ("J2", 2)):
+            value = expected["anisotropy"][name]
+            assert state["anisotropy"][name]["value"] == pytest.approx(value["value"] * factor**power, rel=1e-6)
+        assert state["anisotropy"]["J2"]["unit"] == "(MHz)^2"
+        assert state["committee"]["forces"]["mean"] == expected["committee"]["forces"]["mean"]
+    assert other["missing"]["modes"] == "Harmonic modes were not asked for (modes: false)"
+
+
+# --- records
+
+
+def walk(entry):
+    if isinstance(entry, dict):
+        yield entry
+        for value in entry.values():
+            yield from walk(value)
+    elif isinstance(entry, list):
+        for value in entry:
+            yield from walk(value)
+
+
+def test_everything_written_describes_itself(made):
+    folder, _, content = made
+    stored = read_analysis(folder)
+    assert stored["states"] == json.loads(json.dumps(content["states"]))
+    quantities = [entry for entry in walk(stored) if "value" in entry]
+    curves = [entry for entry in walk(stored) if "x" in entry and "y" in entry]
+    assert len(quantities) > 100 and len(curves) > 30
+    assert all(entry.get("about") and isinstance(entry.get("unit"), str) for entry in quantities)
+    for entry in curves:
+        n = len(entry["x"]["values"])
+        assert entry["about"] and n == len(entry["y"]["values"]) <= 1001
+        assert all(len(entry[band]) == n for band in ("low", "high") if band in entry)
+
+
+def test_records(tmp_path):
+    entry = quantity(np.float64(np.nan), "K", "nothing", error=np.array([1.0, np.inf]))
+    assert entry == {"value": None, "unit": "K", "error": [1.0, None], "about": "nothing"}
+    assert rounded([1234.5678, 0.0, np.nan], 3).tolist()[:2] == [1230.0, 0.0]
+    assert thinned(1000, 3).tolist() == [0, 500, 999] and thinned(0, 5).size == 0
+    path = write_json(tmp_path / "a.json", {"text": "[ 1,\n 2 ]", "list": [1, None, -2.5e-7]})
+    assert json.loads(path.read_text()) == {"text": "[ 1,\n 2 ]", "list": [1, None, -2.5e-7]}
+    assert "[1, null, -2.5e-07]" in path.read_text()
+    for text, words in (("{", "cannot be read"), ("[]", "no analysis of gmtensor")):
+        (tmp_path / "analysis.json").write_text(text)
+        with pytest.raises(RecordError, match=words):
+            read_analysis(tmp_path)
+    (tmp_path / "analysis.json").write_text('{"format": "gmtensor-analysis", "schema": 99}')
+    with pytest.raises(RecordError, match="has schema 99, this program knows up to 1"):
+        read_analysis(tmp_path)
+    with pytest.raises(RecordError, match="write it with: gmtensor analyze"):
+        read_analysis(tmp_path / "none")
+
+
+# --- what a run cannot give
+
+
+def test_a_run_without_d_gives_what_it_can(tmp_path):
+    synthetic_run(tmp_path, n_samples=400, with_tensors=False)
+    content = analyze(tmp_path)
+    assert set(content["missing"]) == {"d_tensor", "models", "modes"}
+    state = content["states"][0]
+    assert "anisotropy" not in state and state["structure"]["correlations"] == []
+    assert set(state["spectra"]) == {"velocity"} and "forces" in state["committee"]
+    assert content["frame"] is None and content["run"]["molecule"] is None
+
+
+def test_without_thermostat_each_replica_stands_alone(tmp_path):
+    synthetic_run(tmp_path, n_samples=400, ensemble="nve", n_members=1)
+    content = analyze(tmp_path, Analysis(ligands=[1, 2], discard=0.0))
+    assert [state["label"] for state in content["states"]] == ["replica 0", "replica 1", "replica 2", "replica 3"]
+    assert content["states"][0]["target"]["value"] is None
+    assert "needs four ligands, Co has 2" in content["missing"]["structure_order"]
+    assert "d_tensor" not in content["states"][0]["committee"]  # one member deviates from nothing
+
+
+def test_molecules_of_one_cell_are_no_further_replicas(tmp_path):
+    synthetic_run(tmp_path / "one", (50.0,), n_samples=300, cell=12.0)
+    run = Trajectory(tmp_path / "one")
+    series = {name: np.stack([run.values(name, k) for k in (0, 1)]) for name in run.names()}
+    inverted = -series["molecule_position"][:, :, 0] + 12.0  # the same D, always
+    series["position"] = np.concatenate([series["position"], inverted], axis=2)
+    series["velocity"] = np.concatenate([series["velocity"], -series["velocity"]], axis=2)
+    series["molecule_position"] = np.stack([series["molecule_position"][:, :, 0], inverted], axis=2)
+    series["d_tensor"] = np.repeat(series["d_tensor"], 2, axis=2)
+    series["d_tensor_members"] = np.repeat(series["d_tensor_members"], 2, axis=3)
+    header = replace(
+        run.header,
+        numbers=np.tile(run.numbers, 2),
+        masses=np.tile(run.masses, 2),
+        molecules=np.arange(2 * run.n_atoms).reshape(2, -1),
+    )
+    steps = run.steps("position")
+    write_segment(tmp_path / "two/trajectory.h5", header, {name: (steps, values) for name, values in series.items()})
+    one, two = (analyze(tmp_path / name)["states"][0] for name in ("one", "two"))
+    for name in ("D", "D_width", "E", "D_of_mean"):
+        tolerance = 1e-3 if name == "D_of_mean" else 1e-9  # one has the axes of the crystal
+        assert two["anisotropy"][name]["value"] == pytest.approx(one["anisotropy"][name]["value"], rel=tolerance)
+        assert two["anisotropy"][name]["error"] == pytest.approx(one["anisotropy"][name]["error"], rel=10 * tolerance)
+    assert two["anisotropy"]["D"]["replicas"] == pytest.approx(one["anisotropy"]["D"]["replicas"])
+    assert two["structure"]["measures"][0]["mean"]["error"] == pytest.approx(
+        one["structure"]["measures"][0]["mean"]["error"], rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["conserved", "forces_deviation", "velocity"])
+def test_a_series_that_is_not_finite_is_named(tmp_path, name):
+    synthetic_run(tmp_path, (50.0,), n_samples=100)
+    with h5py.File(tmp_path / "trajectory.h5", "r+") as file:
+        place = "particles" if name == "velocity" else "observables"
+        values = file[f"{place}/replica_001/{name}/value"]
+        values[[40, 50]] = np.nan
+    with pytest.raises(SamplesError, match=rf"{name} of replica 1 must be finite, got 2 samples .* first at 160 fs"):
+        analyze(tmp_path)
+
+
+def test_a_short_run_has_broad_lines_or_none(tmp_path):
+    synthetic_run(tmp_path, (50.0,), seeds_each=1, n_samples=200)
+    content = analyze(tmp_path)
+    assert content["missing"]["spectrum_velocity"].startswith("Spectrum: a spectrum with a band needs at least 256")
+    assert content["states"][0]["spectra"] == {} and "D" in content["states"][0]["anisotropy"]
+    with pytest.raises(SamplesError, match=r"60 blocks need at least 240 samples of .* in each replica, got"):
+        analyze(tmp_path, Analysis(blocks=60))
+    with pytest.raises(SamplesError, match=r"after 0\.75 ps of equilibration"):
+        analyze(tmp_path, Analysis(discard=0.75))
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(TrajectoryError, match="must be the folder of a run"):
+        analyze(tmp_path)
+
+
+def test_models_that_are_gone_are_said(tmp_path, monkeypatch):
+    synthetic_run(tmp_path, n_samples=200)
+    config = module.run_config(tmp_path)
+    assert config is None
+    (tmp_path / "config.yaml").write_text(
+        "output: .\npotential: gone.h5\nstructure: {file: gone.xyz}\nreplicas: {temperatures: [50]}\nduration: 1\n"
+    )
+    content = analyze(tmp_path)
+    assert "gone.h5 cannot be used" in content["missing"]["model_potential"]
+    assert content["models"] == {} and content["training"] == {}
+
+
+# --- the frame
+
+
+def test_mirror_images_are_turned_after_inversion(rng):
+    atoms = complex_molecule()
+    masses = atoms.get_masses()
+    crooked = atoms.positions + 0.3 * rng.normal(size=(9, 3))
+    frame = BodyFrame(crooked, masses, "")
+    tensor = np.diag([1.0, 2.0, -3.0]) + np.ones((3, 3))
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    turn *= np.sign(np.linalg.det(turn))
+    for sign in (1.0, -1.0):
+        positions = sign * np.tile(crooked @ turn.T + 5.0, (1, 2, 1, 1))
+        tensors = np.tile(turn @ tensor @ turn.T, (1, 2, 1, 1))
+        back, none = frame.turn(positions, tensors, None)
+        np.testing.assert_allclose(back[0], np.tile(tensor, (2, 1, 1)), atol=1e-10)
+        assert none is None
+    still = BodyFrame(None, masses, "")
+    assert still.turn(positions, tensors)[0] is tensors
+
+
+def test_the_molecule_of_a_crystal_keeps_its_axes(tmp_path, monkeypatch):
+    answer = synthetic_run(tmp_path, (50.0,), n_samples=400, cell=12.0)
+    assert "Harmonic modes of a crystal are computed where" in analyze(tmp_path)["missing"]["modes"]
+    (tmp_path / "config.yaml").write_text(
+        f"output: .\npotential: {random_model(tmp_path / 'e.h5', species=(1, 7, 27))}\nstructure: {{file: gone.xyz}}\n"
+        "replicas: {temperatures: [50]}\nduration: 1\nd_tensor:\n  molecule: {metal: Co}\n"
+        f"  model: {random_model(tmp_path / 'd.h5', ('d_tensor',), species=(1, 7, 27))}\nanalysis: {{modes: true}}\n"
+    )
+    seen = {}
+    monkeypatch.setattr(module, "find_modes", lambda *args: answer.modes)
+    monkeypatch.setattr(module, "expand_tensor", lambda *a, molecules: seen.update(of=molecules) or answer.expansion())
+    content = analyze(tmp_path)
+    state = content["states"][0]
+    assert content["frame"] == "axes of the crystal" and content["run"]["periodic"]
+    assert seen["of"].indices.tolist() == [list(range(9))]
+    assert state["elements"]["zz"]["mean"]["value"] == pytest.approx(D_ZERO[2, 2], abs=1.0)
+    assert state["modes"]["explained"]["value"] == pytest.approx(1.0, abs=0.03)
+    assert content["modes"]["coupling"]["D"]["value"] == pytest.approx(invariants(D_ZERO).d)
+
+
+# --- settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"metal": "Fe"}, "must name one atom, the molecule has 0 of Fe"),
+        ({"metal": 9}, "indices must lie between 0 and 8 in this molecule, got 9"),
+        ({"ligands": ["O", 1]}, "names O, the first shell of the metal has none"),
+        ({"ligands": [0, 1]}, "must not name the central atom itself, got 0"),
+        ({"bonds": [(0, 12)]}, "indices must lie between 0 and 8 in this molecule, got 12"),
+    ],
+)
+def test_atoms_that_are_not_there(settings, words):
+    atoms = complex_molecule()
+    with pytest.raises(StructureError, match=words):
+        coordination(atoms.numbers, atoms.positions, Analysis(**settings))
+
+
+def test_coordination_of_other_molecules():
+    atoms = complex_molecule()
+    found = coordination(atoms.numbers, atoms.positions, Analysis(ligands=["N"]))
+    assert found.metal == 0 and sorted(found.ligands) == [1, 2, 3, 4] and not found.missing
+    organic = coordination(np.array([6, 8, 1]), np.eye(3), Analysis())
+    assert (
+        organic.metal is None and organic.measures == () and "no single d- or f-block atom" in organic.missing["order"]
+    )
+    alone = coordination(np.array([27, 1]), np.array([[0.0, 0, 0], [9.0, 0, 0]]), Analysis(bonds=[(0, 1)]))
+    assert "first shell cannot be found" in alone.missing["distance"] and len(alone.measures) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("blocs: 3", "unknown key 'blocs' in analysis; did you mean 'blocks'"),
+        ("metal: Xx", "must be elements or indices, got 'Xx'"),
+        ("bonds: [[1, 1]]", r"must join different atoms, got \[1, 1\]"),
+        ("unit: eV", "unit"),
+        ("reference: {source: a, values: [{quantity: DD, value: 1}]}", "unknown quantity 'DD' in a reference"),
+        ("reference: {source: a, values: [{quantity: D, value: 1}]}", "value of D must have a unit, got None"),
+        ("reference: {source: a, values: [{quantity: order, value: 1, unit: A}]}", "must have no unit, got 'A'"),
+        ("reference: {source: a, values: [{quantity: D, value: 1, unit: A}]}", "unknown unit 'A' for d_tensor"),
+    ],
+)
+def test_settings_are_checked(tmp_path, text, words):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        read_settings(tmp_path / "a.yaml")
+
+
+def test_options_stand_above_the_file(tmp_path):
+    (tmp_path / "a.yaml").write_text("blocks: 7\nmetal: Co\n")
+    settings = with_options(read_settings(tmp_path / "a.yaml"), {"blocks": 9, "ligands": ["N", 3]})
+    assert (settings.blocks, settings.metal, settings.ligands) == (9, "Co", ["N", 3])
+    assert with_options(settings, {}) is settings
+    with pytest.raises(ConfigError, match="the options: blocks"):
+        with_options(settings, {"blocks": 1})
+    (tmp_path / "md.yaml").write_text(
+        "output: o\npotential: p.h5\nstructure: {file: s.xyz}\nreplicas: {temperatures: [5]}\nduration: 1\n"
+        "analysis: {blocks: 4}\n"
+    )
+    assert read_settings(tmp_path / "md.yaml").blocks == 4

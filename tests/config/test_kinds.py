@@ -1,0 +1,59 @@
+"""Which kind of configuration a file is, by its keys; `validate` and `schema` for all kinds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from gmcore.commands.app import app
+from gmcore.config.dynamics import MDConfig
+from gmcore.config.kinds import kind_of
+from gmcore.config.templates import template
+from gmcore.config.training import TrainConfig
+from gmcore.workflow import Workflow
+
+runner = CliRunner()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (template("potential"), TrainConfig),
+        (template("md"), MDConfig),
+        ("output: a\ntrain: [b.yaml]\n", Workflow),
+        ("output: a\nmd: b.yaml\n", Workflow),
+        ("output: a\nreplcas: {}\nduration: 3\n", MDConfig),
+        ("[not, a, mapping]", TrainConfig),
+        ("{broken", TrainConfig),
+    ],
+)
+def test_kind_by_keys(tmp_path, text, kind):
+    (tmp_path / "file.yaml").write_text(text)
+    assert kind_of(tmp_path / "file.yaml") is kind
+
+
+def test_validate_says_what_is_wrong_in_its_kind(tmp_path):
+    (tmp_path / "md.yaml").write_text(template("md").replace("replicas:", "replcas:"))
+    done = runner.invoke(app, ["validate", str(tmp_path / "md.yaml")])
+    assert done.exit_code == 2
+    assert "unknown key 'replcas' in the configuration; did you mean 'replicas'" in done.output
+
+
+def test_validate_shows_the_steps_of_a_workflow(tmp_path):
+    (tmp_path / "md.yaml").write_text(template("md"))
+    (tmp_path / "all.yaml").write_text("output: here\nmd: md.yaml\n")
+    done = runner.invoke(app, ["validate", str(tmp_path / "all.yaml")])
+    assert done.exit_code == 0, done.output
+    assert [line.split()[1] for line in done.output.splitlines()[:3]] == ["md", "analyze", "report"]
+
+
+@pytest.mark.parametrize(("kind", "key"), [("train", "descriptor"), ("md", "replicas"), ("workflow", "train")])
+def test_schema_of_every_kind(kind, key):
+    assert key in json.loads(runner.invoke(app, ["schema", kind]).output)["properties"]
+
+
+def test_schema_of_no_kind():
+    done = runner.invoke(app, ["schema", "dm"])
+    assert done.exit_code == 2 and "there is no configuration of kind 'dm'; known: train, md, workflow" in done.output

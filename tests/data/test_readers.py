@@ -1,0 +1,253 @@
+"""Readers: every format gives the same numbers, every broken file is one sentence that names it."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
+from ase.io import Trajectory, write
+
+from gmcore.data.datasets import Dataset, read_dataset
+from gmcore.data.labels import PER_ATOM
+from gmcore.data.readers import DataError, read_frames
+from gmcore.units import conversion
+from support.labeled_data import LABELS, UNITS, reference, xyz
+
+
+def assert_equal(dataset: Dataset, expected: Dataset, atol: float = 1e-12) -> None:
+    assert len(dataset) == len(expected) and set(dataset.labels) == set(expected.labels)
+    for got, wanted in zip(dataset.atoms, expected.atoms):
+        np.testing.assert_array_equal(got.numbers, wanted.numbers)
+        np.testing.assert_array_equal(got.pbc, wanted.pbc)
+        np.testing.assert_allclose(got.positions, wanted.positions, atol=atol)
+        np.testing.assert_allclose(got.cell.array, wanted.cell.array, atol=atol)
+        assert got.calc is None
+    for label, values in expected.labels.items():
+        for got, wanted in zip(dataset.labels[label], values):
+            assert got.shape == wanted.shape and got.dtype == np.float64
+            np.testing.assert_allclose(got, wanted, atol=atol, err_msg=label)
+    np.testing.assert_array_equal(dataset.total_charge, expected.total_charge)
+
+
+def dressed(dataset: Dataset, where: str) -> list[Atoms]:
+    """Frames with their labels in a calculator, or in info and arrays, under plain names."""
+    frames = []
+    for k, atoms in enumerate(dataset.atoms):
+        frame = atoms.copy()
+        values = {label: dataset.labels[label][k] for label in dataset.labels}
+        if where == "calculator":
+            known = {name: values.pop(name) for name in ("energy", "forces", "charges", "dipole")}
+            known["stress"] = values.pop("stress")[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+            known["energy"] = float(known["energy"])
+            frame.calc = SinglePointCalculator(frame, **known)
+        for label, value in values.items():
+            if label in PER_ATOM:
+                frame.arrays[f"ref_{label}"] = value
+            else:
+                frame.info[f"ref_{label}"] = value
+        frames.append(frame)
+    return frames
+
+
+KEYS = {label: f"ref_{label}" for label in LABELS}
+CALCULATED = ("energy", "forces", "charges", "dipole", "stress")
+
+
+# a trajectory keeps no per-atom array that ASE does not know, so there is no fourth case
+@pytest.mark.parametrize("where, suffix", [("calculator", "extxyz"), ("info", "extxyz"), ("calculator", "traj")])
+def test_ase_files_give_labels_from_wherever_ase_keeps_them(tmp_path, rng, where, suffix):
+    expected = reference(rng)
+    path = tmp_path / f"frames.{suffix}"
+    frames = dressed(expected, where)
+    if suffix == "extxyz":
+        write(path, frames, format="extxyz")
+    else:
+        with Trajectory(path, "w") as trajectory:
+            for frame in frames:
+                trajectory.write(frame)
+    keys = {label: key for label, key in KEYS.items() if where == "info" or label not in CALCULATED}
+    assert_equal(read_dataset(path, LABELS, units=UNITS, keys=keys), expected, atol=1e-7)
+
+
+def test_ase_database(tmp_path, rng):
+    expected = reference(rng)
+    path = tmp_path / "frames.db"
+    with connect(path) as database:
+        for k, frame in enumerate(dressed(expected, "calculator")):
+            tensors = {label: expected.labels[label][k] for label in ("d_tensor", "tensor")}
+            database.write(frame, data=tensors, key_value_pairs={"charge_of_all": -2.0})
+    dataset = read_dataset(path, LABELS, units=UNITS, total_charge="charge_of_all")
+    assert_equal(dataset, expected)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "h5"])
+def test_padded_arrays_of_the_original_code(tmp_path, rng, suffix):
+    """Three atoms at most, so that a 3x3 tensor looks like padded forces; garbage in the padding must not matter."""
+    expected = reference(rng, sizes=(3, 1, 2))
+    n_structures, n_max = 3, 3
+    arrays = {"R": np.full((n_structures, n_max, 3), 7.0), "Z": np.zeros((n_structures, n_max), int)}
+    arrays |= {"F": np.full((n_structures, n_max, 3), np.nan), "charges": np.full((n_structures, n_max), np.nan)}
+    arrays["N"] = np.array([len(atoms) for atoms in expected.atoms])
+    for k, atoms in enumerate(expected.atoms):
+        n = len(atoms)
+        arrays["R"][k, :n], arrays["Z"][k, :n] = atoms.positions, atoms.numbers
+        arrays["F"][k, :n] = expected.labels["forces"][k]
+        arrays["charges"][k, :n] = expected.labels["charges"][k]
+    arrays["E"], arrays["D"] = np.array(expected.labels["energy"]), np.array(expected.labels["d_tensor"])
+    for label in ("stress", "tensor", "dipole"):
+        arrays[label] = np.array(expected.labels[label])
+    arrays["cell"] = expected.atoms[0].cell.array
+    arrays["Q"] = np.full(n_structures, -2.0)
+    path = tmp_path / f"data.{suffix}"
+    if suffix == "npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for key, array in arrays.items():
+                file[key] = array
+    assert_equal(read_dataset(path, LABELS, units=UNITS, total_charge="Q"), expected)
+    del arrays["N"]  # the zeros in Z say it as well
+    np.savez(tmp_path / "no_counts.npz", **arrays)
+    assert_equal(read_dataset(tmp_path / "no_counts.npz", LABELS, units=UNITS, total_charge=-2), expected)
+
+
+def test_rmd17_keys(tmp_path, rng):
+    coords, forces, energies = rng.normal(size=(5, 2, 3)), rng.normal(size=(5, 2, 3)), rng.normal(size=5)
+    numbers = np.array([8, 1], dtype=np.uint8)
+    np.savez(tmp_path / "r.npz", nuclear_charges=numbers, coords=coords, energies=energies, forces=forces)
+    units = {"length": "A", "energy": "kcal/mol", "forces": "kcal/mol/A"}
+    dataset = read_dataset(tmp_path / "r.npz", ["energy", "forces"], units=units)
+    factor = conversion("energy", "kcal/mol")[0]
+    np.testing.assert_allclose(np.array(dataset.labels["energy"]), energies * factor)
+    np.testing.assert_allclose(np.array(dataset.labels["forces"]), forces * factor)
+    assert not any(atoms.pbc.any() for atoms in dataset.atoms)
+    assert dataset.species == (1, 8)
+
+
+def test_own_hdf5_round_trip(tmp_path, rng):
+    expected = reference(rng)
+    expected.write(tmp_path / "set.h5")
+    assert_equal(read_dataset(tmp_path / "set.h5", LABELS), expected, atol=0.0)
+    again = read_dataset(tmp_path / "set.h5", ["energy"], units={"energy": "eV", "length": "Å"})
+    assert list(again.labels) == ["energy"]
+    with pytest.raises(DataError, match=r"the unit of energy is eV in the file of structure 0 of set.h5, not Hartree"):
+        read_dataset(tmp_path / "set.h5", ["energy"], units={"energy": "Hartree"})
+
+
+def test_units_are_converted(tmp_path, rng):
+    expected = reference(rng)
+    stated = {"length": "Bohr", "energy": "Hartree", "forces": "kcal/mol/A", "stress": "kbar", "charges": "a.u."}
+    stated |= {"dipole": "Debye", "d_tensor": "MHz", "tensor": "a.u."}
+    factors = {quantity: conversion(quantity, unit)[0] for quantity, unit in stated.items()}
+    frames = []
+    for atoms in expected.atoms:
+        atoms = atoms.copy()
+        atoms.set_cell(atoms.cell.array / factors["length"], scale_atoms=True)
+        frames.append(atoms)
+    labels = {label: [v / factors[label] for v in values] for label, values in expected.labels.items()}
+    foreign = Dataset(frames, labels, {}, expected.total_charge)
+    write(tmp_path / "foreign.extxyz", dressed(foreign, "info"), format="extxyz")
+    dataset = read_dataset(tmp_path / "foreign.extxyz", LABELS, units=stated, keys=KEYS)
+    assert_equal(dataset, expected, atol=1e-6)
+    assert dataset.units == {label: UNITS[label] for label in LABELS}
+
+
+def test_missing_and_empty_files(tmp_path):
+    with pytest.raises(DataError, match=r"data file .*no.xyz does not exist"):
+        list(read_frames(tmp_path / "no.xyz"))
+    (tmp_path / "empty.xyz").write_text("")
+    with pytest.raises(DataError, match=r"empty.xyz (holds no structures|cannot be read as extended XYZ)"):
+        list(read_frames(tmp_path / "empty.xyz"))
+
+
+def test_truncated_xyz(tmp_path):
+    path = xyz(tmp_path, "energy=1.0", n=3)
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(DataError, match=r"frames.xyz cannot be read as extended XYZ"):
+        read_dataset(path, ["energy"], units=UNITS)
+
+
+@pytest.mark.parametrize(
+    "name, what",
+    [
+        ("a.npz", "npz"),
+        ("a.h5", "an HDF5 data set"),
+        ("a.traj", "an ASE trajectory"),
+        ("a.db", "an ASE database"),
+        ("a.json", "an ASE database"),
+        ("a.xyz", "extended XYZ"),
+    ],
+)
+def test_foreign_files(tmp_path, name, what):
+    (tmp_path / name).write_bytes(b"\x00\x01 not what the suffix says\n" * 40)
+    with pytest.raises(DataError, match=f"{name} cannot be read as {what}") as caught:
+        list(read_frames(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_npz_and_hdf5(tmp_path, rng):
+    expected = reference(rng)
+    expected.write(tmp_path / "set.h5")
+    np.savez(tmp_path / "set.npz", R=np.zeros((50, 40, 3)), Z=np.ones((50, 40), int))
+    for name in ("set.h5", "set.npz"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(DataError, match=f"{name} cannot be read as"):
+            list(read_frames(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        ({"X": np.zeros(3)}, "must hold R and Z, or coords and nuclear_charges; its keys are: X"),
+        ({"R": np.zeros((2, 3)), "Z": np.ones(3, int)}, r"R of a.npz must have shape \(n_structures, n_atoms, 3\)"),
+        ({"R": np.zeros((2, 3, 3)), "Z": np.ones(4, int)}, r"Z of a.npz must be integers of shape \(3,\) or \(2, 3\)"),
+        ({"R": np.zeros((2, 3, 3)), "Z": np.ones(3)}, "Z of a.npz must be integers"),
+        ({"R": np.zeros((1, 2, 3)), "Z": np.array([[1, 0]]), "N": np.array([2])}, "N of a.npz says 2 atoms for str"),
+        ({"R": np.zeros((1, 2, 3)), "Z": np.ones((1, 2), int), "N": np.array([3])}, "N of a.npz says 3 atoms"),
+        ({"R": np.zeros((1, 2, 3)), "Z": np.ones(2, int), "N": np.ones(2)}, "N of a.npz must be integers of shape"),
+        (
+            {"R": np.zeros((1, 2, 3)), "Z": np.ones(2, int), "cell": np.ones(3)},
+            r"cell of a.npz must have shape \(3, 3\)",
+        ),
+    ],
+)
+def test_wrong_arrays(tmp_path, arrays, message):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        list(read_frames(tmp_path / "a.npz"))
+
+
+def replaced(file, name, values):
+    del file[name]
+    file[name] = values
+    file[name].attrs["unit"] = "A"
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda f: f.attrs.modify("version", 99), "has version 99 of the layout; this program reads versions up to 1"),
+        (lambda f: f.__delitem__("numbers"), "cannot be read as an HDF5 data set"),
+        (lambda f: f["offsets"].__setitem__(0, 1), "offsets of set.h5 must rise from 0 to the number of atoms 9"),
+        (lambda f: f["cells"].attrs.modify("unit", "Bohr"), "cells and positions of set.h5 must have one unit"),
+        (lambda f: f["labels/energy"].attrs.modify("per", "atom"), "labels/energy of set.h5 must have 9 rows, got 3"),
+        (lambda f: f["positions"].attrs.__delitem__("unit"), "cannot be read as an HDF5 data set"),
+        (lambda f: replaced(f, "offsets", np.zeros(0, np.int64)), "set.h5 cannot be read as an HDF5 data set"),
+        (lambda f: replaced(f, "positions", np.zeros((9, 2))), "set.h5 cannot be read as an HDF5 data set"),
+        (lambda f: (f.__delitem__("pbc"), f.create_group("pbc")), "set.h5 cannot be read as an HDF5 data set"),
+    ],
+)
+def test_damaged_hdf5(tmp_path, rng, damage, message):
+    path = tmp_path / "set.h5"
+    reference(rng).write(path)
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    with pytest.raises(DataError, match=message):
+        list(read_frames(path))
+
+
+# --- what is done with a data set

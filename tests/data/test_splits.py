@@ -1,0 +1,148 @@
+"""Splits: seeded, disjoint, nested in the training size, written down and never silently changed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gmcore.config.sections import Split
+from gmcore.config.training import parse_config
+from gmcore.data.splits import SplitError, describe_parts, load_datasets, read_splits, split_indices, write_splits
+
+
+@given(
+    n=st.integers(4, 200),
+    validation=st.integers(1, 60),
+    test=st.integers(0, 60),
+    train=st.none() | st.integers(1, 80),
+    seed=st.integers(0, 2**32),
+)
+def test_parts_are_disjoint_and_as_large_as_asked_for(n, validation, test, train, seed):
+    split = Split(train=train, validation=validation, test=test, seed=seed)
+    wanted = (train or 1) + validation + test
+    if wanted > n:
+        with pytest.raises(SplitError):
+            split_indices(n, split)
+        return
+    indices = split_indices(n, split)
+    every = indices.train + indices.validation + indices.test
+    assert len(set(every)) == len(every) and set(every) <= set(range(n))
+    assert (len(indices.validation), len(indices.test)) == (validation, test)
+    assert len(indices.train) == (train or n - validation - test)
+    assert indices == split_indices(n, split)
+
+
+def test_training_size_changes_nothing_else():
+    large = split_indices(100, Split(train=60, validation=20, test=10, seed=3))
+    small = split_indices(100, Split(train=20, validation=20, test=10, seed=3))
+    assert (small.validation, small.test) == (large.validation, large.test)
+    assert small.train == large.train[:20]
+    other = split_indices(100, Split(train=60, validation=20, test=10, seed=4))
+    assert set(other.test) != set(large.test)
+
+
+def test_a_seed_means_the_same_split_everywhere():
+    """Written down here: a change of this order would let new models meet old test structures."""
+    indices = split_indices(8, Split(validation=2, test=2, seed=1))
+    assert (indices.test, indices.validation, indices.train) == ((5, 0), (1, 4), (2, 6, 3, 7))
+
+
+def test_too_many_structures():
+    with pytest.raises(SplitError, match="leaves nothing to train on: 5 validation and 5 test structures of 10"):
+        split_indices(10, Split(validation=5, test=5))
+    with pytest.raises(SplitError, match="train asks for 9 structures, 6 of 10 remain beside 2 validation and 2 test"):
+        split_indices(10, Split(train=9, validation=2, test=2))
+
+
+def test_files_of_splits(tmp_path):
+    path = tmp_path / "splits.json"
+    indices = split_indices(20, Split(validation=4, test=3))
+    write_splits(path, indices, seed=1)
+    assert read_splits(path) == indices and json.loads(path.read_text())["seed"] == 1
+    assert split_indices(20, Split(file=path)) == indices
+    assert split_indices(20, Split(file=path, train=5)).train == indices.train[:5]
+    with pytest.raises(SplitError, match=r"splits.json divides 20 structures, the data have 21"):
+        split_indices(21, Split(file=path))
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("{", "cannot be read as splits"),
+        ("[1, 2]", "cannot be read as splits"),
+        ('{"n_structures": 3}', "must hold n_structures, train, validation, test; 'train' is missing"),
+        ('{"n_structures": 3, "train": ["a"], "validation": [], "test": []}', "cannot be read as splits"),
+        ('{"n_structures": 3, "train": [0, 1], "validation": [1], "test": []}', "a structure stands twice"),
+        ('{"n_structures": 3, "train": [0], "validation": [3], "test": []}', "between 0 and 2, got 0 to 3"),
+        ('{"n_structures": 3, "train": [0], "validation": [-1], "test": []}', "between 0 and 2, got -1 to 0"),
+    ],
+)
+def test_damaged_files_of_splits(tmp_path, content, message):
+    path = tmp_path / "splits.json"
+    path.write_text(content)
+    with pytest.raises(SplitError, match=message):
+        read_splits(path)
+
+
+def test_missing_file_of_splits(tmp_path):
+    with pytest.raises(SplitError, match=r"file of splits .*no.json does not exist"):
+        read_splits(tmp_path / "no.json")
+
+
+def configuration(tmp_path, split="{train: 5, validation: 2, test: 2}", extra=""):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        np.savez(
+            tmp_path / f"{name}.npz",
+            coords=rng.normal(size=(10, 3, 3)),
+            nuclear_charges=np.array([8, 1, 1]),
+            D=np.tile(np.diag([1.0, 2.0, 6.0]), (10, 1, 1)),
+        )
+    text = f"""
+output: out
+data:
+  files: a.npz
+  units: {{length: A, d_tensor: cm^-1}}
+  split: {split}
+{extra}
+properties: {{d_tensor: }}
+"""
+    return parse_config(text, folder=tmp_path)
+
+
+def test_parts_are_read_and_written_down(tmp_path):
+    config = configuration(tmp_path)
+    assert not (load_datasets(config, write=False) and (tmp_path / "out").exists())
+    parts = load_datasets(config)
+    assert {part: len(dataset) for part, dataset in parts.items()} == {"train": 5, "validation": 2, "test": 2}
+    indices = read_splits(tmp_path / "out" / "splits.json")
+    whole = np.load(tmp_path / "a.npz")["coords"]
+    np.testing.assert_array_equal(parts["test"].atoms[1].positions, whole[indices.test[1]])
+    lines = describe_parts(parts)
+    assert lines[0] == "train:" and lines[-1] == "d_tensor: trace taken out, mean 9, deviation 0 cm^-1"
+
+
+def test_a_changed_split_is_refused(tmp_path):
+    """Else structures that a model was trained on would become test structures."""
+    load_datasets(configuration(tmp_path))
+    load_datasets(configuration(tmp_path))
+    with pytest.raises(SplitError, match=r"splits.json divides the data in another way .*; choose another output"):
+        load_datasets(configuration(tmp_path, split="{train: 5, validation: 2, test: 2, seed: 7}"))
+    with pytest.raises(SplitError, match="choose another output"):
+        load_datasets(configuration(tmp_path, split="{train: 6, validation: 2, test: 2}"), write=False)
+
+
+def test_separate_test_files(tmp_path):
+    config = configuration(tmp_path, split="{validation: 3}", extra="  test_files: b.npz")
+    parts = load_datasets(config)
+    assert {part: len(dataset) for part, dataset in parts.items()} == {"train": 7, "validation": 3, "test": 10}
+    other = np.load(tmp_path / "b.npz")["coords"]
+    np.testing.assert_array_equal(parts["test"].atoms[0].positions, other[0])
+
+
+def test_no_test_part(tmp_path):
+    assert set(load_datasets(configuration(tmp_path, split="{validation: 3}"))) == {"train", "validation"}

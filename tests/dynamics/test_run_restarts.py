@@ -1,0 +1,181 @@
+"""Runs that are killed, extended, moved or damaged: bit for bit the same, or refused in a sentence."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from gmcore.dynamics.checkpoint import RunError, read_checkpoint
+from gmcore.dynamics.langevin import Langevin
+from gmcore.dynamics.run_folder import alone_in
+from gmcore.dynamics.runner import run_md
+from gmcore.dynamics.trajectory import Trajectory
+from support.md_runs import ENSEMBLES, assert_same_run, configured, raw
+from support.places import ROOT
+
+DRIVER = """
+import os, random, signal, sys
+from pathlib import Path
+from gmcore.config import load_config
+from gmcore.dynamics.config import MDConfig
+from gmcore.dynamics.langevin import Langevin
+from gmcore.dynamics.run_folder import alone_in
+from gmcore.dynamics.runner import run_md
+
+config = load_config(sys.argv[1], MDConfig)
+
+def attempt(fatal):
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    count = 0
+    def counted(name, function):
+        def call(*arguments, **options):
+            nonlocal count
+            count += 1
+            if count == fatal:
+                os.write(1, f"{name}\\n".encode())
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+        return call
+    os.replace, os.fsync = counted("replace", os.replace), counted("fsync", os.fsync)
+    Path.unlink, Langevin.step = counted("unlink", Path.unlink), counted("step", Langevin.step)
+    run_md(config)
+    os._exit(0)
+
+rng = random.Random(7)
+for _ in range(8):
+    if attempt(rng.randint(3, 50)) != signal.SIGKILL:
+        break
+assert attempt(0) == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+def test_killed_at_random_moments(whole, inputs, tmp_path):
+    (tmp_path / "md.yaml").write_text(yaml.safe_dump(raw(inputs, tmp_path / "run")))
+    environment = os.environ | {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", DRIVER, str(tmp_path / "md.yaml")],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    killed_in = result.stdout.split()
+    assert len(killed_in) >= 5 and len(set(killed_in)) >= 3, killed_in
+    assert_same_run(tmp_path / "run", whole)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.yaml", "state.npz", "trajectory.h5"]
+
+
+@pytest.mark.parametrize("ensemble", ENSEMBLES, ids=lambda ensemble: ensemble["kind"])
+def test_an_extended_run_is_one_long_run(inputs, tmp_path, ensemble):
+    changes = {"ensemble": ensemble, "structure": {"file": str(inputs / "crystal.extxyz")}}
+    long = run_md(configured(inputs, tmp_path / "long", **changes))
+    run_md(configured(inputs, tmp_path / "short", duration=0.01, **changes))
+    assert Trajectory(tmp_path / "short").steps("position")[-1] == 20
+    extended = run_md(configured(inputs, tmp_path / "short", **changes))
+    assert_same_run(extended, long)
+    assert not (extended / "trajectory").exists()
+    trajectory = Trajectory(extended)
+    assert ("stress" in trajectory.names()) == (ensemble["kind"] == "npt")
+    boxes = trajectory.values("box", 0)
+    assert (np.ptp(boxes, axis=0).max() > 0) == (ensemble["kind"] == "npt")
+    assert np.isnan(trajectory.temperatures).all() == (ensemble["kind"] == "nve")
+
+
+def test_every_chunk_begins_with_a_new_neighbor_list(inputs, tmp_path, monkeypatch):
+    """What bit-exact continuation rests on: the order of pairs depends on where a list was built."""
+    calls, forget = [], Langevin.restart
+
+    def restart(self):
+        calls.append(self.state.step)
+        forget(self)
+
+    monkeypatch.setattr(Langevin, "restart", restart)
+    run_md(configured(inputs, tmp_path))
+    assert calls == [0, 0, 10, 15, 25, 35, 45]  # set up, then 10 + 5 steps of equilibration and four chunks
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"time_step": 0.25}, r"time_step \(was 0.5, is 0.25\)"),
+        ({"ensemble": {"friction": 5}}, r"ensemble.friction \(was 20.0, is 5.0\)"),
+        ({"d_tensor": None}, r"d_tensor.every \(was 7, is not given\), .*the contents of d_tensor.model"),
+        ({"potential": "single.h5"}, "got changes in the contents of potential; choose another output"),
+        ({"duration": 0.01}, "duration must not be below the 0.02 ps"),
+    ],
+)
+def test_refuses_to_go_on_with_other_settings(whole, inputs, changes, message):
+    if "potential" in changes:
+        changes = {"potential": str(inputs / changes["potential"])}
+    before = (whole / "state.npz").read_bytes()
+    with pytest.raises(RunError, match=message):
+        run_md(configured(inputs, whole, **changes))
+    assert (whole / "state.npz").read_bytes() == before
+
+
+def test_a_moved_folder_goes_on(whole, inputs, tmp_path):
+    for name in ("potential.h5", "d.h5", "molecule.extxyz"):
+        (tmp_path / name).write_bytes((inputs / name).read_bytes())
+    run_md(configured(inputs, tmp_path / "old", duration=0.005))
+    (tmp_path / "old").rename(tmp_path / "new")
+    run_md(configured(tmp_path, tmp_path / "new"))
+    assert_same_run(tmp_path / "new", whole)
+
+
+def test_refuses_folders_of_something_else(inputs, tmp_path):
+    (tmp_path / "config.yaml").write_text("data:")
+    for resume in (True, False):
+        with pytest.raises(RunError, match=r"must be empty or hold a run, it holds a config.yaml without state.npz"):
+            run_md(configured(inputs, tmp_path), resume=resume)
+    (tmp_path / "config.yaml").unlink()
+    (tmp_path / "trajectory").mkdir()
+    with pytest.raises(
+        RunError, match=r"holds a trajectory without state.npz: start over with gmtensor md --no-resume"
+    ):
+        run_md(configured(inputs, tmp_path))
+    for damaged in (b"PK no archive", b""):
+        (tmp_path / "state.npz").write_bytes(damaged)
+        with pytest.raises(RunError, match=r"state.npz is damaged or no state of a run: put it back, or start over"):
+            read_checkpoint(tmp_path)
+    for resume in (True, False):
+        with pytest.raises(RunError, match=r"output must be a folder, .*state.npz is a file"):
+            run_md(configured(inputs, tmp_path / "state.npz"), resume=resume)
+
+
+def test_refuses_to_go_on_without_its_samples(inputs, tmp_path):
+    """Those of a finished run, and of one of its chunks, lost or damaged."""
+    config = configured(inputs, tmp_path / "run", duration=0.01)
+    joined = run_md(config) / "trajectory.h5"
+    whole = joined.read_bytes()
+    longer = configured(inputs, tmp_path / "run")
+    joined.write_bytes(whole[: len(whole) // 2])
+    for again in (config, longer):
+        with pytest.raises(RunError, match=r"trajectory.h5 is no trajectory .* put it back, or start over"):
+            run_md(again)
+    joined.unlink()
+    for again in (config, longer):
+        with pytest.raises(RunError, match=r"trajectory/000000.h5 does not exist, but the run in .* put it back"):
+            run_md(again)
+
+
+def test_one_process_at_a_time(inputs, tmp_path):
+    pytest.importorskip("fcntl")
+    with (
+        alone_in(tmp_path / "run"),
+        pytest.raises(RunError, match=r"one process at a time may run in .*, got a second"),
+    ):
+        run_md(configured(inputs, tmp_path / "run"))
+    assert not list((tmp_path / "run").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"must be a folder that can be made, .* cannot: Not a directory"):
+        run_md(configured(inputs, tmp_path / "file" / "run"))

@@ -1,0 +1,202 @@
+"""Evaluation, prediction files and learning curves: what is written is what was computed, with its units."""
+
+from __future__ import annotations
+
+import csv
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from gmcore.anisotropy import invariants
+from gmcore.config.training import parse_config
+from gmcore.data.datasets import Dataset, read_dataset
+from gmcore.data.readers import read_frames
+from gmcore.errors import GMError
+from gmcore.evaluation.evaluation import EvaluationError, evaluate_model, metrics_table, write_report
+from gmcore.evaluation.learning_curve import run_learning_curve, with_training_size
+from gmcore.evaluation.predictions import PredictionFileError, check_suffix, write_predictions
+from gmcore.model import Model
+from support.models import make_head, random_parts
+
+HEADS = ("energy", make_head("charges", 3, conserve=True), "d_tensor")
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return Model(*random_parts(HEADS, n_members=3))
+
+
+@pytest.fixture(scope="module")
+def atoms() -> list[Atoms]:
+    """Two molecules and a crystal of different sizes."""
+    rng = np.random.default_rng(5)
+    frames = [
+        Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]),
+        Atoms("CH4", [[0, 0, 0], [0.63, 0.63, 0.63], [-0.63, -0.63, 0.63], [0.63, -0.63, -0.63], [-0.63, 0.63, -0.63]]),
+        Atoms("N2", [[0, 0, 0], [0, 0, 1.1]], cell=[4.0, 4.2, 4.4], pbc=True),
+    ]
+    for frame in frames:
+        frame.rattle(0.05, rng=rng)
+        frame.info["total_charge"] = -1.0
+    return frames
+
+
+def labeled(model: Model, atoms: list[Atoms], shift: float = 0.0) -> Dataset:
+    predictions = model.predict(atoms)
+    labels = {key: [np.asarray(v) + shift for v in predictions[key]] for key in model.units}
+    return Dataset(atoms, labels, dict(model.units), np.full(len(atoms), -1.0))
+
+
+def test_a_model_agrees_with_itself(model, atoms):
+    evaluation = evaluate_model(model, labeled(model, atoms))
+    assert {"energy", "energy_per_atom", "forces", "stress", "charges", "dipole", "d_tensor_D"} <= set(
+        evaluation.metrics
+    )
+    assert all(entry["rmse"] < 1e-5 for entry in evaluation.metrics.values())
+    assert evaluation.metrics["stress"]["n"] == 6  # one crystal
+    assert "committee_std" in evaluation.metrics["d_tensor"]
+
+
+def test_errors_are_those_of_the_labels(model, atoms):
+    metrics = evaluate_model(model, labeled(model, atoms, shift=0.5)).metrics
+    for key in ("energy", "forces", "charges"):
+        assert metrics[key]["mae"] == pytest.approx(0.5) and metrics[key]["unit"] == model.units[key]
+
+
+def test_one_model_per_property(model, atoms):
+    models = [Model(*random_parts((head,), seed=1)) for head in ("energy", "d_tensor")]
+    labels = models[0].predict(atoms, ["energy"]) | models[1].predict(atoms, ["d_tensor"])
+    dataset = Dataset(atoms, labels, {"energy": "eV", "d_tensor": "cm^-1"}, np.zeros(3))
+    metrics = evaluate_model(models, dataset).metrics
+    assert metrics["energy"]["mae"] == metrics["d_tensor"]["mae"] == 0.0
+
+
+def test_labels_that_the_model_does_not_predict(atoms):
+    model = Model(*random_parts(("d_tensor",)))
+    dataset = Dataset(atoms, {"energy": [np.array(0.0)] * 3}, {"energy": "eV"}, np.zeros(3))
+    with pytest.raises(EvaluationError, match="the model predicts d_tensor, the data are labeled with energy"):
+        evaluate_model(model, dataset)
+
+
+def test_a_tensor_of_another_kind(atoms):
+    model = Model(*random_parts(("tensor",)))
+    dataset = Dataset(atoms, {"tensor": [np.eye(3)] * 3}, {"tensor": "A^3"}, np.zeros(3))
+    with pytest.raises(EvaluationError, match=r"predicts tensor in 1, the data have it in another kind of unit, A\^3"):
+        evaluate_model(model, dataset)
+
+
+def test_report(tmp_path, model, atoms):
+    evaluations = {part: evaluate_model(model, labeled(model, atoms, 0.1)) for part in ("train", "test")}
+    path = write_report(tmp_path, evaluations, {"epochs": 3})
+    content = json.loads(path.read_text())
+    assert content["epochs"] == 3 and content["test"]["energy"]["mae"] == pytest.approx(0.1)
+    assert (tmp_path / "parity_d_tensor.png").is_file() and (tmp_path / "parity_energy.png").is_file()
+    table = metrics_table(content["test"])
+    assert table[0].split() == ["quantity", "MAE", "RMSE", "unit", "values", "committee"]
+    assert table[1].startswith("energy ") and " 0.1 " in table[1]
+
+
+# --- prediction files
+
+
+@pytest.fixture(scope="module")
+def predictions(model, atoms) -> dict:
+    return model.predict(atoms)
+
+
+def test_hdf5_is_a_data_set_again(tmp_path, model, atoms, predictions):
+    write_predictions(tmp_path / "p.h5", atoms, predictions, model.units)
+    dataset = read_dataset(tmp_path / "p.h5", ["energy", "forces", "charges", "dipole", "d_tensor"])
+    for key in dataset.labels:
+        for got, wanted in zip(dataset.labels[key], predictions[key]):
+            np.testing.assert_allclose(got, wanted, atol=1e-12)
+    assert dataset.total_charge.tolist() == [-1.0] * 3
+    frames = list(read_frames(tmp_path / "p.h5"))
+    assert frames[0].units["d_tensor_std"] == "cm^-1" and np.isnan(frames[0].fields["stress"]).all()
+
+
+def test_extended_xyz_is_a_data_set_again(tmp_path, model, atoms, predictions):
+    write_predictions(tmp_path / "p.extxyz", atoms, predictions, model.units)
+    units = {"length": "A", **model.units}
+    dataset = read_dataset(tmp_path / "p.extxyz", list(model.units), units=units)
+    for key in model.units:
+        for got, wanted in zip(dataset.labels[key], predictions[key]):
+            np.testing.assert_allclose(got, wanted, atol=2e-8, err_msg=key)
+    header = (tmp_path / "p.extxyz").read_text().splitlines()[1]
+    assert (
+        'units="positions=A energy=eV ' in header and "d_tensor_std=cm^-1" in header and "total_charge=-1.0" in header
+    )
+
+
+def test_npz(tmp_path, model, atoms, predictions):
+    write_predictions(tmp_path / "p.npz", atoms, predictions, model.units)
+    with np.load(tmp_path / "p.npz") as file:
+        units = json.loads(str(file["units"]))
+        assert units["forces_std"] == "eV/A" and file["offsets"].tolist() == [0, 3, 8, 10]
+        np.testing.assert_array_equal(file["forces"][3:8], predictions["forces"][1])
+        np.testing.assert_array_equal(file["d_tensor"], predictions["d_tensor"])
+
+
+def test_csv(tmp_path, model, atoms, predictions):
+    left_out = write_predictions(tmp_path / "p.csv", atoms, predictions, model.units)
+    assert set(left_out) == {"forces", "charges", "forces_std", "charges_std"}
+    with open(tmp_path / "p.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["formula"] for row in rows] == ["H2O", "CH4", "N2"]
+    found = invariants(predictions["d_tensor"])
+    for k, row in enumerate(rows):
+        assert float(row["energy [eV]"]) == predictions["energy"][k]
+        assert float(row["d_tensor_xz [cm^-1]"]) == predictions["d_tensor"][k, 0, 2]
+        assert float(row["dipole_y [e*A]"]) == predictions["dipole"][k, 1]
+        assert float(row["D [cm^-1]"]) == found.d[k] and float(row["E/|D|"]) == found.e_over_d[k]
+        assert float(row["d_tensor_std_xx [cm^-1]"]) == predictions["d_tensor_std"][k, 0, 0]
+
+
+def test_unknown_suffix():
+    with pytest.raises(PredictionFileError, match=r"must be one of .extxyz, .xyz, .h5, .hdf5, .npz, .csv, got 'p.txt'"):
+        check_suffix("p.txt")
+
+
+# --- learning curves
+
+
+def learning_config(tmp_path):
+    text = """
+output: out
+data: {files: a.npz, units: {length: A, d_tensor: cm^-1}, split: {train: 40, validation: 5, test: 5}}
+properties: {d_tensor: }
+"""
+    return parse_config(text, folder=tmp_path)
+
+
+def test_learning_curve_follows_the_trainings(tmp_path):
+    config, trained = learning_config(tmp_path), []
+
+    def train(run):
+        trained.append(run.data.split.train)
+        error = {"mae": 8.0 / run.data.split.train, "rmse": 16.0 / run.data.split.train, "unit": "cm^-1", "n": 30}
+        return SimpleNamespace(metrics={"validation": {}, "test": {"d_tensor": error, "d_tensor_D": error}})
+
+    paths = run_learning_curve(config, [20, 10, 40], train)
+    assert trained == [10, 20, 40]
+    assert [path.name for path in paths] == ["learning_curve.json", "learning_curve_d_tensor.png"]
+    content = json.loads(paths[0].read_text())
+    assert content["d_tensor"]["sizes"] == [10, 20, 40] and content["d_tensor"]["mae"] == [0.8, 0.4, 0.2]
+    assert content["d_tensor"]["slopes"] == {"mae": pytest.approx(-1.0), "rmse": pytest.approx(-1.0)}
+    assert "slopes" not in content["d_tensor_D"]
+
+
+def test_each_size_has_its_own_folder(tmp_path):
+    config = learning_config(tmp_path)
+    run = with_training_size(config, 7)
+    assert run.data.split.train == 7 and run.output == tmp_path / "out" / "learning_curve" / "train_7"
+    assert config.data.split.train == 40 and run.data.split.test == 5
+
+
+@pytest.mark.parametrize("sizes", [[], [0, 5], [5, 5]])
+def test_wrong_sizes(tmp_path, sizes):
+    with pytest.raises(GMError, match="training sizes must be different and positive"):
+        run_learning_curve(learning_config(tmp_path), sizes, None)

@@ -1,0 +1,78 @@
+"""Training with the descriptor on the device, and on several replicas; each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from support.places import TESTS, environment
+
+tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+
+from gmcore.errors import GMError  # noqa: E402
+from gmkeras import backends  # noqa: E402
+from gmkeras.distribution import distributed_batches, global_share  # noqa: E402
+from support.keras_models import keras_model, mixed_frames, prepared  # noqa: E402
+from support.tolerances import TOLERANCE  # noqa: E402
+
+
+def run(script: str, **variables: str) -> dict:
+    """What a script prints as its last line."""
+    settings = environment(TF_CPP_MIN_LOG_LEVEL="3", **variables)
+    command = [sys.executable, str(TESTS / "support" / script)]
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AssertionError(done.stderr[-3000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_training_step_in_the_simulator_equals_the_cpu():
+    errors = run("keras_device_checks.py", NUMBA_ENABLE_CUDASIM="1")
+    assert errors.keys() == {"energy", "d_tensor"}
+    assert max(errors.values()) < TOLERANCE["second", "float64"]
+
+
+@pytest.mark.gpu
+def test_a_training_step_on_the_device_equals_the_cpu():
+    if not tf.config.list_physical_devices("GPU"):
+        pytest.skip("TensorFlow sees no GPU")
+    errors = run("keras_device_checks.py")
+    assert max(errors.values()) < TOLERANCE["second", "float64"]
+
+
+def test_two_replicas_train_as_one():
+    result = run("keras_distributed_checks.py")
+    assert result["n_moved"] >= 8
+    assert result["weights"] < 1e-6  # Adam divides by the root of tiny second moments
+    one, two = result["losses"]
+    assert two == pytest.approx(one, rel=1e-8)
+
+
+def test_the_cpu_where_tensorflow_has_no_gpu(monkeypatch):
+    monkeypatch.setattr(backends, "tensorflow_has_gpu", lambda: False)
+    assert isinstance(backends.choose_backend(), backends.HostBackend)
+
+
+def test_a_gpu_without_the_extra_is_a_warning(monkeypatch):
+    monkeypatch.setattr(backends, "tensorflow_has_gpu", lambda: True)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    message = "TensorFlow sees a GPU, the descriptor computes on the CPU: device='cuda' needs CuPy"
+    with pytest.warns(UserWarning, match=message):
+        assert isinstance(backends.choose_backend(), backends.HostBackend)
+
+
+def test_a_batch_must_have_a_structure_for_each_worker():
+    _, settings, _ = keras_model(("energy",), n_radial=1)
+    strategy = tf.distribute.get_strategy()
+    data = prepared(settings, mixed_frames(), ("energy",))
+    assert distributed_batches(strategy, data, 3) is not None
+    two = type("Two", (), {"num_replicas_in_sync": 2})()
+    with pytest.raises(GMError, match=r"a structure for each of the 2 workers, got 1 in the last one"):
+        distributed_batches(two, data, 3)
+
+
+def test_one_worker_has_the_whole_share():
+    assert float(global_share(tf.constant(7))) == 1.0

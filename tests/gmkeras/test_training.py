@@ -1,0 +1,360 @@
+"""Training: from a configuration to files, restarts that lose nothing, initial values, batches, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from support.tolerances import relative_error
+
+pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+import tensorflow as tf
+
+from gmcore.config.training import parse_config
+from gmcore.data.datasets import Dataset
+from gmcore.engine.settings import DescriptorSettings
+from gmcore.errors import GMError
+from gmcore.files import WriteError
+from gmcore.model import load_model
+from gmcore.model_file import read_model
+from gmkeras import callbacks, training
+from gmkeras.checkpoint import CheckpointError, TrainingState
+from gmkeras.data import PreparedData, epoch_order
+from gmkeras.initial import START, initialize, ridge
+from gmkeras.model import GMModel
+from gmkeras.training import train
+from support.keras_models import WEIGHTS, keras_model, make_head, mixed_frames, prepared, random_labels
+from support.systems import molecule, single_atom, triclinic, water_molecule
+
+UNITS = {
+    "energy": "eV",
+    "forces": "eV/A",
+    "stress": "eV/A^3",
+    "charges": "e",
+    "dipole": "e*A",
+    "d_tensor": "cm^-1",
+    "tensor": "A^3",
+}
+ALL = """
+  energy: {stress_weight: 1.0}
+  charges: {}
+  d_tensor: {basis: moments}
+  tensor: {}
+"""
+
+
+def config(folder, properties: str, training: str = "", name: str = "run", epochs: int = 4, members: int = 1):
+    """A small training on eight crystals of water and other things with random labels."""
+    file = folder / "data.h5"
+    if not file.is_file():
+        rng = np.random.default_rng(1)
+        frames = [triclinic(), water_molecule()] * 6
+        for frame in frames:
+            frame.rattle(0.05, rng=rng)
+        Dataset(frames, random_labels(frames), UNITS, np.ones(12)).write(file)
+    return parse_config(
+        f"""
+output: {name}
+seed: 7
+data:
+  files: [data.h5]
+  units: {{length: A}}
+  total_charge: total_charge
+  split: {{train: 7, validation: 2, test: 2, seed: 1}}
+descriptor: {{r_max: 3.0, n_basis: 4, n_radial: 2}}
+network: {{hidden: [6]}}
+properties: {properties}
+training: {{epochs: {epochs}, members: {members}, batch_size: 3, {training}}}
+""",
+        folder,
+    )
+
+
+def arrays(path):
+    """All parameters of all members of a model file."""
+    return [
+        np.asarray(values)
+        for member in read_model(path)[1]
+        for values in (
+            member.beta,
+            member.feature_mean,
+            member.feature_std,
+            *member.weights,
+            *member.biases,
+            *member.scale.values(),
+            *member.shift.values(),
+        )
+    ]
+
+
+def same(a, b) -> bool:
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b))
+
+
+def test_everything_in_one_model(tmp_path):
+    settings = config(tmp_path, ALL, members=2)
+    result = train(settings)
+    (path,) = result.models
+    run = tmp_path / "run"
+    assert path == run / "model.h5" and result.folder == run
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert {"energy", "forces", "stress", "charges", "dipole", "d_tensor", "tensor"} <= metrics["test"].keys()
+    assert metrics["train"] == result.metrics["train"]
+    for name in ("config.yaml", "splits.json", "loss_curves.png", "parity_forces.png", "member_1/checkpoint.npz"):
+        assert (run / name).is_file(), name
+    assert any((run / "member_0" / "events").iterdir())
+
+    model = load_model(path)
+    first, second = read_model(path)[1]
+    assert model.n_members == 2 and not np.array_equal(first.beta, second.beta)
+    provenance = model.settings.provenance
+    assert provenance["config"]["seed"] == 7 and [m["seed"] for m in provenance["members"]] == [7, 8]
+
+    with open(run / "member_1" / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    best = min(rows, key=lambda row: float(row["val_error"]))
+    assert provenance["members"][1]["best_epoch"] == int(best["epoch"])
+
+
+def test_the_best_epoch_is_the_one_that_is_kept(tmp_path, no_figures):
+    """The validation errors in the history are those of the model that was written."""
+    settings = config(tmp_path, "{d_tensor: {}}", "dtype: float64")
+    result = train(settings)
+    provenance = load_model(result.models[0]).settings.provenance
+    kept = provenance["members"][0]["validation"]["val_d_tensor_mae"]
+    assert result.metrics["validation"]["d_tensor"]["mae"] == pytest.approx(kept, rel=1e-9)
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Figures take longer than these trainings."""
+    monkeypatch.setattr(training, "write_report", lambda *_: None)
+    monkeypatch.setattr(training, "loss_curves", lambda *_: None)
+
+
+def test_a_restart_loses_nothing(tmp_path, monkeypatch, no_figures):
+    """Stopped in the middle of an epoch and continued: bit for bit the weights of the training that ran through."""
+    whole = train(config(tmp_path, ALL, name="whole"))
+
+    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    original = callbacks.ProgressBar.on_train_batch_end
+
+    def interrupt(self, batch, logs=None):
+        original(self, batch, logs)
+        if self._state.epoch == 2 and batch == 1:
+            raise KeyboardInterrupt
+
+    parts = config(tmp_path, ALL, name="parts")
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.ProgressBar, "on_train_batch_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(parts)
+    assert not (tmp_path / "parts" / "model.h5").exists()
+    continued = train(parts)
+    assert same(arrays(whole.models[0]), arrays(continued.models[0]))
+    histories = [(tmp_path / name / "member_0" / "history.csv").read_text() for name in ("whole", "parts")]
+    assert histories[0] == histories[1]
+
+    again = train(parts)  # nothing is left to do
+    assert same(arrays(whole.models[0]), arrays(again.models[0]))
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, no_figures):
+    properties = "{d_tensor: {}}"
+    train(config(tmp_path, properties, "dtype: float32", epochs=1))
+    with pytest.raises(CheckpointError, match="belongs to a training with other settings or data: choose another"):
+        train(config(tmp_path, properties, "dtype: float64", epochs=1))
+    train(config(tmp_path, properties, "dtype: float64", epochs=1), resume=False)
+    checkpoint = tmp_path / "run" / "member_0" / "checkpoint.npz"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="is damaged: remove it to train from the beginning"):
+        train(config(tmp_path, properties, "dtype: float64", epochs=1))
+
+
+def test_separate_models(tmp_path, no_figures):
+    settings = config(tmp_path, "{energy: {}, d_tensor: {}}", "separate_models: true", epochs=1)
+    result = train(settings)
+    assert [path.parent.name for path in result.models] == ["energy", "d_tensor"]
+    assert list(load_model(result.models[0]).units) == ["energy", "forces", "stress"]
+    assert list(load_model(result.models[1]).units) == ["d_tensor"]
+    assert {"energy", "forces", "d_tensor"} <= result.metrics["test"].keys()
+
+
+def test_the_paper_preset(tmp_path, no_figures):
+    settings = config(tmp_path, "{d_tensor: {}}", "preset: paper", epochs=1)
+    result = train(settings)
+    (member,) = read_model(result.models[0])[1]
+    assert not member.feature_mean.any() and (member.feature_std == 1.0).all()
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(GMModel, "train_step", lambda self, data: {"loss": tf.constant(np.nan)})
+    with pytest.raises(callbacks.DivergenceError, match="the loss must stay finite, got nan in epoch 1: lower the"):
+        train(config(tmp_path, "{d_tensor: {}}"))
+
+
+# Initial values
+
+
+def test_energies_start_from_the_elements(rng):
+    """Two compositions, energies of thousands of eV: scale and shift of the paper, residuals of the noise."""
+    model, settings, _ = keras_model(weights=WEIGHTS["energy"])
+    frames = [molecule(), water_molecule(), triclinic()] * 4
+    element = dict(zip(settings.descriptor.species, [-13.0, -1036.0, -1485.0, -2042.0]))
+    noise = 0.01 * rng.normal(size=len(frames))
+    energies = [sum(element[z] for z in frame.numbers) + e for frame, e in zip(frames, noise)]
+    labels = random_labels(frames) | {"energy": energies}
+    data = PreparedData(frames, settings.descriptor, {key: labels[key] for key in WEIGHTS["energy"]})
+    initialize(model, data, standardize=False, initial_scale="reference")
+    shift, scale = model.scale_shift["energy"].shift.numpy()[:, 0], model.scale_shift["energy"].scale.numpy()
+    counts = np.array([[np.sum(frame.numbers == z) for z in element] for frame in frames])
+    n_atoms = counts.sum(1)
+    left = energies - counts @ shift
+    assert np.abs(left).max() < 0.05
+    assert scale.min() == scale.max() == pytest.approx(np.sqrt(np.sum(left**2 / n_atoms) / n_atoms.sum()), rel=1e-3)
+
+
+def test_d_starts_from_the_elements_without_one_diagonal():
+    model, settings, _ = keras_model(["d_tensor"], WEIGHTS["d_tensor"])
+    data = prepared(settings, mixed_frames(), ["d_tensor"])
+    initialize(model, data, standardize=False, initial_scale="reference")
+    elements = data.label("d_tensor")[:, [0, 0, 0, 1, 1], [0, 1, 2, 1, 2]]
+    layer = model.scale_shift["d_tensor"]
+    assert relative_error(layer.scale.numpy(), np.full((4, 1), elements.std())) < 1e-12
+    assert relative_error(layer.shift.numpy(), np.full((4, 1), elements.mean())) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("head", "quantity"),
+    [
+        (make_head("energy", 3), "energy"),
+        (make_head("energy", 3), "forces"),
+        (make_head("charges", 3, conserve=True), "charges"),
+        (make_head("charges", 3), "dipole"),
+        (make_head("d_tensor", 3), "d_tensor"),
+        (make_head("tensor", 3, basis="moments"), "tensor"),
+    ],
+)
+def test_first_predictions_have_the_spread_of_the_data(head, quantity, rng):
+    model, settings, _ = keras_model([head], {quantity: 1.0}, hidden=(20,), mix_features=True)
+    frames = [molecule() for _ in range(30)]
+    for frame in frames:
+        frame.rattle(0.05, rng=rng)
+    labels = {key: [10.0 * np.asarray(value) for value in values] for key, values in random_labels(frames).items()}
+    data = PreparedData(frames, settings.descriptor, {quantity: labels[quantity]}, np.ones(30))
+    initialize(model, data, standardize=True, initial_scale="spread")
+    inputs, reference = data.batch(range(30))
+    inputs = {name: tf.constant(value) for name, value in inputs.items()}
+    predicted = model.quantities(inputs)[quantity].numpy()
+    assert 0.5 < predicted.std() / (START * reference[quantity].std()) < 2.0
+
+
+def test_standardized_features_have_mean_0_and_deviation_1():
+    model, settings, _ = keras_model(["d_tensor"], WEIGHTS["d_tensor"], mix_features=True)
+    data = prepared(settings, mixed_frames(), ["d_tensor"])
+    initialize(model, data, standardize=True, initial_scale="spread")
+    inputs = {name: tf.constant(value) for name, value in data.batch(range(4))[0].items()}
+    features = model.standardization(model.moments_layer(inputs)[0]).numpy()
+    assert np.abs(features.mean(axis=0)).max() < 1e-12
+    assert np.abs(features.std(axis=0) - 1.0).max() < 1e-9
+
+    mixed = features @ model.dense_layers[0].mixing.numpy()
+    before, after = (np.linalg.eigvalsh(np.cov(x.T, bias=True)) for x in (features, mixed))
+    assert after.sum() == pytest.approx(before.sum(), rel=1e-9)
+    assert after[-1] / after[-20] == pytest.approx(np.sqrt(before[-1] / before[-20]), rel=0.05)
+
+
+def test_data_without_neighbors_can_be_standardized():
+    model, settings, _ = keras_model(["energy"], {"energy": 1.0}, mix_features=True)
+    data = prepared(settings, [single_atom(), single_atom()], ["energy"])
+    initialize(model, data, standardize=True, initial_scale="spread")
+    assert all(np.isfinite(weight.numpy()).all() for weight in model.weights)
+
+
+def test_ridge_is_scaled_to_the_data(rng):
+    design = rng.integers(1, 9, (20, 3)).astype(float)
+    mu = np.array([-13.0, -1036.0, -37885.0])
+    assert relative_error(ridge(design, design @ mu), mu) < 1e-6
+    assert not ridge(np.zeros((4, 2)), np.ones(4)).any()
+
+
+def test_an_unknown_initial_scale_is_refused():
+    model, settings, _ = keras_model(weights={"energy": 1.0})
+    data = prepared(settings, mixed_frames(), ["energy"])
+    with pytest.raises(ValueError, match="initial_scale must be 'spread' or 'reference', got 'unit'"):
+        initialize(model, data, standardize=False, initial_scale="unit")
+
+
+# Batches
+
+
+def test_batches_are_those_of_the_neighbor_list():
+    """Any batch has the neighbor list that is built for it at once."""
+    settings = DescriptorSettings((1, 6, 7, 8), 4.2)
+    frames = [triclinic(), molecule(), single_atom(), water_molecule(), triclinic()]
+    data = PreparedData(frames, settings)
+    inputs, _ = data.batch([4, 2, 1])
+    at_once, _ = PreparedData([frames[k] for k in (4, 2, 1)], settings).batch([0, 1, 2])
+    assert inputs.keys() == at_once.keys()
+    for name, values in at_once.items():
+        assert inputs[name].dtype == values.dtype
+        assert np.array_equal(inputs[name], values, equal_nan=name == "volume"), name
+
+
+def test_epochs_are_shuffled_by_seed_and_epoch():
+    settings = DescriptorSettings((1, 8), 3.0)
+    frames = [Atoms("OHH", water_molecule().positions + k) for k in range(5)]
+    data = PreparedData(frames, settings, {"energy": np.arange(5.0)})
+
+    def order(first_epoch, n_batches, seed=1):
+        dataset = data.dataset(2, seed=seed, first_epoch=first_epoch)
+        return np.concatenate([labels["energy"].numpy() for _, labels in dataset.take(n_batches)])
+
+    through = order(0, 9)
+    assert [sorted(through[k : k + 5]) for k in (0, 5, 10)] == [[0, 1, 2, 3, 4]] * 3
+    assert np.array_equal(through[5:], order(1, 6))
+    assert not np.array_equal(through, order(0, 9, seed=2))
+    assert np.array_equal(through[:5], epoch_order(5, 1, 0))
+    in_order = data.dataset(2)
+    assert int(in_order.cardinality()) == 3
+    assert np.concatenate([labels["energy"].numpy() for _, labels in in_order]).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_validation_that_diverges_is_said():
+    best = callbacks.BestWeights(TrainingState(), {"energy": 1.0})
+    with pytest.raises(callbacks.DivergenceError, match=r"validation errors must stay finite, got .*inf.*, epoch 3"):
+        best.on_epoch_end(2, {"loss": 1.0, "val_energy_mae": float("inf")})
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full, the always full device, on this system")
+def test_logs_on_a_full_disk(tmp_path):
+    state = TrainingState(history=[{"epoch": 1, "loss": 1.0}])
+    logs = callbacks.Logs(tmp_path, state)
+    (tmp_path / "history.csv").symlink_to("/dev/full")
+    with pytest.raises(WriteError, match=r"the logs in .* could not be written: no space left on the disk"):
+        logs.on_epoch_end(0)
+
+
+def test_logs_in_a_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(WriteError, match=r"the logs in .*file could not be written: "):
+        callbacks.Logs(tmp_path / "file", TrainingState())
+
+
+def test_bad_data_are_refused():
+    settings = DescriptorSettings((1, 8), 3.0)
+    water = water_molecule()
+    with pytest.raises(GMError, match="the data must hold at least one structure, got none"):
+        PreparedData([], settings)
+    with pytest.raises(GMError, match=r"label forces of structure 1 must have shape \(3, 3\), got \(2, 3\)"):
+        PreparedData([water, water], settings, {"forces": [np.zeros((3, 3)), np.zeros((2, 3))]})
+    with pytest.raises(GMError, match="label energy must be given for all 2 structures, got 1"):
+        PreparedData([water, water], settings, {"energy": [0.0]})
+    with pytest.raises(GMError, match=r"element C \(Z=6\) is not among the model's species H, O"):
+        PreparedData([single_atom()], settings)

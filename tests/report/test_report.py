@@ -1,0 +1,268 @@
+"""The page of a run: self-contained, complete, legible; what it cannot show is a sentence; its numbers are in JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from ase.io import write
+from matplotlib.figure import Figure
+from typer.testing import CliRunner
+
+import gmcore.commands.app
+from gmcore.analysis import analyze as module
+from gmcore.analysis.analyze import analyze
+from gmcore.analysis.records import RecordError
+from gmcore.config.analysis import Analysis
+from gmcore.model import load_model
+from gmcore.report.html import write_report
+from gmcore.report.numbers import (
+    as_given,
+    fixed,
+    number,
+    quantity_text,
+    unit_text,
+    with_error,
+    with_interval,
+    with_unit,
+)
+from support.models import random_model
+from support.synthetic_runs import complex_molecule, synthetic_run
+
+REFERENCE = """
+mesa_order: 30
+blocks: 4
+bonds: [[0, 5]]
+reference:
+  source: Somebody 2020
+  note: At another level of theory.
+  values:
+    - {quantity: D, value: -100.5, unit: cm^-1, temperature: 50}
+    - {quantity: E, value: 30.0, unit: GHz, temperature: 25}
+    - {quantity: correlation_D_order, value: 0.88, temperature: 100}
+    - {quantity: d_deviation, value: [0.11, 0.2], unit: cm^-1}
+    - {quantity: forces_deviation, value: 0.1, unit: kcal/mol/A, temperature: 50}
+    - {quantity: distance, value: 2.0, unit: A, temperature: 50}
+    - {quantity: training_rmse, value: 0.58, unit: cm^-1}
+"""
+
+
+class Page(HTMLParser):
+    """What is on a page: tags that are open, text, sources of pictures, anchors and links."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.words, self.images, self.anchors, self.links = [], [], [], set(), []
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        if tag == "img":
+            self.images.append((attributes["src"], attributes["alt"]))
+        self.anchors |= {attributes["id"]} if "id" in attributes else set()
+        self.links += [attributes["href"]] if "href" in attributes else []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+
+def training(folder, rng) -> None:
+    """A training folder as gmkeras leaves it: model, metrics, configuration, data, learning curve."""
+    random_model(folder / "model.h5", ("d_tensor",), species=(1, 7, 27), n_members=2)
+    frames = []
+    for _ in range(12):
+        atoms = complex_molecule()
+        atoms.rattle(0.05, rng=rng)
+        tensor = load_model(folder / "model.h5").predict(atoms)["d_tensor"][0]
+        noise = 0.1 * rng.normal(size=(3, 3))
+        atoms.info["D"] = tensor + noise + noise.T
+        frames.append(atoms)
+    write(folder / "data.extxyz", frames)
+    (folder / "config.yaml").write_text(
+        "output: .\ndata:\n  files: data.extxyz\n  units: {length: A, d_tensor: cm^-1}\n  keys: {d_tensor: D}\n"
+        "  split: {train: 5, validation: 2, test: 5}\nproperties: {d_tensor: }\n"
+    )
+    errors = {"mae": 0.3, "rmse": 0.6, "unit": "cm^-1", "n": 30}
+    (folder / "metrics.json").write_text(json.dumps({"test": {"d_tensor": errors}}))
+    curve = {"sizes": [100, 300, 900], "mae": [0.9, 0.5, 0.3], "rmse": [1.5, 1.1, 0.6], "unit": "cm^-1"}
+    (folder / "learning_curve").mkdir()
+    (folder / "learning_curve" / "learning_curve.json").write_text(json.dumps({"d_tensor": curve}))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run with everything, its report, and the figures that were saved for it."""
+    folder = tmp_path_factory.mktemp("report")
+    answer = synthetic_run(folder / "run", n_samples=500)
+    (folder / "d_model").mkdir()
+    training(folder / "d_model", np.random.default_rng(5))
+    random_model(folder / "potential.h5", ("energy",), species=(1, 7, 27))
+    (folder / "run" / "config.yaml").write_text(
+        "output: .\npotential: ../potential.h5\nstructure: {file: start.xyz}\nreplicas: {temperatures: [50, 100]}\n"
+        "duration: 2\nd_tensor: {model: ../d_model/model.h5, molecule: {metal: Co}}\n"
+        f"analysis: {{{', '.join(REFERENCE.strip().splitlines()[:3])}}}\n"
+    )
+    (folder / "settings.yaml").write_text(REFERENCE)
+    seen, patch = [], pytest.MonkeyPatch()
+    save = Figure.savefig
+    patch.setattr(
+        Figure, "savefig", lambda figure, *args, **kwargs: (save(figure, *args, **kwargs), seen.append(figure))
+    )
+    patch.setattr(module, "find_modes", lambda *args: answer.modes)
+    patch.setattr(module, "expand_tensor", lambda *args, **kwargs: answer.expansion())
+    result = CliRunner().invoke(
+        gmcore.commands.app.app,
+        ["--debug", "analyze", str(folder / "run"), "-c", str(folder / "settings.yaml"), "--threads", "1"],
+    )
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "50 K: D −1" in result.stdout and "written: " in result.stdout
+    paths = write_report(folder / "run")
+    patch.undo()
+    return folder / "run", paths, seen
+
+
+def test_the_page_is_whole_and_needs_nothing_else(made):
+    _, (path, _), seen = made
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert len(page.images) == len(seen) == 27
+    assert all(source.startswith("data:image/svg+xml;base64,") and alt for source, alt in page.images)
+    assert "http" not in re.sub(r"data:[^\"]*", "", text) and "<script" not in text
+    assert {link.removeprefix("#") for link in page.links} <= page.anchors
+    for k in range(1, 8):
+        assert f"Figure {k}" in page.text and f"Table {k}" in page.text
+    for paper in ("2", "3", "4", "5", "6", "S3"):
+        assert f"cf. figure {paper} of" in page.text
+    assert "Thermally averaged magnetic anisotropy of H₄CoN₄" in page.text
+    assert "not shown" not in page.text and "could not show" not in page.text
+
+
+def test_no_text_is_cut_off(made):
+    for figure in made[2]:
+        figure.canvas.draw()
+        renderer, canvas = figure.canvas.get_renderer(), figure.bbox
+        for axes in figure.axes:
+            assert axes.get_xlabel() and axes.get_ylabel()
+            legend = axes.get_legend()
+            texts = [
+                axes.title,
+                axes.xaxis.label,
+                axes.yaxis.label,
+                *axes.texts,
+                *(legend.get_texts() if legend else []),
+            ]
+            for text in texts:
+                box = text.get_window_extent(renderer)
+                assert not text.get_text() or (box.x0 >= -1 and box.y0 >= -1), text
+                assert not text.get_text() or (box.x1 <= canvas.x1 + 1 and box.y1 <= canvas.y1 + 1), text
+            low, high = sorted(axes.get_xlim())
+            ticks = [t.label1 for t in axes.xaxis.get_major_ticks() if low <= t.get_loc() <= high]
+            boxes = [label.get_window_extent(renderer) for label in ticks if label.get_text()]
+            assert not any(one.overlaps(other) for one, other in pairwise(boxes)), axes.get_xlabel()
+
+
+def test_every_number_of_the_page_is_in_the_json(made):
+    folder, (path, numbers), _ = made
+    found, page = json.loads(numbers.read_text()), Page(path.read_text(encoding="utf-8"))
+    assert found["analysis"] == json.loads((folder / "analysis.json").read_text())
+    names = "anisotropy comparison elements structure modes harmonic deviations training models run"
+    assert [table["name"] for table in found["tables"]] == names.split()
+    words = page.text.replace("\u00a0", " ")
+    for table in found["tables"]:
+        for head, cells in table["rows"]:
+            assert " ".join(head.split()) in words
+            assert all(cell["text"].replace("\u00a0", " ") in words for cell in cells)
+    means = dict(found["tables"][0]["rows"])["⟨D⟩, mean of D of each frame / cm⁻¹"]
+    for cell, state in zip(means, found["analysis"]["states"]):
+        assert cell["quantity"] == state["anisotropy"]["D"]
+        assert cell["text"] == with_error(state["anisotropy"]["D"]["value"], state["anisotropy"]["D"]["error"])
+    assert len(found["figures"]) == 7 and all(figure["caption"] for figure in found["figures"])
+    assert sum(len(figure["panels"]) for figure in found["figures"]) == len(page.images)
+
+
+def test_the_reference_stands_beside_the_run(made):
+    found = json.loads(made[1][1].read_text())
+    table = found["tables"][1]
+    assert table["columns"] == ["", "this run", "Somebody 2020"] and table["note"] == "At another level of theory."
+    rows = {head: [cell["text"] for cell in cells] for head, cells in table["rows"]}
+    assert rows["⟨D⟩, 50 K / cm⁻¹"][1] == "−100.5"
+    assert rows["⟨E⟩, 25 K / cm⁻¹"] == ["–", "1.00"]  # 30 GHz; the run has no 25 K
+    assert rows["committee deviation of D, 100 K / cm⁻¹"][1] == "0.11 to 0.20"
+    assert rows["committee deviation of forces, 50 K / (eV/Å)"][1] == "0.004"
+    assert rows["RMSE of the elements of D / cm⁻¹"] == ["0.600", "0.58"]
+    assert rows["mean metal–ligand distance, 50 K / Å"][0].startswith("2.0")
+    assert "[" in rows["r of D with q, 100 K"][0]
+
+
+def test_a_run_that_has_little_to_show(tmp_path):
+    synthetic_run(tmp_path, (50.0,), seeds_each=1, n_samples=150, with_tensors=False)
+    analyze(tmp_path, Analysis(modes=False))
+    page = Page(write_report(tmp_path)[0].read_text(encoding="utf-8"))
+    assert page.text.count("not shown.") == 5
+    assert (
+        "Distributions of D, E and the elements of the tensor: not shown. D was not computed along this run"
+        in page.text
+    )
+    assert "This run could not show" in page.text and "Molecular dynamics of H₄CoN₄" in page.text
+    assert len(page.images) == 2  # autocorrelation of velocities, deviation of forces
+    result = CliRunner().invoke(
+        gmcore.commands.app.app, ["report", str(tmp_path), "-o", str(tmp_path / "out" / "page.html")]
+    )
+    assert result.exit_code == 0 and "page.json" in result.stdout
+    assert (tmp_path / "out" / "page.html").read_bytes() == (tmp_path / "report.html").read_bytes()
+
+
+def test_many_temperatures_and_a_picture_where_data_are_gone(made, tmp_path):
+    folder = made[0]
+    content = json.loads((folder / "analysis.json").read_text())
+    state = content["states"][0] | {"structure": {"measures": [], "points": {}}, "spectra": {}, "modes": {}}
+    content["states"] = [state | {"label": f"{k} K"} for k in range(6)]
+    content["training"]["d_tensor"]["parity"] = None
+    content["training"]["d_tensor"]["missing"]["parity"] = "The data of the training cannot be read again"
+    picture = tmp_path / "parity.png"
+    figure = Figure()
+    figure.savefig(picture)
+    content["training"]["d_tensor"]["parity_picture"] = str(picture)
+    (tmp_path / "analysis.json").write_text(json.dumps(content))
+    page = Page(write_report(tmp_path)[0].read_text(encoding="utf-8"))
+    assert "0 K, 1 K, 2 K, 3 K, 4 K and 5 K" in page.text
+    assert sum(source.startswith("data:image/png") for source, _ in page.images) == 1
+    assert "As the training drew it: The data of the training cannot be read again." in page.text
+
+
+def test_no_analysis(tmp_path):
+    with pytest.raises(RecordError, match="write it with: gmtensor analyze"):
+        write_report(tmp_path)
+    result = CliRunner().invoke(gmcore.commands.app.app, ["report", str(tmp_path)])
+    assert result.exit_code == 2 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    result = CliRunner().invoke(gmcore.commands.app.app, ["analyze", str(tmp_path), "--unit", "eV"])
+    assert result.exit_code == 2 and result.stderr.startswith("error: the options: unit")
+
+
+def test_numbers():
+    assert [number(value, 3) for value in (1234567.0, 0.00001234, -0.5, 12.345, None, float("nan"))] == [
+        "1.23·10⁶", "1.23·10⁻⁵", "−0.500", "12.3", "–", "–",
+    ]  # fmt: skip
+    assert with_error(10.0, 0.0996) == "10.00\u00a0±\u00a00.10"
+    assert with_error(0.5, None) == with_error(0.5, 0.0) == "0.5000"
+    assert with_error(1.0, 1e-9) == "1.000\u00a0±\u00a01.0·10⁻⁹"
+    assert with_interval(-0.001, [-0.004, 0.004]) == "0.00 [0.00, 0.00]" and with_interval(None, None) == "–"
+    assert fixed(-0.001, 1) == "0.0" and fixed(None, 1) == "–"
+    assert with_unit("a", "eV/Å") == "a / (eV/Å)" and with_unit("a", "Å") == "a / Å" and with_unit("a", "") == "a"
+    assert quantity_text(None) == "–" and quantity_text({"value": 2.0}, 2) == "2.0"
+    assert as_given([-106]) == ["−106"] and as_given([-106.0]) == ["−106.0"] and as_given([0.0, 0.3]) == ["0.0", "0.3"]
+    assert as_given([0.1, 0.15], 0.0434) == ["0.0043", "0.0065"] and as_given([5, 10], 0.0434) == ["0.22", "0.43"]
+    assert as_given([-105.7], 29979.2458) == ["−3169000"] and as_given([0, 0], 2.0) == ["0", "0"]
+    assert unit_text("cm^-1") == "cm⁻¹" and unit_text("MHz") == "MHz"

@@ -1,0 +1,451 @@
+"""Checks of the whole device path, small enough for the CUDA simulator and run on a real device too.
+
+As a script (in a process of its own, since the simulator is chosen before Numba is imported) it runs all of them and
+prints one line of JSON per check: its name, its seconds and its traceback, if any.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from gmcore import GaussianMoments, GMCalculator, load_model
+from gmcore.device import memory
+from gmcore.device.cuda import open_device
+from gmcore.dynamics.forces_cuda import DeviceForces
+from gmcore.engine.neighbors import NeighborError, build_pairs
+from gmcore.engine.neighbors_cuda import DeviceNeighborList
+from gmcore.engine.structures import Batch, SpeciesTable, StructureError, UnknownElementError
+from gmcore.engine.structures_cuda import DeviceBatch
+from gmcore.errors import GMError
+from gmcore.model import Model
+from support.models import make_head, random_model, random_parts
+from support.simulator import prepare
+from support.systems import SYSTEMS, small_cell, triclinic, water_molecule
+
+SPECIES = SpeciesTable(range(1, 40))
+SMALL = {"r_max": 2.4, "n_radial": 1, "n_basis": 3, "hidden": (6, 5)}
+SYSTEMS_SEARCHED = (
+    "water_molecule", "molecule", "triclinic", "unwrapped", "slab", "slab_without_third_vector", "wire",
+    "wire_without_other_vectors", "small_cell", "flat_cell", "self_images_only", "single_atom", "no_neighbors",
+    "on_the_faces", "empty", "empty_periodic",
+)  # fmt: skip
+
+
+def same(value, expected, tolerance: float = 1e-12) -> None:
+    """Raise unless two arrays agree, NaN where NaN, relative to the largest magnitude."""
+    value, expected = np.asarray(value), np.asarray(expected)
+    scale = max(np.nanmax(np.abs(expected), initial=0.0), 1e-3)
+    np.testing.assert_allclose(value, expected, rtol=0, atol=tolerance * scale)
+
+
+def crystal(n_atoms: int = 3) -> Atoms:
+    """A few atoms in a triclinic cell smaller than the cutoff of `SMALL`."""
+    rng = np.random.default_rng(3)
+    cell = [[2.2, 0.1, 0.0], [0.4, 2.0, 0.2], [0.1, -0.3, 1.1 * n_atoms]]
+    scaled = (np.arange(n_atoms)[:, None] * [0.3, 0.45, 1.0 / n_atoms] + 0.02 * rng.normal(size=(n_atoms, 3))) % 1.0
+    return Atoms(rng.choice([1, 6, 8], n_atoms), scaled @ cell, cell=cell, pbc=True)
+
+
+def frames() -> list[Atoms]:
+    """Mixed sizes and periodicities, an empty structure in between."""
+    return [water_molecule(), Atoms(), crystal(), SYSTEMS["single_atom"]()]
+
+
+@contextmanager
+def limited_memory(n_bytes: int):
+    device = open_device()
+    device.memory_limit = n_bytes
+    try:
+        yield device
+    finally:
+        device.memory_limit = None
+
+
+def rows(row_start, neighbor, shift, shifts) -> list[list[tuple]]:
+    """Per center the sorted (neighbor, shift) of its pairs."""
+    pairs = [(int(j), *map(int, shifts[s])) for j, s in zip(neighbor[: row_start[-1]], shift)]
+    return [sorted(pairs[a:b]) for a, b in pairwise(row_start)]
+
+
+def rows_on_device(pairs: DeviceNeighborList) -> list[list[tuple]]:
+    download, buffers = open_device().download, pairs._buffers
+    return rows(*(download(buffers[name]) for name in ("row_start", "neighbor", "shift")), pairs.shifts)
+
+
+def rows_on_host(batch: Batch, cutoff: float) -> list[list[tuple]]:
+    pairs = build_pairs(batch, cutoff)
+    return rows(pairs.row_start, pairs.neighbor, pairs.shift, pairs.shifts)
+
+
+# neighbor lists ------------------------------------------------------------------------------------------------------
+
+
+def check_lists_equal_those_of_the_cpu():
+    for name in SYSTEMS_SEARCHED:
+        batch = Batch.from_atoms(SYSTEMS[name]())
+        pairs = DeviceNeighborList(open_device(), 3.3)
+        pairs.update(DeviceBatch(open_device(), batch, SPECIES))
+        assert rows_on_device(pairs) == rows_on_host(batch, 3.3), name
+
+
+def check_lists_of_mixed_batches():
+    batch = Batch.from_atoms([Atoms(), *(SYSTEMS[n]() for n in ("triclinic", "molecule", "small_cell")), Atoms()])
+    pairs = DeviceNeighborList(open_device(), 2.9)
+    pairs.update(DeviceBatch(open_device(), batch, SPECIES))
+    assert rows_on_device(pairs) == rows_on_host(batch, 2.9)
+
+
+def check_lists_are_the_same_bits_every_time():
+    device = open_device()
+    batch = DeviceBatch(device, Batch.from_atoms([triclinic(), water_molecule()]), SPECIES)
+    found = []
+    for _ in range(2):
+        pairs = DeviceNeighborList(device, 3.0)
+        pairs.update(batch)
+        found.append([device.download(pairs._buffers[n])[: pairs.n_pairs] for n in ("row_start", "neighbor", "shift")])
+    for first, second in zip(*found):
+        np.testing.assert_array_equal(first, second)
+
+
+def check_a_list_that_outgrows_its_arrays_is_made_again():
+    device, atoms = open_device(), SYSTEMS["molecule"]()
+    wide = Batch.from_arrays(3.0 * atoms.positions, atoms.numbers)
+    pairs, batch = DeviceNeighborList(device, 3.0), DeviceBatch(device, wide, SPECIES)
+    pairs.update(batch)
+    small, generation = len(pairs._buffers["neighbor"]), pairs.generation
+    batch.set_positions(device.upload(atoms.positions))
+    pairs.update(batch)
+    assert pairs.n_pairs > small
+    assert pairs.generation > generation
+    assert rows_on_device(pairs) == rows_on_host(Batch.from_atoms(atoms), 3.0)
+    generation = pairs.generation
+    batch.set_positions(wide.positions)
+    pairs.update(batch)  # arrays that are large enough keep their addresses
+    assert pairs.generation == generation
+
+
+def check_an_overflow_is_flagged_and_nothing_is_written_beyond():
+    device = open_device()
+    pairs, batch = DeviceNeighborList(device, 3.0), DeviceBatch(device, Batch.from_atoms(water_molecule()), SPECIES)
+    pairs.update(batch)
+    tried = []
+    fill = pairs._fill
+
+    def too_small(n_atoms, search, codes):
+        if not tried:
+            pairs._reserve("neighbor", 2, np.int32)
+            pairs._reserve("shift", 2, np.int32)
+        tried.append(fill(n_atoms, search, codes))
+        return tried[-1]
+
+    pairs._fill = too_small
+    pairs.build(batch)
+    assert tried == [False, True]
+    assert rows_on_device(pairs) == rows_on_host(batch.host, 3.0)
+
+
+def check_a_list_with_a_skin_stays_complete():
+    device, rng = open_device(), np.random.default_rng(5)
+    atoms = triclinic()
+    pairs = DeviceNeighborList(device, 2.6, skin=0.5)
+    batch = DeviceBatch(device, Batch.from_atoms(atoms), SPECIES)
+    for step in range(8):
+        atoms.positions += rng.normal(scale=0.05, size=atoms.positions.shape)
+        if step in (3, 5):
+            atoms.set_cell(atoms.cell.array * 1.004, scale_atoms=True)
+        batch.move(Batch.from_atoms(atoms))
+        geometry = pairs.update(batch)
+        found = rows_on_device(pairs)
+        for kept, needed in zip(found, rows_on_host(Batch.from_atoms(atoms), 2.6)):
+            assert set(needed) <= set(kept)
+        expected = pairs.shifts @ atoms.cell.array
+        same(device.download(geometry.displacement)[: len(expected)], expected)
+    assert 1 < pairs.n_builds < 6, pairs.n_builds
+    assert DeviceNeighborList(device, 2.6, 0.5).update(batch) is not None
+
+
+def check_bad_positions_are_refused_as_on_the_cpu():
+    device, atoms = open_device(), water_molecule()
+    pairs, batch = DeviceNeighborList(device, 2.5, 0.3), DeviceBatch(device, Batch.from_atoms(atoms), SPECIES)
+    pairs.update(batch)
+    for bad in (np.nan, np.inf, 1e9):
+        positions = atoms.positions.copy()
+        positions[1, 2] = bad
+        batch.set_positions(device.upload(positions))
+        with pytest.raises(StructureError, match=r"positions must be finite and below 1e\+08 A, got .* for atom 1 of"):
+            pairs.update(batch)
+    batch.set_positions(device.upload(atoms.positions[[0, 1, 1]]))
+    with pytest.raises(NeighborError, match=r"at least 1e-06 A apart, .* got atoms 1 and 2 of structure 0 in one"):
+        pairs.update(batch)
+    with pytest.raises(GMError, match=r"positions must have shape \(3, 3\), got \(2, 3\)"):
+        batch.set_positions(positions[:2])
+    with pytest.raises(NeighborError, match=r"the skin must be finite and not negative, got -1"):
+        DeviceNeighborList(device, 2.5, -1.0)
+    with pytest.raises(UnknownElementError, match=r"element O \(Z=8\) is not among"):
+        DeviceBatch(device, Batch.from_atoms(atoms), SpeciesTable([1]))
+
+
+# models --------------------------------------------------------------------------------------------------------------
+
+
+def check_every_output_equals_the_cpu():
+    heads = ("energy", make_head("charges", 2, conserve=True), make_head("d_tensor", 2, basis="moments"))
+    parts = random_parts(heads, n_members=2, **SMALL | {"n_radial": 2})
+    expected = Model(*parts).predict(frames(), total_charge=1.0)
+    found = Model(*parts, device="cuda").predict(frames(), total_charge=1.0)
+    assert found.keys() == expected.keys()
+    for key, values in expected.items():
+        for value, other in zip(found[key], values):
+            same(value, other)
+
+
+def check_float32_agrees_with_float64():
+    parts = random_parts(("energy",), **SMALL)
+    expected = Model(*parts).predict(crystal())
+    found = Model(*parts, dtype="float32", device="cuda").predict(crystal())
+    for key, values in expected.items():
+        for value, other in zip(found[key], values):
+            same(value, other, 1e-4)
+
+
+def check_only_what_is_asked_for():
+    model = Model(*random_parts(("energy", "charges"), **SMALL), device="cuda")
+    found = model.predict(water_molecule(), ["energy"])
+    assert list(found) == ["energy"]
+    assert model.evaluator._step.g_positions is None
+    with pytest.raises(GMError, match=r"it cannot predict 'magic'"):
+        model.predict(water_molecule(), ["magic"])
+
+
+def check_features_equal_the_cpu():
+    options = {"species": [1, 6, 8], "r_max": 2.4, "n_radial": 2, "n_basis": 3, "dtype": "float64"}
+    frames = [water_molecule(), crystal()]
+    same(GaussianMoments(**options, device="cuda").features(frames), GaussianMoments(**options).features(frames))
+
+
+def check_committees_are_their_members():
+    settings, members = random_parts(("energy",), n_members=3, **SMALL)
+    wide = random_parts(("energy",), **SMALL | {"hidden": (7,), "seed": 4})[1]
+    members = [members[0], *wide, members[1], members[2]]
+    batch = Batch.from_atoms(small_cell())
+    whole = Model(settings, members, device="cuda").evaluator
+    together = whole.evaluate(batch, whole.find_pairs(batch))
+    assert [group.indices for group in whole._groups] == [[0], [1], [2, 3]]
+    for k, member in enumerate(members):
+        alone = Model(settings, [member], device="cuda").evaluator
+        for key, values in alone.evaluate(batch, alone.find_pairs(batch)).items():
+            same(together[key][k], values[0])
+
+
+def check_chunks_give_the_same(chunk: int = 2):
+    parts = random_parts(("energy",), **SMALL)
+    batch = Batch.from_atoms([water_molecule(), small_cell()])
+    whole, least = Model(*parts, device="cuda").evaluator, memory.MIN_CHUNK
+    expected = whole.evaluate(batch, whole.find_pairs(batch))
+    memory.MIN_CHUNK = chunk
+    try:
+        evaluator = Model(*parts, device="cuda").evaluator
+        pairs = evaluator.find_pairs(batch)
+        size = evaluator.model_size()
+        scratch = evaluator._moments.scratch_bytes(len(pairs.geometry.neighbor), batch.n_atoms)
+        fixed = memory.evaluation_bytes(size, batch.n_atoms, batch.n_structures, True) + scratch
+        with limited_memory(fixed + chunk * size.n_members * size.widths * size.itemsize):
+            found = evaluator.evaluate(batch, pairs)
+        assert evaluator._step.plan.chunk == chunk < batch.n_atoms
+    finally:
+        memory.MIN_CHUNK = least
+    for key, values in expected.items():
+        same(found[key], values)
+
+
+def check_too_little_memory_is_said_in_advance():
+    model = Model(*random_parts(("energy",), **SMALL), device="cuda")
+    batch = Batch.from_atoms(water_molecule())
+    pairs = model.evaluator.find_pairs(batch)
+    message = r"the device must have \d+ MiB of free memory for this input, got 0 MiB"
+    with limited_memory(100):
+        with pytest.raises(memory.DeviceMemoryError, match=message):
+            model.evaluate(batch, pairs)
+        with pytest.raises(memory.DeviceMemoryError, match=message):
+            DeviceNeighborList(open_device(), 6.0).update(
+                DeviceBatch(open_device(), Batch.from_atoms(crystal()), SPECIES)
+            )
+    assert np.isfinite(model.evaluate(batch, pairs)["energy"]).all()
+
+
+def check_memory_is_what_was_predicted():
+    """Arrays that an evaluation makes, against the plan, with as many atoms as the simulator can bear."""
+    device = open_device()
+    model = Model(*random_parts(("energy",), n_members=2, **SMALL), device="cuda")
+    batch = Batch.from_atoms(crystal(6))
+    pairs = model.evaluator.find_pairs(batch)
+    taken, make = [], device.empty
+
+    def counted(shape, dtype):
+        array = make(shape, dtype)
+        taken.append(array.nbytes)
+        return array
+
+    device.empty = counted
+    try:
+        model.evaluate(batch, pairs)
+    finally:
+        del device.empty
+    planned = model.evaluator._step.plan.total
+    assert 0.8 * planned < sum(taken) < 1.1 * planned, (sum(taken), planned)
+
+
+def check_pairs_of_the_host_are_taken():
+    parts = random_parts(("energy",), **SMALL)
+    model = Model(*parts, device="cuda")
+    batch = Batch.from_atoms([water_molecule(), crystal()])
+    found = model.evaluate(batch, build_pairs(batch, model.cutoff))
+    for key, values in Model(*parts).evaluate(batch, build_pairs(batch, model.cutoff)).items():
+        same(found[key], values)
+
+
+def check_the_same_bits_every_time():
+    model = Model(*random_parts(("energy",), **SMALL), dtype="float32", device="cuda")
+    batch = Batch.from_atoms(crystal())
+    first, second = (model.evaluator.evaluate(batch, model.evaluator.find_pairs(batch)) for _ in range(2))
+    for key, values in first.items():
+        np.testing.assert_array_equal(values, second[key])
+
+
+def check_files_calculator_and_golden_output():
+    with tempfile.TemporaryDirectory() as folder:
+        path = random_model(Path(folder) / "model.h5", species=(1, 8), **SMALL)
+        model = load_model(path, device="cuda")  # recomputes the golden output on the device
+        atoms = water_molecule()
+        atoms.set_cell([3.0, 3.1, 3.2])
+        atoms.pbc = True
+        other = atoms.copy()
+        atoms.calc, other.calc = GMCalculator(path, device="cuda"), GMCalculator(path)
+        for _ in range(2):
+            same(atoms.get_potential_energy(), other.get_potential_energy())
+            same(atoms.get_forces(), other.get_forces())
+            same(atoms.get_stress(), other.get_stress())
+            for each in (atoms, other):
+                each.positions[0] += 0.05
+        assert atoms.calc.neighbors.n_builds == 1
+        assert model.evaluator.device is open_device()
+
+
+# molecular dynamics on the device ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def recording():
+    """The simulator cannot capture: let a graph be what was launched, run again."""
+    device = open_device()
+    if device.simulated:
+        device.capture = lambda function: function
+    try:
+        yield
+    finally:
+        vars(device).pop("capture", None)
+
+
+def check_forces_along_a_trajectory():
+    """Positions moved on the device; graphs are recorded, replayed, and given up when the list outgrows its arrays."""
+    parts = random_parts(("energy",), **SMALL)
+    atoms, rng = crystal(), np.random.default_rng(8)
+    cpu = Model(*parts)
+    with recording():
+        forces = DeviceForces(Model(*parts, device="cuda"), atoms, skin=0.3)
+        device = open_device()
+        for step in range(6):
+            result = forces()
+            expected = cpu.evaluate(Batch.from_atoms(atoms), build_pairs(Batch.from_atoms(atoms), cpu.cutoff))
+            same(device.download(result.energy), expected["energy"])
+            same(device.download(result.forces), expected["forces"])
+            strain = device.download(result.strain)[0]
+            same(0.5 * (strain + strain.T) / atoms.cell.volume, expected["stress"][0])
+            assert result.member_forces.shape == (1, len(atoms), 3)
+            move = rng.normal(scale=0.04, size=atoms.positions.shape)
+            if step == 2:
+                atoms.set_cell(atoms.cell.array * 1.01)
+                forces.set_cells(atoms.cell.array)
+            if step == 3:
+                shrunk = atoms.cell.array * 0.8
+                move += atoms.positions @ np.linalg.solve(atoms.cell.array, shrunk) - atoms.positions
+                atoms.set_cell(shrunk)
+                forces.set_cells(shrunk)
+            atoms.positions += move
+            with device.active():
+                forces.positions[...] += device.upload(move)
+        step = forces._evaluator._step
+    assert 1 < forces.n_builds < 6
+    assert step.n_recorded >= 2
+    assert step.n_replayed >= 2
+
+
+def check_replay_equals_eager():
+    parts = random_parts(("energy",), n_members=2, **SMALL)
+    device = open_device()
+    with recording():
+        graph = DeviceForces(Model(*parts, device="cuda"), small_cell(), skin=0.3)
+        eager = DeviceForces(Model(*parts, device="cuda"), small_cell(), skin=0.3)
+        results = []
+        for forces in (graph, eager):
+            for _ in range(4):
+                if forces is eager and forces._evaluator._step is not None:
+                    forces._evaluator._step._can_record = False
+                result = forces()
+            results.append([device.download(array) for array in result])
+    assert graph._evaluator._step.n_replayed == 2
+    assert eager._evaluator._step.n_replayed == 0
+    for one, other in zip(*results):
+        np.testing.assert_array_equal(one, other)
+
+
+def check_where_nothing_can_be_recorded_steps_go_on():
+    device = open_device()
+    forces = DeviceForces(Model(*random_parts(("energy",), **SMALL), device="cuda"), water_molecule())
+    device.capture = lambda function: None
+    try:
+        energies = [device.download(forces().energy)[0] for _ in range(3)]
+    finally:
+        del device.capture
+    assert forces._evaluator._step.n_recorded == forces._evaluator._step.n_replayed == 0
+    assert len(set(energies)) == 1
+
+
+def check_forces_refuse_what_has_none():
+    with pytest.raises(GMError, match=r"must be loaded with device='cuda', got one on the CPU"):
+        DeviceForces(Model(*random_parts(("energy",), **SMALL)), water_molecule())
+    with pytest.raises(GMError, match=r"must predict an energy, it predicts charges, dipole"):
+        DeviceForces(Model(*random_parts(("charges",), **SMALL), device="cuda"), water_molecule())
+
+
+CHECKS = {name.removeprefix("check_"): value for name, value in list(globals().items()) if name.startswith("check_")}
+
+
+def main() -> None:
+    prepare()
+    for name, check in CHECKS.items():
+        if len(sys.argv) > 1 and name not in sys.argv[1:]:
+            continue
+        start = time.perf_counter()
+        try:
+            check()
+            trouble = ""
+        except BaseException:  # reported by the test of this name; pytest's own failures are no Exception
+            trouble = traceback.format_exc()
+        line = {"name": name, "seconds": time.perf_counter() - start, "trouble": trouble}
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Training on two replicas against training on one, in a process of its own with two logical CPUs; run as a script.
+
+Prints as JSON the largest deviation of any weight after an epoch, relative to how far training has moved it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from gmkeras.distribution import distributed_batches
+from gmkeras.optimizer import GroupedAdam
+from support.keras_models import keras_model, mixed_frames, prepared
+from support.systems import molecule
+
+RATES = {"network": 0.01, "radial": 0.01, "scale": 0.02, "shift": 0.02}
+WEIGHTS = {"energy": 1.0, "forces": 4.0}
+EPOCHS, BATCH_SIZE = 1, 3
+
+
+def trained(strategy: tf.distribute.Strategy | None) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
+    """Weights before and after, and the loss of each epoch."""
+    frames = [*mixed_frames(), molecule()]
+    with strategy.scope() if strategy else tf.device("CPU:0"):
+        model, settings, _ = keras_model(("energy",), WEIGHTS, n_radial=1)
+        model.compile(optimizer=GroupedAdam(RATES, max_step=100))
+    data = prepared(settings, frames, tuple(WEIGHTS))
+    steps = -(-data.n_structures // BATCH_SIZE)
+    before = [np.array(w) for w in model.get_weights()]
+    batches = distributed_batches(strategy, data, BATCH_SIZE, seed=1) if strategy else data.dataset(BATCH_SIZE, seed=1)
+    history = model.fit(batches, steps_per_epoch=steps, epochs=EPOCHS, shuffle=False, verbose=0)
+    return before, [np.array(w) for w in model.get_weights()], history.history["loss"]
+
+
+def main() -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    start, one, losses = trained(None)
+    two = trained(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    errors = [
+        float(np.abs(a - b).max() / max(np.abs(a - s).max(), 1e-12))
+        for s, a, b in zip(start, one, two[1])
+        if np.abs(a - s).max(initial=0.0) > 0.0
+    ]
+    result = {"weights": max(errors), "n_moved": len(errors), "losses": [losses, two[2]]}
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()
