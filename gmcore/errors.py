@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class GMError(ValueError):
     """Input that cannot be used, said in one sentence: what must hold and what came."""
+
+
+class DataError(GMError):
+    """A data file, or a label in it, that cannot be used."""

@@ -36,7 +36,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
     The suffix is kept because writers choose their format by it. Missing folders are made.
 
-    Errors
+    Raises
     ------
     WriteError : the disk is full or the folder cannot be written to.
     """
@@ -65,7 +65,7 @@ def atomic_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
 
     It is put together in memory: where HDF5 itself meets a full disk, objects that it cannot close crash the process.
 
-    Errors
+    Raises
     ------
     WriteError : the disk is full or the folder cannot be written to.
     """

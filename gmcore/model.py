@@ -77,7 +77,7 @@ class Model:
         3, 3), NaN for structures that are not periodic; dipole (n_structures, 3); tensors (n_structures, 3, 3). For a
         committee each also with `_std`, the population standard deviation over the members.
 
-        Errors
+        Raises
         ------
         UnknownElementError, StructureError, NeighborError, GMError : input that cannot be used.
         """
@@ -134,7 +134,7 @@ def load_model(
     device : "cpu" or "cuda".
     matmul : on "cuda", "float32" or "tf32" (faster, 10 bits of mantissa in matrix products).
 
-    Errors
+    Raises
     ------
     ModelFileError : missing, truncated, foreign or newer file, or one that no longer reproduces its golden output.
     GMError : a device, dtype or matmul that does not exist, or no usable GPU.

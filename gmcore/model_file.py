@@ -57,7 +57,7 @@ def write_model(
     golden_atoms : small structure whose prediction is stored and recomputed on load, best one from the training data;
         a cluster of all species if not given.
 
-    Errors
+    Raises
     ------
     GMError : settings and members do not fit together, or metadata that JSON cannot hold.
     WriteError : the disk is full or the folder cannot be written to; an older file is left as it was.
@@ -81,7 +81,7 @@ def write_model(
 def read_model(path: str | os.PathLike) -> tuple[ModelSettings, list[Member]]:
     """Settings and members of a model file.
 
-    Errors
+    Raises
     ------
     ModelFileError : missing, truncated, damaged or foreign file, or one with a newer schema.
     """
@@ -113,7 +113,7 @@ def read_model(path: str | os.PathLike) -> tuple[ModelSettings, list[Member]]:
 def verify_golden(path: str | os.PathLike, evaluator: Evaluator) -> dict[str, float]:
     """Recompute the golden output of a file; largest deviation per output, relative to its largest magnitude.
 
-    Errors
+    Raises
     ------
     ModelFileError : a deviation is larger than the precision explains.
     """

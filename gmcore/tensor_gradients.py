@@ -53,7 +53,7 @@ def member_gradients(model: Model, atoms: Atoms, name: str | None = None) -> np.
     -------
     (n_members, n_atoms, 3, 3, 3) float64, unit of the tensor per A: [member, atom, direction, row, column].
 
-    Errors
+    Raises
     ------
     GMError : a model without that tensor or on a GPU; and as of `Model.predict`.
     """

@@ -19,11 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, model_validator
-
 from gmcore.config.dynamics import MDConfig
-from gmcore.config.sections import ConfigPath, ConfigPaths, Section
-from gmcore.config.training import TrainConfig, load_config
+from gmcore.config.loading import load_config
+from gmcore.config.training import TrainConfig
+from gmcore.config.workflow import Workflow
 from gmcore.errors import GMError
 from gmcore.files import atomic_path
 from gmcore.version import __version__
@@ -31,22 +30,6 @@ from gmcore.version import __version__
 
 class WorkflowError(GMError):
     """A step that failed."""
-
-
-class Workflow(Section):
-    """The configurations of the steps, relative to the workflow's own file."""
-
-    section = "the workflow"
-
-    output: ConfigPath = Field(description="folder for the record of what is done; made where missing")
-    train: ConfigPaths = Field(default_factory=list, description="configurations of trainings, in order")
-    md: ConfigPath | None = Field(None, description="configuration of the molecular dynamics")
-
-    @model_validator(mode="after")
-    def _something(self) -> Workflow:
-        if not self.train and self.md is None:
-            raise ValueError("a workflow must name at least one training (train) or a molecular dynamics (md)")
-        return self
 
 
 @dataclass(frozen=True)
@@ -83,7 +66,7 @@ class Step:
 def steps_of(workflow: Workflow) -> list[Step]:
     """All steps in order; every configuration is read and checked before the first one begins.
 
-    Errors
+    Raises
     ------
     ConfigError : a configuration that cannot be used.
     """
@@ -110,7 +93,7 @@ def steps_of(workflow: Workflow) -> list[Step]:
 def run_workflow(workflow: Workflow) -> Iterator[tuple[int, int, Step, bool]]:
     """Run what is not done yet; yields (number, how many, step, whether it was done already) before each step.
 
-    Errors
+    Raises
     ------
     ConfigError : a configuration that cannot be used.
     WorkflowError : a step that failed; it has said why.

@@ -51,7 +51,7 @@ def distributed_batches(
     batch_size : structures of all replicas together.
     seed, first_epoch : as in `PreparedData.dataset`: the order of the structures is the same, whatever the replicas.
 
-    Errors
+    Raises
     ------
     GMError : a batch has fewer structures than there are replicas.
     """

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gmcore.config.sections import Properties
+from gmcore.config.training import Properties
 from gmcore.data.datasets import Dataset
 from gmcore.engine.heads import head_width
 from gmcore.engine.settings import HeadSettings, Member

@@ -40,10 +40,9 @@ def main() -> None:
 
 def _run(names: list[str], threads: int | None, patience_s: float, save: bool) -> None:
     from gmcore.threads import available_cores, set_threads
-
-    from . import harness
-    from .peers import installed
-    from .report import Report, commit, machine, show
+    from perf import harness
+    from perf.peers import installed
+    from perf.report import Report, commit, machine, show
 
     if installed("tensorflow"):
         importlib.import_module("tensorflow")  # so that `set_threads` reaches its pools before they start

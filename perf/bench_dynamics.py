@@ -20,10 +20,9 @@ from gmcore.dynamics.forces import BatchForces
 from gmcore.dynamics.integrators import Integrator, make_integrator
 from gmcore.dynamics.state import State, initial_state
 from gmcore.model import Model
-
-from .harness import Timing, compare
-from .report import Row
-from .systems import model_parts, molecules
+from perf.harness import Timing, compare
+from perf.report import Row
+from perf.systems import model_parts, molecules
 
 N_REPLICAS, N_ATOMS, N_STEPS = 8, 53, 20
 TIME_STEP, FRICTION = 0.5, 0.01  # fs, 1/fs

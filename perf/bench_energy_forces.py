@@ -13,12 +13,11 @@ from gmcore.engine.neighbors import build_pairs
 from gmcore.engine.structures import Batch, SpeciesTable
 from gmcore.model import Model
 from gmcore.threads import get_threads, set_threads
-
-from .gemms import BareGemms
-from .harness import Comparison, compare, in_child
-from .peers import apax_energy_forces, installed
-from .report import Row
-from .systems import SPECIES, bulk, model_parts
+from perf.gemms import BareGemms
+from perf.harness import Comparison, compare, in_child
+from perf.peers import apax_energy_forces, installed
+from perf.report import Row
+from perf.systems import SPECIES, bulk, model_parts
 
 PEERS = {"plain TensorFlow": ">= 18", "apax": ">= 12"}
 
@@ -84,7 +83,7 @@ def _gmtensor(batch, pairs, settings, member):
 def _plain(settings, member, batch, pairs):
     if not installed("tensorflow"):
         return None
-    from .plain_tensorflow import PlainModel, plain_inputs
+    from perf.plain_tensorflow import PlainModel, plain_inputs
 
     plain = PlainModel(settings.descriptor, member, dtype="float32")
     inputs = plain_inputs(batch, SpeciesTable(SPECIES).index(batch.numbers), pairs)

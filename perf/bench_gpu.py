@@ -15,11 +15,10 @@ from gmcore.device.memory import MAX_CHUNK, chunk_bounds
 from gmcore.engine.structures import Batch
 from gmcore.kernels.contractions_cpu import n_features
 from gmcore.model import Model
-
-from .harness import compare
-from .peers import apax_energy_forces, installed
-from .report import Row
-from .systems import HIDDEN, bulk, model_parts
+from perf.harness import compare
+from perf.peers import apax_energy_forces, installed
+from perf.report import Row
+from perf.systems import HIDDEN, bulk, model_parts
 
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
 APAX_SIZES = SIZES[:-1]

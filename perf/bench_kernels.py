@@ -7,11 +7,10 @@ import numpy as np
 from gmcore.engine.neighbors import build_pairs
 from gmcore.engine.stages import Contractions, Moments, make_geometry
 from gmcore.engine.structures import Batch, SpeciesTable
-
-from .gemms import BareGemms
-from .harness import compare
-from .report import Row
-from .systems import SPECIES, bulk, model_parts
+from perf.gemms import BareGemms
+from perf.harness import compare
+from perf.report import Row
+from perf.systems import SPECIES, bulk, model_parts
 
 
 def run() -> list[Row]:

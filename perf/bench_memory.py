@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .harness import in_child, peak_memory
-from .report import Row
+from perf.harness import in_child, peak_memory
+from perf.report import Row
 
 SIZES = (25_000, 50_000, 100_000)
 
@@ -26,8 +26,7 @@ def child(n_atoms: int) -> dict:
     from gmcore.engine.neighbors import build_pairs
     from gmcore.engine.structures import Batch
     from gmcore.model import Model
-
-    from .systems import bulk, model_parts
+    from perf.systems import bulk, model_parts
 
     settings, member = model_parts()
     model = Model(settings, [member], "float32")

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from gmcore.engine.neighbors import NeighborList, build_pairs
 from gmcore.engine.structures import Batch
-
-from .harness import compare
-from .peers import matscipy_pairs, vesin_pairs
-from .report import Row
-from .systems import bulk
+from perf.harness import compare
+from perf.peers import matscipy_pairs, vesin_pairs
+from perf.report import Row
+from perf.systems import bulk
 
 CUTOFF, SKIN = 6.5, 0.5
 

@@ -12,16 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .harness import Timing, foreign_share, in_child, processor_time
-from .report import Row, disturbance
+from perf.harness import Timing, foreign_share, in_child, processor_time
+from perf.report import Row, disturbance
 
 REPEATS = 7
 
 
 def run() -> list[Row]:
     from gmcore.model_file import write_model
-
-    from .systems import model_parts
+    from perf.systems import model_parts
 
     before = processor_time()
     with tempfile.TemporaryDirectory() as folder:

@@ -10,12 +10,11 @@ import numpy as np
 
 from gmcore.engine.neighbors import build_pairs
 from gmcore.engine.structures import Batch, SpeciesTable
-
-from .gemms import BareGemms
-from .harness import compare
-from .peers import installed
-from .report import Row
-from .systems import HIDDEN, SPECIES, model_parts, molecules
+from perf.gemms import BareGemms
+from perf.harness import compare
+from perf.peers import installed
+from perf.report import Row
+from perf.systems import HIDDEN, SPECIES, model_parts, molecules
 
 CUTOFF = 8.0
 LOSSES = {"d_tensor": {"d_tensor": 1.0}, "energy": {"energy": 1.0, "forces": 4.0}}
@@ -76,7 +75,7 @@ def _gmkeras(kind, frames, labels):
 
 
 def _plain(kind, frames, pairs, labels):
-    from .plain_tensorflow import PlainModel, plain_inputs
+    from perf.plain_tensorflow import PlainModel, plain_inputs
 
     settings, member = model_parts(kind, CUTOFF)
     model = PlainModel(settings.descriptor, member, kind, "float32")

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .systems import HIDDEN
+from perf.systems import HIDDEN
 
 
 class BareGemms:

@@ -170,7 +170,7 @@ def in_child(
     -------
     That dict and `wall_s`, from the start of the process to its end.
 
-    Errors
+    Raises
     ------
     RuntimeError : the process failed; the end of its error output is in the message.
     """

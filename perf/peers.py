@@ -14,8 +14,7 @@ from ase import Atoms
 from gmcore.engine.neighbors import Pairs
 from gmcore.engine.settings import DescriptorSettings
 from gmcore.engine.structures import Batch
-
-from .systems import HIDDEN
+from perf.systems import HIDDEN
 
 
 def installed(package: str) -> bool:

@@ -19,8 +19,7 @@ from rich.table import Table
 
 from gmcore.files import atomic_path
 from gmcore.threads import available_cores
-
-from .harness import QUIET, ROOT, Comparison
+from perf.harness import QUIET, ROOT, Comparison
 
 PACKAGES = ("numpy", "numba", "llvmlite", "ase", "tensorflow", "keras", "jax", "apax", "vesin", "matscipy")
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,32 @@ import pytest
 from gmcore.kernels.compile import source_hash
 from support.places import ROOT
 
-ALLOWED_IN_KERNELS = (*sys.stdlib_module_names, "numba", "numpy", "llvmlite")
-
-
-def imported(tree: ast.AST, top_level_only: bool = False) -> set[str]:
-    names = set()
-    nodes = tree.body if top_level_only else ast.walk(tree)
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names.add(node.module)
-    return names
+GROUND = "errors version suggest files formats threads units anisotropy"
+FACES = "model model_file model_summary calculator tensor_gradients"
+FLOORS = {
+    # floor: the floors that it may import; a floor is a room, or some of the files at the top of gmcore
+    "kernels": "",
+    "ground": "",
+    "device": "ground kernels",
+    "engine": "ground kernels device",
+    "molecules": "ground engine",
+    "config": "ground",
+    "faces": "ground device engine",
+    "data": "ground config engine",
+    "exchange": "ground data molecules",
+    "evaluation": "ground config data faces",
+    "dynamics": "ground config device engine molecules faces evaluation",
+    "analysis": "ground config data engine molecules faces evaluation dynamics",
+    "report": "ground config evaluation analysis",
+    "workflow": "ground config",
+    "commands": "ground config data molecules exchange faces evaluation dynamics analysis report workflow",
+    "gmkeras": "ground kernels device engine config data faces evaluation",
+}
+EXCEPTIONS = {("gmcore.commands.training", "gmkeras.training")}
+"""The command `train` starts the frontend; nothing else in gmcore knows it."""
+OPEN_TO_ALL = {"gmcore", "gmcore.__main__"}
+"""The public names and the entry point only point at other modules."""
+THIRD_PARTY_IN_KERNELS = ("numba", "numpy", "llvmlite")
 
 
 def sources(room: str) -> list[Path]:
@@ -35,17 +50,90 @@ def sources(room: str) -> list[Path]:
     return files
 
 
-def test_kernels_import_nothing_above_them():
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = ("gmcore", *parts) if parts[0] == "kernels" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for room in ("gmcore", "kernels", "gmkeras") for path in sources(room)}
+
+
+def imported(path: Path, top_level_only: bool = False) -> set[str]:
+    """Modules that a file imports, inside functions too unless `top_level_only`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            modules = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
+            names.update(modules or {node.module})
+    return names
+
+
+def floor_of(module: str) -> str:
+    package, _, rest = module.partition(".")
+    if package == "gmkeras":
+        return "gmkeras"
+    room = rest.split(".")[0]
+    return "ground" if room in GROUND.split() else "faces" if room in FACES.split() else room
+
+
+IMPORTS = {module: imported(path) & MODULES.keys() for module, path in MODULES.items()}
+
+
+def test_every_module_lies_on_a_floor():
+    assert {floor_of(module) for module in MODULES} - {"", "__main__"} == FLOORS.keys()
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_imports_go_down_the_floors(floor):
+    allowed = {floor, *FLOORS[floor].split()}
+    for module, targets in IMPORTS.items():
+        if floor_of(module) != floor or module in OPEN_TO_ALL:
+            continue
+        for target in targets:
+            if (module, target) not in EXCEPTIONS:
+                assert floor_of(target) in allowed, f"{module} imports {target}, {floor} may import {FLOORS[floor]}"
+
+
+def test_the_floors_have_no_circle():
+    TopologicalSorter({floor: below.split() for floor, below in FLOORS.items()}).prepare()
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {module: targets - {module} for module, targets in IMPORTS.items() if module not in OPEN_TO_ALL}
+    TopologicalSorter(graph).prepare()
+
+
+def test_the_exceptions_are_needed():
+    for module, target in EXCEPTIONS:
+        assert target in IMPORTS[module]
+
+
+def test_gmcore_has_few_files_at_its_top():
+    assert len(list((ROOT / "gmcore").glob("*.py"))) <= 18
+
+
+def test_kernels_import_little():
     for path in sources("kernels"):
-        for name in imported(ast.parse(path.read_text())):
-            allowed = name.split(".")[0] in ALLOWED_IN_KERNELS or name.startswith("gmcore.kernels")
-            assert allowed, f"{path.name} imports {name}"
+        for name in imported(path):
+            package = name.split(".")[0]
+            ours = name.startswith("gmcore.kernels.")
+            assert ours or package in (*sys.stdlib_module_names, *THIRD_PARTY_IN_KERNELS), f"{path.name}: {name}"
 
 
-def test_gmcore_does_not_import_the_frontend():
+def test_gmcore_imports_neither_frameworks_nor_the_frontend_at_import_time():
     for path in sources("gmcore"):
-        for name in imported(ast.parse(path.read_text()), top_level_only=True):
+        for name in imported(path, top_level_only=True):
             assert name.split(".")[0] not in ("tensorflow", "keras", "gmkeras", "cupy", "kernels"), f"{path} {name}"
+
+
+def test_library_imports_are_absolute():
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{module}:{node.lineno}"
 
 
 @pytest.mark.parametrize("room", ["gmcore", "gmkeras", "kernels", "perf"])
@@ -53,8 +141,8 @@ def test_one_file_knows_cupy(room):
     for path in sources(room):
         tree = ast.parse(path.read_text())
         named = any(isinstance(node, ast.Constant) and node.value == "cupy" for node in ast.walk(tree))
-        imports = any(name.split(".")[0] == "cupy" for name in imported(tree))
-        assert (named or imports) == (path.name == "cuda.py"), path
+        imports = any(name.split(".")[0] == "cupy" for name in imported(path))
+        assert (named or imports) == (path == ROOT / "gmcore" / "device" / "cuda.py"), path
 
 
 @pytest.mark.parametrize("room", ["gmcore", "gmkeras", "kernels"])

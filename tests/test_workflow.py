@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from gmcore import workflow as workflow_module
 from gmcore.commands.app import app
-from gmcore.config.training import ConfigError, load_config, parse_config
-from gmcore.workflow import Workflow, WorkflowError, run_workflow, steps_of
+from gmcore.config.loading import ConfigError, load_config, parse_config
+from gmcore.config.workflow import Workflow
+from gmcore.workflow import WorkflowError, run_workflow, steps_of
 
 MD = """
 output: md

@@ -56,7 +56,7 @@ def analyze(
     settings : those of the run's configuration if not given.
     progress : called with a few words before each part.
 
-    Errors
+    Raises
     ------
     TrajectoryError : no run there.
     SamplesError : a run too short for the blocks and the equilibration asked for.

@@ -5,9 +5,9 @@ D, E and the axis are no linear functions of the tensor, so two averages differ 
     <D of the tensor>   D, E, axis of each frame, then averaged: what a fast observer would see on average
     D of <the tensor>   the tensor averaged first, in a frame fixed to the molecule: what a slow observer sees
 
-Tumbling of the molecule must be taken out of the second (`gmcore.analysis.geometry.align`, `turn_tensors`); D, E,
-eigenvalues and J2 of the frames do not depend on it. The axis is a director: its mean is the eigenvector of the largest
-eigenvalue S of <n n^T>, and S, from 1/3 for no order to 1, says how much that means.
+Tumbling of the molecule must be taken out of the second (`gmcore.molecules.superposition.align`, `rotate_tensors`); D,
+E, eigenvalues and J2 of the frames do not depend on it. The axis is a director: its mean is the eigenvector of the
+largest eigenvalue S of <n n^T>, and S, from 1/3 for no order to 1, says how much that means.
 
 Near the rhombic limit E/|D| = 1/3 sign and axis jump from frame to frame. There <D> mixes both signs
 (`negative_fraction` tells) and S falls; the ascending eigenvalues, J2 = tr(D^2)/2 and the elements never jump.
@@ -115,7 +115,7 @@ def thermal_averages(tensors: ArrayLike, members: ArrayLike | None = None, n_blo
     members : (n, n_members, 3, 3) of a committee whose mean the tensors are.
     n_blocks : equal blocks for the errors, several correlation times long.
 
-    Errors
+    Raises
     ------
     TensorError : no symmetric finite tensors.
     AveragesError : other shapes or numbers of frames, n_blocks below 2 or above n.

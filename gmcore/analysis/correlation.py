@@ -82,7 +82,7 @@ def tensor_autocorrelation(tensors: ArrayLike, n_lags: int | None = None, fluctu
 
     Elements that vanish throughout (rms below 1e-12 of the largest value) have no ratio and are left out of the mean.
 
-    Errors
+    Raises
     ------
     TensorError : no symmetric finite tensors.
     CorrelationError : other shapes, or nothing that varies.

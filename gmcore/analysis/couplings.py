@@ -27,12 +27,12 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
-from gmcore.analysis.geometry import superpose
 from gmcore.analysis.modes import Modes, thermal_variance
 from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
 from gmcore.model import Model
 from gmcore.molecules.molecules import Molecules
+from gmcore.molecules.superposition import superpose
 from gmcore.tensor_gradients import member_gradients, near_center, tensor_head, without_core
 
 SECOND_STEP = 0.2
@@ -131,7 +131,7 @@ def expand_tensor(
     step : in q.
     molecules : for a model of molecules and the modes of a crystal of them: how they are cut out; `which` of them.
 
-    Errors
+    Raises
     ------
     CouplingError : a step that is not positive, a molecule that does not exist. GMError as of `member_gradients`.
     """

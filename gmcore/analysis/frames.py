@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gmcore.analysis.geometry import GeometryError, align, turn_tensors
 from gmcore.config.dynamics import MDConfig
 from gmcore.dynamics.trajectory import Trajectory
+from gmcore.molecules.superposition import GeometryError, align, rotate_tensors
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class BodyFrame:
             return tensors
         rotations = [self._rotations(frames) for frames in positions]
         return tuple(
-            None if series is None else np.stack([turn_tensors(s, r) for s, r in zip(series, rotations)])
+            None if series is None else np.stack([rotate_tensors(s, r) for s, r in zip(series, rotations)])
             for series in tensors
         )
 

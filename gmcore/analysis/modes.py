@@ -34,16 +34,12 @@ from gmcore.model import Model
 STEP = 0.01
 """A; large enough for the forces of a model in single precision, small enough for C-H bonds."""
 
-RELAXED = 1e-4
-"""eV/A: largest force on an atom after a relaxation."""
-
 FORCE_TOLERANCE = 1e-3
 """eV/A: largest force at which a structure counts as stationary, so that its rotations are free of curvature."""
 
 LINEAR = 1e-3
 """A molecule whose atoms lie this close to a line, relative to its length, is linear."""
 
-LARGE = 200  # atoms; beyond, the dense matrix of BFGS costs more than the forces
 LAYOUT = "gmtensor modes 1"
 
 _HBAR = units._hbar / units._e * 1e15  # eV fs
@@ -53,44 +49,6 @@ _WAVENUMBER = units.invcm  # eV per cm^-1
 
 class ModesError(GMError):
     """Modes that cannot be had, or a file that does not hold them."""
-
-
-def relax(atoms: Atoms, model: Model, fmax: float = RELAXED, max_steps: int = 1000, cell: bool = False) -> Atoms:
-    """A copy of `atoms` at the nearest minimum, found with ASE's BFGS (beyond 200 atoms L-BFGS).
-
-    Parameters
-    ----------
-    model : with energy and forces; in double precision it can be driven to any `fmax`.
-    fmax : eV/A, largest force that may be left on an atom.
-    cell : also relax the cell of a crystal.
-
-    Errors
-    ------
-    ModesError : no minimum within `max_steps`; `cell` without periodicity in three directions; constraints.
-    """
-    from ase.filters import FrechetCellFilter
-    from ase.optimize import BFGS, LBFGS
-
-    from gmcore.calculator import GMCalculator
-
-    _check(atoms, model)
-    if not fmax > 0.0:
-        raise ModesError(f"the force to relax to must be positive, got {fmax}")
-    if cell and not atoms.pbc.all():
-        raise ModesError("only a cell that is periodic in three directions can be relaxed, got one that is not")
-    relaxed = atoms.copy()
-    relaxed.calc = GMCalculator(model)
-    target = FrechetCellFilter(relaxed) if cell else relaxed
-    optimizer = (BFGS if len(atoms) <= LARGE else LBFGS)(target, logfile=None)
-    converged = optimizer.run(fmax=fmax, steps=max_steps)
-    left = float(np.linalg.norm(relaxed.get_forces(), axis=1).max(initial=0.0))
-    relaxed.calc = None
-    if not converged:
-        raise ModesError(
-            f"the relaxation must reach forces below {fmax:g} eV/A within {max_steps} steps, got {left:.3g} eV/A; "
-            "a model in double precision or a larger limit may help"
-        )
-    return relaxed
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +143,7 @@ def write_modes(file, modes: Modes) -> None:
 def harmonic_modes(atoms: Atoms, model: Model, step: float = STEP) -> Modes:
     """Modes of a structure, which should be relaxed; `step` is the displacement in A.
 
-    Errors
+    Raises
     ------
     ModesError : no atoms, a step that is not positive, constraints, a model without forces.
     """
@@ -250,7 +208,7 @@ def frequency_to_omega(frequencies: np.ndarray) -> np.ndarray:
 def thermal_variance(frequencies: np.ndarray, temperature: float, quantum: bool = True) -> np.ndarray:
     """<q^2> of the dimensionless normal coordinates at a temperature (K); NaN for modes that are not real.
 
-    Errors
+    Raises
     ------
     ModesError : a negative temperature.
     """

@@ -102,7 +102,7 @@ def write_json(path: str | PathLike, content: dict[str, Any]) -> Path:
 def read_analysis(run: str | PathLike) -> dict[str, Any]:
     """Read RUN/analysis.json.
 
-    Errors
+    Raises
     ------
     RecordError : missing, not JSON, of another program or of a newer schema.
     """

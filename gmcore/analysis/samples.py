@@ -52,7 +52,7 @@ class Samples:
     discard : fs left out at the beginning of each replica.
     blocks : blocks of each replica.
 
-    Errors
+    Raises
     ------
     SamplesError : a quantity that was not recorded, or fewer than PER_BLOCK samples for each block.
     """

@@ -114,7 +114,7 @@ def bootstrap_interval(
 
     Resamples for which the function is NaN are left out.
 
-    Errors
+    Raises
     ------
     StatisticsError : series of different lengths or with fewer than 3 samples, values that are not finite, a block
         longer than the series, a level outside 0 to 1, fewer than 2 resamples, a function that is never finite.

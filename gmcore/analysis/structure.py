@@ -13,18 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
-from gmcore.analysis.geometry import (
-    GeometryError,
-    angles,
-    coordination_shell,
-    distances,
-    mean_bond_length,
-    tetrahedral_order,
-)
+from gmcore.analysis.geometry import angles, coordination_shell, distances, mean_bond_length, tetrahedral_order
 from gmcore.analysis.samples import Samples
 from gmcore.config.analysis import Analysis
 from gmcore.dynamics.trajectory import Trajectory
 from gmcore.errors import GMError
+from gmcore.molecules.superposition import GeometryError
 
 METALS = frozenset((*range(21, 31), *range(39, 49), *range(57, 81), *range(89, 113)))
 
@@ -82,7 +76,7 @@ def molecule_positions(samples: Samples) -> np.ndarray:
 def coordination(numbers: np.ndarray, frame: np.ndarray, settings: Analysis) -> Coordination:
     """Find the central atom and its ligands in the first frame (n_atoms, 3), A.
 
-    Errors
+    Raises
     ------
     StructureError : a metal, ligand, bond or angle that was named and is not there.
     """

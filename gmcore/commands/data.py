@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gmcore.config.training import load_config
+from gmcore.config.loading import load_config
 from gmcore.data.datasets import Dataset, read_dataset
-from gmcore.data.readers import file_format, read_frames
+from gmcore.data.reading import read_frames
 from gmcore.data.splits import PARTS, load_datasets
 from gmcore.errors import GMError
+from gmcore.formats import file_format
 from gmcore.model import Model
 from gmcore.suggest import did_you_mean
 from gmcore.units import UNITS

@@ -25,7 +25,7 @@ def md(
     Exit code 3 if a stop condition of the configuration ended the run.
     """
     from gmcore.config.dynamics import MDConfig
-    from gmcore.config.training import load_config
+    from gmcore.config.loading import load_config
 
     settings = load_config(config, MDConfig)
     if threads is not None:

@@ -81,7 +81,8 @@ def _described(value) -> str:
 
 
 def _geometry(path: Path) -> Atoms:
-    from gmcore.data.readers import DataError, read_frames
+    from gmcore.data.reading import read_frames
+    from gmcore.errors import DataError
 
     frames = [frame.atoms for frame in read_frames(path)]
     if len(frames) != 1:

@@ -67,7 +67,7 @@ def modes(
     from gmcore.analysis.couplings import expand_tensor
     from gmcore.analysis.mode_files import mode_table, write_mode_files
     from gmcore.analysis.modes import harmonic_modes
-    from gmcore.analysis.modes import relax as to_minimum
+    from gmcore.dynamics.relaxation import relax as to_minimum
     from gmcore.molecules.molecules import Molecules
     from gmcore.units import conversion
 

@@ -19,8 +19,9 @@ def run(workflow: WorkflowFile) -> None:
 
     What is done is not repeated, unless its configuration or a file that it reads has changed.
     """
-    from gmcore.config.training import load_config
-    from gmcore.workflow import Workflow, run_workflow
+    from gmcore.config.loading import load_config
+    from gmcore.config.workflow import Workflow
+    from gmcore.workflow import run_workflow
 
     settings = load_config(workflow, Workflow)
     try:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
-from gmcore.config.sections import Section
+from gmcore.config.section import Section
 from gmcore.suggest import did_you_mean
 from gmcore.units import conversion
 

@@ -9,7 +9,7 @@ import yaml
 
 from gmcore.config.analysis import Analysis
 from gmcore.config.dynamics import MDConfig
-from gmcore.config.training import load_config, parse_config
+from gmcore.config.loading import load_config, parse_config
 
 
 def read_settings(path: Path) -> Analysis:

@@ -14,7 +14,7 @@ from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
 from gmcore.config.analysis import Analysis
-from gmcore.config.sections import ConfigPath, Section
+from gmcore.config.section import ConfigPath, Section
 from gmcore.units import conversion
 
 Index = Annotated[int, Field(ge=0)]

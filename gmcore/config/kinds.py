@@ -7,11 +7,11 @@ from pathlib import Path
 import yaml
 
 from gmcore.config.dynamics import MDConfig
-from gmcore.config.sections import Section
+from gmcore.config.section import Section
 from gmcore.config.training import TrainConfig
+from gmcore.config.workflow import Workflow
 from gmcore.errors import GMError
 from gmcore.suggest import did_you_mean
-from gmcore.workflow import Workflow
 
 KINDS: dict[str, type[Section]] = {"train": TrainConfig, "md": MDConfig, "workflow": Workflow}
 

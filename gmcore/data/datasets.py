@@ -14,11 +14,13 @@ import numpy as np
 from ase import Atoms
 
 from gmcore.anisotropy import invariants
+from gmcore.data.frames import Frame
 from gmcore.data.labels import PER_ATOM, TENSORS, detraced, label_array, symmetrized
-from gmcore.data.readers import DataError, Frame, read_frames
 from gmcore.data.readers.hdf5 import write_hdf5
+from gmcore.data.reading import read_frames
 from gmcore.engine.neighbors import NeighborError, build_pairs
 from gmcore.engine.structures import Batch, StructureError
+from gmcore.errors import DataError
 from gmcore.suggest import nearest
 from gmcore.units import conversion, not_stated
 
@@ -139,13 +141,13 @@ def read_dataset(
 
     Parameters
     ----------
-    labels : labels wanted, of `gmcore.config.sections.LABELS`.
+    labels : labels wanted, of `gmcore.config.training.LABELS`.
     units : unit of "length" and of each label as the file has them; an HDF5 data set states its own.
     keys : label -> its name in the files, where that is another.
     total_charge : charge of every structure, e, or the name under which the files have it.
     pbc : overrides the periodicity of the files.
 
-    Errors
+    Raises
     ------
     DataError : a file or value that cannot be used, or labels that are missing (counted per label).
     UnitError : a unit that is not stated, not known, or contradicts the file.

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from gmcore.anisotropy import detrace
-from gmcore.data.readers import DataError, Frame
+from gmcore.data.frames import Frame
+from gmcore.errors import DataError
 
 PER_ATOM = ("forces", "charges")
 TENSORS = ("stress", "d_tensor", "tensor")
@@ -36,7 +37,7 @@ _SHAPES = {"energy": "one number", "dipole": "3 numbers", "stress": "3x3, 9 or 6
 def label_array(label: str, value: Any, frame: Frame) -> np.ndarray:
     """Return `value` as a float64 array of the label's shape; the unit is left as it is.
 
-    Errors
+    Raises
     ------
     DataError : not numbers, wrong shape, NaN or infinite; names the structure.
     """
@@ -67,7 +68,7 @@ def label_array(label: str, value: Any, frame: Frame) -> np.ndarray:
 def symmetrized(label: str, values: np.ndarray, origins: Sequence[str], unit: str) -> tuple[np.ndarray, list[str]]:
     """Return tensors (n_structures, 3, 3) made symmetric and a note on what that changed; NaN rows pass.
 
-    Errors
+    Raises
     ------
     DataError : a tensor is asymmetric by more than `SYMMETRY_TOLERANCE` of its largest element.
     """

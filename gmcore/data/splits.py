@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gmcore.config.sections import Split
-from gmcore.config.training import TrainConfig
+from gmcore.config.training import Split, TrainConfig
 from gmcore.data.datasets import Dataset, read_dataset
 from gmcore.errors import GMError
 from gmcore.files import atomic_path
@@ -40,7 +39,7 @@ class Indices:
 def split_indices(n_structures: int, split: Split) -> Indices:
     """Return the parts that `split` asks for out of `n_structures`.
 
-    Errors
+    Raises
     ------
     SplitError : more structures asked for than there are, or a file of splits that does not fit.
     """
@@ -78,7 +77,7 @@ def write_splits(path: str | Path, indices: Indices, seed: int | None = None) ->
 def read_splits(path: str | Path) -> Indices:
     """Read what `write_splits` wrote.
 
-    Errors
+    Raises
     ------
     SplitError : missing, not JSON, indices that are no indices or stand in two parts.
     """

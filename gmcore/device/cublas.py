@@ -66,7 +66,7 @@ class Cublas:
         out is (n, rows, columns); a is (n, rows, inner); b is (n, inner, columns), transposed
         (n, columns, inner).
 
-        Errors
+        Raises
         ------
         GMError : a dimension beyond 32 bits, or an error of cuBLAS.
         """

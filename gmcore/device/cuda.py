@@ -49,7 +49,7 @@ class CudaError(GMError):
 def open_device() -> Device:
     """The device of this process.
 
-    Errors
+    Raises
     ------
     CudaError : CuPy or numba-cuda is not installed, there is no driver or card, or the card is too old.
     """

@@ -81,7 +81,7 @@ def plan_evaluation(
 ) -> MemoryPlan:
     """Largest chunk of atoms with which an evaluation fits into `budget` bytes, `scratch` bytes of the stages included.
 
-    Errors
+    Raises
     ------
     DeviceMemoryError : it does not fit with the smallest chunk either.
     """

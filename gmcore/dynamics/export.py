@@ -37,7 +37,7 @@ def export(
         where there are several.
     every : only every `every`-th structure (extended XYZ) or row of a replica (CSV).
 
-    Errors
+    Raises
     ------
     TrajectoryError : another suffix, a replica that does not exist, every below 1, or nothing to write.
     """

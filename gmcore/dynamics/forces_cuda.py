@@ -53,7 +53,7 @@ class DeviceForces:
     positions : device, (n_atoms, 3) float64, A, all structures one after another; move atoms in place.
     n_builds : how often the neighbor list was built.
 
-    Errors
+    Raises
     ------
     GMError : a model on the CPU, or one without an energy.
     """

@@ -136,7 +136,7 @@ def write_segment(path: str | Path, header: Header, data: Mapping[str, tuple[Any
     data : name of `QUANTITIES` -> (steps (n,), values (n_replicas, n, ...)); steps rise and count from the start of
         the production. The box must be there at the steps of the positions for periodic systems, and only for those.
 
-    Errors
+    Raises
     ------
     TrajectoryError : an unknown quantity, a wrong shape, or steps that do not rise.
     WriteError : the disk is full or the folder cannot be written to.
@@ -160,7 +160,7 @@ def merge_segments(target: str | Path, header: Header, sources: Sequence[Path], 
     ----------
     n_segments : how many segments of the run the result then holds; a reader leaves those aside.
 
-    Errors
+    Raises
     ------
     TrajectoryError : the disk has no room for the joined file.
     """

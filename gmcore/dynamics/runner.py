@@ -60,7 +60,7 @@ def run_md(config: MDConfig, resume: bool = True) -> Path:
     ----------
     resume : go on where an earlier call stopped; otherwise what that one left is removed.
 
-    Errors
+    Raises
     ------
     RunStopped : a stop condition ended the run; the frames it concerns are in stopped.extxyz.
     RunError : a folder that holds something else, a configuration that is not the one of the run, or files that

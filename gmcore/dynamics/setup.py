@@ -19,11 +19,11 @@ from gmcore.model import Model, load_model
 def starting_structure(config: MDConfig, model: Model | None = None) -> Atoms:
     """The structure of the configuration, relaxed with `model` where that is wanted and a model given.
 
-    RunError: it cannot be read; errors of `gmcore.analysis.modes.relax`.
+    RunError: it cannot be read; errors of `gmcore.dynamics.relaxation.relax`.
     """
     start = _structure("structure.file", config.structure.file, config.structure.index)
     if config.structure.relax and model is not None:
-        from gmcore.analysis.modes import relax
+        from gmcore.dynamics.relaxation import relax
 
         start = _bare(relax(start, model, config.structure.max_force))
     return start

@@ -26,7 +26,7 @@ class TensorObserver:
     model : with one D tensor in cm^-1.
     molecules : which atoms, and in which order.
 
-    Errors
+    Raises
     ------
     GMError : a model without a D tensor, with several, or with another unit.
     UnknownElementError : an element of the molecules that the model does not know.

@@ -80,7 +80,7 @@ class Trajectory:
     seeds : (n_replicas,)
     molecule_numbers, molecules : (n_molecule_atoms,) and (n_molecules, n_molecule_atoms) indices, or None.
 
-    Errors
+    Raises
     ------
     TrajectoryError : nothing there, or a file that is no trajectory of this layout.
     """

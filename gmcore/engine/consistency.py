@@ -40,7 +40,7 @@ def expected_shapes(settings: ModelSettings, member: Member) -> dict[str, tuple[
 def check_model(settings: ModelSettings, members: Sequence[Member]) -> None:
     """Refuse a model whose parts do not fit together.
 
-    Errors
+    Raises
     ------
     GMError : species not ascending, wrong heads, no member, a missing, surplus or misshapen array, a number that is not
         finite, or a feature_std that is not positive.

@@ -68,7 +68,7 @@ class Evaluator(Committee):
         n_atoms, 3); charges (n_members, n_atoms); stress and tensors (n_members, n_structures, 3, 3); dipole
         (n_members, n_structures, 3).
 
-        Errors
+        Raises
         ------
         UnknownElementError : an element the model does not know.
         GMError : unknown key, or a total charge that is needed and missing.

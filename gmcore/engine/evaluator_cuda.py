@@ -115,7 +115,7 @@ class DeviceEvaluator(Committee):
     ) -> dict[str, np.ndarray]:
         """Outputs of every member on the host; as `gmcore.engine.evaluator.Evaluator.evaluate`.
 
-        Errors
+        Raises
         ------
         UnknownElementError, GMError : as on the CPU.
         DeviceMemoryError : the device is too small.

@@ -66,7 +66,7 @@ def output_units(heads: Sequence[HeadSettings]) -> dict[str, str]:
 def check_heads(heads: Sequence[HeadSettings], n_radial: int) -> None:
     """Refuse heads that contradict themselves or each other.
 
-    Errors
+    Raises
     ------
     GMError : no head, unknown kind, wrong width, unknown option value, or two heads with the same outputs.
     """
@@ -163,7 +163,7 @@ def head_outputs(
     energy (n_structures,); charges (n_atoms,) and dipole (n_structures, 3); or, under the name of the head, the tensor
     (n_structures, 3, 3), symmetric, for d_tensor also traceless.
 
-    Errors
+    Raises
     ------
     GMError : the total charge is needed and not known.
     """

@@ -83,7 +83,7 @@ class Network:
 
         The result is a work array: the next `forward` overwrites it.
 
-        Errors
+        Raises
         ------
         GMError : no `forward` since the last `backward`.
         """

@@ -51,7 +51,7 @@ def evaluate_model(models: Model | Sequence[Model], dataset: Dataset) -> Evaluat
     ----------
     models : one model, or several that predict different quantities (one model per property).
 
-    Errors
+    Raises
     ------
     EvaluationError : a label that no model predicts, or a tensor in another unit.
     """

@@ -28,7 +28,7 @@ def run_learning_curve(config: TrainConfig, sizes: Sequence[int], train: Callabl
     train : trains a configuration; what it returns has `metrics`, part -> quantity -> errors. Those of the test part
         are drawn, of the validation part where there is none.
 
-    Errors
+    Raises
     ------
     GMError : no sizes, sizes below 1 or given twice.
     """

@@ -71,7 +71,7 @@ def compared(key: str, reference: Any, predicted: Any) -> tuple[np.ndarray, np.n
 
     Rows whose reference is NaN have no label (the stress of a molecule, say) and are left out.
 
-    Errors
+    Raises
     ------
     MetricsError : different sizes, or a prediction that is not finite where there is a reference.
     """

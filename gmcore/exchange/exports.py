@@ -62,7 +62,7 @@ def write_molforge(
     atoms : number of each atom in MolForge's unit cell, from 1; their own order if not given.
     cells : number of the cell of the supercell in which each atom lies, from 1; the first cell if not given.
 
-    Errors
+    Raises
     ------
     ExportError : wrong shapes, values that are not finite, numbers below 1, or an atom that comes twice.
     """
@@ -95,7 +95,7 @@ def write_easyspin(path: str | os.PathLike, tensor: ArrayLike, spin: float | Non
     tensor : (3, 3), cm^-1, in the frame of the coordinates.
     spin : 1, 3/2, 2, ...: without one half-integer or integer there is no zero-field splitting.
 
-    Errors
+    Raises
     ------
     ExportError : a spin without zero-field splitting; TensorError : no D tensor.
     """

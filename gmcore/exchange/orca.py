@@ -32,8 +32,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from gmcore.data.readers import DataError
-from gmcore.exchange.tensor_files import ComputedTensor, atoms_from, checked_tensor, numbers_in, require_wavenumbers
+from gmcore.errors import DataError
+from gmcore.exchange.tensors import ComputedTensor, atoms_from, checked_tensor, numbers_in, require_wavenumbers
 
 UNSTATED = "unstated"
 _ENERGIES = re.compile(r"QDPT WITH (.+?) DIAGONAL ENERGIES")

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gmcore.anisotropy import invariants
-from gmcore.data.readers import DataError
-from gmcore.exchange.tensor_files import ComputedTensor, atoms_from, checked_tensor, numbers_in, require_wavenumbers
+from gmcore.errors import DataError
+from gmcore.exchange.tensors import ComputedTensor, atoms_from, checked_tensor, numbers_in, require_wavenumbers
 from gmcore.units import conversion
 
 if TYPE_CHECKING:

@@ -12,24 +12,22 @@ format                    read by
 ========================  =========================================================================================
 orca                      `gmcore.exchange.orca`: ORCA output, SCF tensor and QDPT blocks of CASSCF and NEVPT2
 orca-property             `gmcore.exchange.orca_property`: ORCA's property file in text form, SCF tensor
-single-aniso              `gmcore.exchange.molcas`: output of SINGLE_ANISO, its geometry from OpenMolcas
-plain                     `gmcore.exchange.plain_tensor`: three rows of three numbers
+single-aniso              `gmcore.exchange.openmolcas`: output of SINGLE_ANISO, its geometry from OpenMolcas
+plain                     `gmcore.exchange.plain_text`: three rows of three numbers
 ========================  =========================================================================================
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmcore.anisotropy import invariants
-from gmcore.data.labels import symmetrized
-from gmcore.data.readers import DataError
-from gmcore.units import conversion
+from gmcore.errors import DataError
+from gmcore.exchange.tensors import ComputedTensor
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -37,36 +35,6 @@ if TYPE_CHECKING:
 FORMATS = ("orca", "orca-property", "single-aniso", "plain")
 SAME = 2e-3
 """Root mean square distance, A, below which two geometries count as one: files have few digits."""
-
-
-@dataclass(frozen=True, eq=False)
-class ComputedTensor:
-    """One D tensor as a file has it.
-
-    Attributes
-    ----------
-    tensor : (3, 3), in `unit`, symmetric; the trace is still in it.
-    unit : "cm^-1", or what was stated for a file that does not say.
-    atoms : geometry in whose frame the tensor is, A; None where the file has none.
-    level, contribution : which of the tensors of its file: "casscf", "effective"; empty where there is only one kind.
-    step : geometry of the file that it belongs to, from 0.
-    origin : where it stands, for messages.
-    notes : what reading found worth saying.
-    """
-
-    tensor: np.ndarray
-    unit: str
-    atoms: Atoms | None
-    level: str
-    contribution: str
-    step: int
-    origin: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        """Words for level and contribution."""
-        return " ".join(part for part in (self.level, self.contribution) if part)
 
 
 def read_tensors(
@@ -85,7 +53,7 @@ def read_tensors(
     contribution : "total", "second-order", "effective", "spin-spin", "second-order+ssc", "effective+ssc"; likewise.
     unit : unit of a plain matrix; other files are in cm^-1.
 
-    Errors
+    Raises
     ------
     DataError : missing, not in the format, without tensor, with several that fit, or at odds with what it prints.
     """
@@ -116,9 +84,9 @@ def _reader(name: str) -> Callable[[str, str, str | None], list[ComputedTensor]]
     elif name == "orca-property":
         from gmcore.exchange.orca_property import read_orca_property as reader
     elif name == "single-aniso":
-        from gmcore.exchange.molcas import read_single_aniso as reader
+        from gmcore.exchange.openmolcas import read_single_aniso as reader
     else:
-        from gmcore.exchange.plain_tensor import read_plain_tensor as reader
+        from gmcore.exchange.plain_text import read_plain_tensor as reader
     return reader
 
 
@@ -156,7 +124,7 @@ def in_frame_of(tensor: ComputedTensor, geometry: Atoms | None, turn: bool = Fal
     geometry : the same atoms in the same order; taken for the tensor's frame where its file has no geometry.
     turn : turn the tensor where `geometry` is turned against the file's.
 
-    Errors
+    Raises
     ------
     DataError : no geometry at all, other atoms, another shape, or a turned one without `turn`.
     GeometryError : atoms on one line, which leave the turn open.
@@ -175,7 +143,7 @@ def in_frame_of(tensor: ComputedTensor, geometry: Atoms | None, turn: bool = Fal
     ours, theirs = (atoms.positions - atoms.positions.mean(axis=0) for atoms in (tensor.atoms, geometry))
     if _rms(ours - theirs) < SAME:
         return replace(tensor, atoms=geometry)
-    from gmcore.analysis.geometry import align
+    from gmcore.molecules.superposition import align
 
     rotation = align(ours[None], theirs)[0]
     apart = _rms(ours @ rotation.T - theirs)
@@ -195,69 +163,3 @@ def in_frame_of(tensor: ComputedTensor, geometry: Atoms | None, turn: bool = Fal
 
 def _rms(differences: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.sum(differences**2, axis=1))))
-
-
-def checked_tensor(
-    rows: np.ndarray, unit: str, origin: str, digits: int, printed: tuple[float, float] | None
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the symmetric matrix and notes; D and E printed by the program must follow from it.
-
-    Parameters
-    ----------
-    rows : (3, 3) as the file has them.
-    digits : decimals with which rows, D and E are printed.
-    printed : D and E of the program, whose sign of E means nothing; None where it prints none. Zeros beside a matrix
-        that is not zero are taken for a fault of the program and noted.
-
-    Errors
-    ------
-    DataError : not finite, not symmetric, or D and E at odds with the matrix.
-    """
-    if not np.isfinite(rows).all():
-        raise DataError(f"the D tensor of {origin} must be finite, got {rows.tolist()}")
-    (tensor,), notes = symmetrized("D", rows[None], [origin], unit)
-    if printed is None:
-        return tensor, tuple(notes)
-    found = invariants(tensor)
-    # an eigenvalue moves by no more than the matrix does, three times the rounding of an element; D by twice that
-    tolerance = 8.0 * 0.5 * 10.0**-digits + 2.0 * float(np.abs(rows - rows.T).max()) + 1e-9 * abs(float(found.d))
-    d, e = printed
-    if d == 0.0 and e == 0.0 and abs(found.d) > tolerance:
-        return tensor, (*notes, "the program printed zeros beside the matrix, which was diagonalized here")
-    rhombic = found.e + 2.0 * tolerance >= abs(found.d) / 3.0  # there the sign of D is rounding
-    same_d = abs(d - found.d) <= tolerance or (rhombic and abs(d + found.d) <= 2.0 * tolerance)
-    if not (same_d and abs(abs(e) - found.e) <= tolerance):
-        raise DataError(
-            f"D = {d:.6g} and E = {e:.6g} {unit} printed in {origin} must follow from its matrix, which gives "
-            f"D = {found.d:.6g} and E = {found.e:.6g} {unit}"
-        )
-    return tensor, tuple(notes)
-
-
-def require_wavenumbers(unit: str | None, name: str) -> None:
-    """Refuse a stated unit other than cm^-1 for a file whose unit is known."""
-    if unit is not None and conversion("d_tensor", unit)[0] != 1.0:
-        raise DataError(f"the unit of the D tensor is cm^-1 in {name}, not {unit} as stated")
-
-
-def numbers_in(line: str, count: int, origin: str) -> list[float]:
-    """Return the `count` numbers of a line; anything else is refused with the name of its place."""
-    parts = line.split()
-    try:
-        values = [float(part) for part in parts]
-    except ValueError:
-        values = []
-    if len(values) != count:
-        raise DataError(f"{origin} must have {count} numbers here, got {line.strip()!r}")
-    return values
-
-
-def atoms_from(symbols: Sequence[str], positions: Sequence[Sequence[float]], origin: str) -> Atoms:
-    """Return `ase.Atoms` (positions in A); symbols that are no elements are refused."""
-    from ase import Atoms
-    from ase.data import atomic_numbers
-
-    for symbol in symbols:
-        if symbol not in atomic_numbers or symbol == "X":
-            raise DataError(f"the geometry of {origin} must be made of elements, got {symbol!r}")
-    return Atoms(list(symbols), np.array(positions, dtype=np.float64))

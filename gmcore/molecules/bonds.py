@@ -73,7 +73,7 @@ def bonded_pairs(atoms: Atoms, scale: float = BOND_SCALE, metal_scale: float = M
     ----------
     scale, metal_scale : longest bond over the sum of the covalent radii, without and with a metal atom.
 
-    Errors
+    Raises
     ------
     NeighborError, StructureError : a structure without neighbor list (atoms in one place, ...).
     """
@@ -109,7 +109,7 @@ def image_shifts(bonds: Bonds) -> tuple[np.ndarray, np.ndarray]:
 
     Positions r + shifts @ cell are those of the whole molecule beside its atom 0.
 
-    Errors
+    Raises
     ------
     BondError : the atoms are not connected, or bonded to images of themselves.
     """

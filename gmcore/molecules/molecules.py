@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gmcore.errors import GMError
-from gmcore.molecules.atom_mapping import MappingError, Skeleton, map_atoms
 from gmcore.molecules.bonds import BondError, Bonds, bonded_pairs, connected_components, image_shifts
+from gmcore.molecules.mapping import MappingError, Skeleton, map_atoms
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -88,7 +88,7 @@ class Molecules:
 
         Without a `reference` the first molecule keeps its order, and the others are mapped to it.
 
-        Errors
+        Raises
         ------
         MoleculeError : no atoms, indices that are no integers, out of range or repeated.
         BondError : not connected, or bonded to its own image.

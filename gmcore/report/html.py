@@ -30,7 +30,7 @@ def write_report(run: str | Path, output: str | Path | None = None) -> tuple[Pat
     run : folder of a run that `analyze` has been through.
     output : path of the page, RUN/report.html if not given; the numbers have its name with the suffix .json.
 
-    Errors
+    Raises
     ------
     RecordError : no analysis in the run, or one of another program.
     """

@@ -20,7 +20,7 @@ from gmcore.analysis.sections.modes import along_run
 from gmcore.analysis.structure import StructureError, coordination
 from gmcore.config.analysis import Analysis
 from gmcore.config.analysis_file import read_settings, with_options
-from gmcore.config.training import ConfigError
+from gmcore.config.loading import ConfigError
 from gmcore.dynamics.trajectory import Trajectory, TrajectoryError, write_segment
 from support.models import random_model
 from support.synthetic_runs import D_ZERO, WAVENUMBERS, complex_molecule, synthetic_run

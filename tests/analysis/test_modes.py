@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.constraints import FixAtoms
 from ase.vibrations import Vibrations
 
 from gmcore.analysis.modes import (
@@ -14,11 +13,11 @@ from gmcore.analysis.modes import (
     force_constants,
     frequency_to_omega,
     harmonic_modes,
-    relax,
     rigid_motions,
     thermal_variance,
 )
 from gmcore.calculator import GMCalculator
+from gmcore.dynamics.relaxation import relax
 from gmcore.model import Model
 from support.models import random_parts
 from support.springs import Springs
@@ -193,29 +192,6 @@ def test_other_files_are_refused(tmp_path):
         pass
     with pytest.raises(ModesError, match=r"must hold modes .* got layout None"):
         Modes.load(tmp_path / "other.h5")
-
-
-def test_relaxation_of_a_crystal_and_its_cell():
-    model, atoms = potential(seed=MINIMUM_SEED), Atoms("HC", [[0, 0, 0], [1.5, 1.6, 1.4]], cell=[3.1, 3, 3], pbc=True)
-    relaxed = relax(atoms, model, fmax=0.02, cell=True)
-    assert relaxed.calc is None and not np.allclose(relaxed.cell, atoms.cell)
-    stress = model.predict(relaxed)["stress"][0]
-    assert np.abs(stress * relaxed.get_volume()).max() < 0.02
-
-
-@pytest.mark.parametrize(
-    ("atoms", "options", "message"),
-    [
-        (Atoms(), {}, "at least one atom, got none"),
-        (Atoms("H", constraint=FixAtoms([0])), {}, "free to move, got 1 constraints"),
-        (water_molecule(), {"fmax": 0.0}, "must be positive, got 0.0"),
-        (water_molecule(), {"cell": True}, "periodic in three directions"),
-        (water_molecule(), {"max_steps": 1}, "below 0.0001 eV/A within 1 steps, got"),
-    ],
-)
-def test_what_cannot_be_relaxed(atoms, options, message):
-    with pytest.raises(ModesError, match=message):
-        relax(atoms, potential(), **options)
 
 
 def test_what_has_no_modes():

@@ -166,7 +166,7 @@ def training(monkeypatch):
         models = (config.output / "model.h5",)
         return SimpleNamespace(metrics={"test": {"d_tensor": error}}, models=models)
 
-    monkeypatch.setattr(gmcore.commands.app, "_training", lambda: train)
+    monkeypatch.setattr(gmcore.commands.training, "_training", lambda: train)
     return calls
 
 
@@ -188,7 +188,7 @@ def test_interrupted_training_says_how_to_go_on(folder, monkeypatch, command):
     def train(config, resume=True):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gmcore.commands.app, "_training", lambda: train)
+    monkeypatch.setattr(gmcore.commands.training, "_training", lambda: train)
     result = run(command[0], folder / "config.yaml", *command[1:])
     assert result.code == 130
     assert "continue" in result.err and "Traceback" not in result.err
@@ -320,7 +320,7 @@ def test_a_real_interrupt(folder):
         "def train(config, resume=True):\n"
         "    print('started', flush=True)\n"
         "    time.sleep(60)\n"
-        "gmcore.commands.app._training = lambda: train\n"
+        "gmcore.commands.training._training = lambda: train\n"
         "gmcore.commands.app.app(['train', sys.argv[1]])\n"
     )
     command = [sys.executable, "-c", script, str(folder / "config.yaml")]

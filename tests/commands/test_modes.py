@@ -147,7 +147,8 @@ def test_one_sentence_for_everything_wrong(folder, tmp_path):
     water, potential, d = (folder / name for name in ("water.extxyz", "potential.h5", "d.h5"))
     out = tmp_path / "out"
     modes, export = ("modes", water, "-o", out, "--potential"), ("export", water, "--d-tensor")
-    assert "modes need a model with forces" in refused(*modes, d)
+    assert "a relaxation needs a model with forces" in refused(*modes, d)
+    assert "modes need a model with forces" in refused(*modes, d, "--no-relax")
     assert "one D tensor is needed, this one predicts energy" in refused(*modes, potential, "--d-tensor", potential)
     assert "--temperature is about D and needs --d-tensor" in refused(*modes, potential, "--temperature", 10)
     assert "--metal is about D and needs --d-tensor" in refused(*modes, potential, "--metal", "Co")

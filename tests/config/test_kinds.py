@@ -12,7 +12,7 @@ from gmcore.config.dynamics import MDConfig
 from gmcore.config.kinds import kind_of
 from gmcore.config.templates import template
 from gmcore.config.training import TrainConfig
-from gmcore.workflow import Workflow
+from gmcore.config.workflow import Workflow
 
 runner = CliRunner()
 

@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmcore.config.sections import Data, Descriptor, Network, Split, Training
+from gmcore.config.loading import ConfigError, load_config, parse_config
 from gmcore.config.templates import KINDS, template
-from gmcore.config.training import PRESETS, ConfigError, TrainConfig, load_config, parse_config
+from gmcore.config.training import PRESETS, Data, Descriptor, Network, Split, TrainConfig, Training
 from gmcore.errors import GMError
 
 BASE = """\

@@ -7,7 +7,7 @@ import pytest
 
 from gmcore.anisotropy import invariants
 from gmcore.data.datasets import read_dataset
-from gmcore.data.readers import DataError
+from gmcore.errors import DataError
 from gmcore.units import UnitError
 from support.labeled_data import LABELS, UNITS, reference, xyz
 

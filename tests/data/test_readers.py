@@ -12,7 +12,8 @@ from ase.io import Trajectory, write
 
 from gmcore.data.datasets import Dataset, read_dataset
 from gmcore.data.labels import PER_ATOM
-from gmcore.data.readers import DataError, read_frames
+from gmcore.data.reading import read_frames
+from gmcore.errors import DataError
 from gmcore.units import conversion
 from support.labeled_data import LABELS, UNITS, reference, xyz
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmcore.config.sections import Split
-from gmcore.config.training import parse_config
+from gmcore.config.loading import parse_config
+from gmcore.config.training import Split
 from gmcore.data.splits import SplitError, describe_parts, load_datasets, read_splits, split_indices, write_splits
 
 

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from gmcore.config import analysis as config
-from gmcore.config.sections import Section
-from gmcore.config.training import parse_config
-from gmcore.workflow import Workflow
+from gmcore.config.loading import parse_config
+from gmcore.config.section import Section
+from gmcore.config.workflow import Workflow
 from support.pages import default_of, page, tables
 
 OWN = [part for part in vars(config).values() if getattr(part, "__module__", "") == config.__name__]

@@ -8,7 +8,7 @@ import pytest
 
 from gmcore.config import dynamics as config
 from gmcore.config.dynamics import MDConfig
-from gmcore.config.training import parse_config
+from gmcore.config.loading import parse_config
 from gmcore.dynamics.h5md import QUANTITIES, place
 from support.pages import default_of, page, tables
 

@@ -7,11 +7,12 @@ import re
 
 import pytest
 
-from gmcore.config import sections as config_sections
-from gmcore.config.sections import Section
-from gmcore.config.training import PRESETS, TrainConfig, parse_config
-from gmcore.data.readers import SUFFIXES
+from gmcore.config import training as config_sections
+from gmcore.config.loading import parse_config
+from gmcore.config.section import Section
+from gmcore.config.training import PRESETS, TrainConfig
 from gmcore.evaluation.predictions import SUFFIXES as OUTPUT_SUFFIXES
+from gmcore.formats import SUFFIXES
 from gmcore.units import UNITS, conversion
 from support.pages import DOCS, default_of, page, tables
 

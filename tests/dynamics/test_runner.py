@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import gmcore.commands.app
 from gmcore.anisotropy import invariants
 from gmcore.config.dynamics import MDConfig
+from gmcore.config.loading import ConfigError, parse_config
 from gmcore.config.templates import template
-from gmcore.config.training import ConfigError, parse_config
 from gmcore.dynamics.recorder import Recorder
 from gmcore.dynamics.runner import describe_run, run_md
 from gmcore.dynamics.tensor_observer import TensorObserver, declared_molecules

@@ -11,9 +11,9 @@ import pytest
 from ase import Atoms
 
 from gmcore.anisotropy import invariants
-from gmcore.config.training import parse_config
+from gmcore.config.loading import parse_config
 from gmcore.data.datasets import Dataset, read_dataset
-from gmcore.data.readers import read_frames
+from gmcore.data.reading import read_frames
 from gmcore.errors import GMError
 from gmcore.evaluation.evaluation import EvaluationError, evaluate_model, metrics_table, write_report
 from gmcore.evaluation.learning_curve import run_learning_curve, with_training_size

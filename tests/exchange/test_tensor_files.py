@@ -12,12 +12,12 @@ from ase.build import molecule
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
-from gmcore.analysis.geometry import GeometryError
 from gmcore.anisotropy import axis_angle, invariants
 from gmcore.commands.app import app
 from gmcore.data.datasets import read_dataset
-from gmcore.data.readers import DataError
+from gmcore.errors import DataError
 from gmcore.exchange.tensor_files import in_frame_of, read_tensors
+from gmcore.molecules.superposition import GeometryError
 from gmcore.units import UnitError
 from support.quantum_chemistry_files import (
     BANNER,

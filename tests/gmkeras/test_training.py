@@ -15,7 +15,7 @@ from support.tolerances import relative_error
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 import tensorflow as tf
 
-from gmcore.config.training import parse_config
+from gmcore.config.loading import parse_config
 from gmcore.data.datasets import Dataset
 from gmcore.engine.settings import DescriptorSettings
 from gmcore.errors import GMError

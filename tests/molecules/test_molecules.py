@@ -12,9 +12,10 @@ from scipy.spatial.transform import Rotation
 
 from gmcore.anisotropy import invariants
 from gmcore.model import load_model
-from gmcore.molecules.atom_mapping import Skeleton, map_atoms, superpose
 from gmcore.molecules.bonds import BondError, bonded_pairs, connected_components, image_shifts, is_metal
+from gmcore.molecules.mapping import Skeleton, map_atoms
 from gmcore.molecules.molecules import MappingError, MoleculeError, Molecules
+from gmcore.molecules.superposition import best_rotations
 from support.models import random_model
 from support.tolerances import relative_error
 
@@ -100,7 +101,7 @@ def test_complex_in_a_triclinic_box_has_the_same_d(complexes, rng, tmp_path):
         np.testing.assert_array_equal(molecules.numbers, atoms.numbers)
         # the complex is nearly symmetric (D2): another mapping may be nearer than the order of the file, none farther
         mapped = order[molecules.indices[0]]
-        assert molecules.rmsd[0] < np.sqrt(superpose(reference.positions, atoms.positions)[1] / 53) + 1e-9
+        assert molecules.rmsd[0] < np.sqrt(best_rotations(atoms.positions, reference.positions)[1] / 53) + 1e-9
         whole = molecules.extract(shifted.positions, shifted.cell.array)[0]
         np.testing.assert_allclose(whole - whole[0], (atoms.positions - atoms.positions[mapped[0]])[mapped], atol=1e-12)
         d_tensor = model.predict([Atoms(molecules.numbers, whole)], properties=["d_tensor"])["d_tensor"][0]
@@ -229,7 +230,7 @@ def test_mapping_is_the_best_of_all_by_brute_force(rng):
         graph.add_edges_from(bonded_pairs(reference).pairs.tolist())
         matcher = GraphMatcher(graph, graph, categorical_node_match("z", 0))
         maps = np.array([[found[i] for i in range(len(graph))] for found in matcher.isomorphisms_iter()])
-        errors = superpose(reference.positions, positions[maps])[1]
+        errors = best_rotations(positions[maps], reference.positions)[1]
         assert len(maps) >= 24 and rmsd == pytest.approx(np.sqrt(errors.min() / len(order)), rel=1e-9)
         np.testing.assert_array_equal(order, maps[np.argmin(errors)])
 
@@ -240,7 +241,7 @@ def test_only_proper_rotations_count():
     order = np.arange(5)[::-1]
     assert Molecules.from_indices(chiral[order], order, chiral).rmsd[0] < 1e-6
     assert Molecules.from_indices(mirrored[order], order, chiral).rmsd[0] > 0.3
-    rotation, error = superpose(chiral.positions, turned(chiral.positions, 4))
+    rotation, error = best_rotations(turned(chiral.positions, 4), chiral.positions)
     assert np.linalg.det(rotation) == pytest.approx(1.0) and error < 1e-20
 
 
@@ -310,7 +311,7 @@ def test_polymers_and_networks_are_refused():
 
 
 def test_too_many_isomorphisms_are_refused(monkeypatch):
-    monkeypatch.setattr("gmcore.molecules.atom_mapping.MAX_ISOMORPHISMS", 11)
+    monkeypatch.setattr("gmcore.molecules.mapping.MAX_ISOMORPHISMS", 11)
     benzene = molecule("C6H6")
     with pytest.raises(MappingError, match="at most 11 ways to map its 6 core atoms"):
         Molecules.from_indices(benzene, range(12), benzene)

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.io import write
 
 from gmcore.config.dynamics import MDConfig
-from gmcore.config.training import parse_config
+from gmcore.config.loading import parse_config
 from gmcore.dynamics.trajectory import Trajectory
 from gmcore.model_file import write_model
 from support.models import random_parts

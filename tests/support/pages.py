@@ -6,7 +6,7 @@ import re
 
 from pydantic import BaseModel
 
-from gmcore.config.sections import Section
+from gmcore.config.section import Section
 from support.places import ROOT
 
 DOCS = ROOT / "docs"

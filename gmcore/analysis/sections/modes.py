@@ -18,16 +18,17 @@ import numpy as np
 from ase import Atoms
 
 from gmcore.analysis.couplings import TensorExpansion, mode_coordinates, thermal_ratio
-from gmcore.analysis.geometry import align
 from gmcore.analysis.mode_spectra import cross_spectra, element_shares
-from gmcore.analysis.modes import Modes, harmonic_modes, relax, thermal_variance
+from gmcore.analysis.modes import Modes, harmonic_modes, thermal_variance
 from gmcore.analysis.records import plain, quantity
 from gmcore.analysis.samples import Samples, SamplesError
 from gmcore.analysis.spectra import HANN_WIDTH, WAVENUMBER
 from gmcore.anisotropy import invariants
 from gmcore.config.analysis import Analysis
+from gmcore.dynamics.relaxation import relax
 from gmcore.evaluation.metrics import UNIQUE, unique_components
 from gmcore.model import Model
+from gmcore.molecules.superposition import align
 
 PIECES = 5
 """A coherence is a mean over at least 2 PIECES - 1 segments; those of a short run are short, and their lines broad."""

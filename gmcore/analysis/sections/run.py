@@ -10,7 +10,7 @@ from ase import Atoms
 
 from gmcore.analysis.records import quantity
 from gmcore.config.dynamics import MDConfig
-from gmcore.config.training import load_config
+from gmcore.config.loading import load_config
 from gmcore.dynamics.trajectory import Trajectory
 
 CONFIG_FILE = "config.yaml"

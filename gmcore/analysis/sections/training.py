@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gmcore.analysis.records import plain, quantity, rounded, thinned
-from gmcore.config.training import load_config
+from gmcore.config.loading import load_config
 from gmcore.data.splits import load_datasets
 from gmcore.errors import GMError
 from gmcore.evaluation.evaluation import METRICS_FILE, evaluate_model

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from gmcore.data.readers import DataError, Frame
+from gmcore.data.frames import Frame
+from gmcore.errors import DataError
 
 LAYOUTS = (("R", "Z"), ("coords", "nuclear_charges"))
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ase import Atoms
 
-from gmcore.data.readers import DataError, Frame
+from gmcore.data.frames import Frame
+from gmcore.errors import DataError
 
 
 def read_extxyz(path: Path) -> Iterator[Frame]:

@@ -24,8 +24,9 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-from gmcore.data.readers import DataError, Frame
+from gmcore.data.frames import Frame
 from gmcore.data.readers.arrays import frames_from_arrays
+from gmcore.errors import DataError
 from gmcore.files import atomic_hdf5
 
 FORMAT = "gmtensor-dataset"

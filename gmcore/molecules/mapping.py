@@ -27,6 +27,7 @@ import numpy as np
 
 from gmcore.errors import GMError
 from gmcore.molecules.bonds import Bonds
+from gmcore.molecules.superposition import best_rotations
 
 MAX_ISOMORPHISMS = 20_000
 """Core isomorphisms that are looked through; more take minutes."""
@@ -58,7 +59,7 @@ class Skeleton:
 def map_atoms(reference: Skeleton, molecule: Skeleton) -> tuple[np.ndarray, float]:
     """Return the atom of `molecule` for each atom of `reference` (n_atoms,) int64, and the RMSD, A.
 
-    Errors
+    Raises
     ------
     MappingError : another formula, other bonds, or more than MAX_ISOMORPHISMS ways to map the cores.
     """
@@ -67,7 +68,7 @@ def map_atoms(reference: Skeleton, molecule: Skeleton) -> tuple[np.ndarray, floa
     _, other_core, other_branches = _strip(molecule, n_layers)
     cores = _core_maps(reference, core, branches, molecule, other_core, other_branches)
     core = np.array(core)
-    errors = superpose(reference.positions[core], molecule.positions[cores])[1]
+    errors = best_rotations(molecule.positions[cores], reference.positions[core])[1]
     best, least = None, np.inf
     for k in np.argsort(errors, kind="stable"):
         if errors[k] >= least:
@@ -76,25 +77,6 @@ def map_atoms(reference: Skeleton, molecule: Skeleton) -> tuple[np.ndarray, floa
         if error < least:
             best, least = order, error
     return best, float(np.sqrt(least / len(best)))
-
-
-def superpose(targets: np.ndarray, movers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return proper rotations R and squared errors: targets ~ movers @ R^T after both are centered (Kabsch).
-
-    Parameters
-    ----------
-    targets, movers : (..., n_atoms, 3) A; leading axes are broadcast.
-
-    Returns
-    -------
-    rotations (..., 3, 3); sum over atoms of squared distances (...), A^2.
-    """
-    targets = targets - targets.mean(axis=-2, keepdims=True)
-    movers = movers - movers.mean(axis=-2, keepdims=True)
-    left, _, right = np.linalg.svd(np.swapaxes(targets, -1, -2) @ movers)
-    left[..., :, 2] *= np.linalg.det(left @ right)[..., None]  # a reflection is undone along the shortest direction
-    rotations = left @ right
-    return rotations, np.sum((movers @ np.swapaxes(rotations, -1, -2) - targets) ** 2, axis=(-2, -1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +163,7 @@ def _grown(
     placed = core
     for _ in range(MAX_SWEEPS):
         before = order.copy()
-        rotation, _ = superpose(reference.positions[placed], molecule.positions[order[placed]])
+        rotation, _ = best_rotations(molecule.positions[order[placed]], reference.positions[placed])
         turned = (molecule.positions - molecule.positions[order[placed]].mean(axis=0)) @ rotation.T
         turned += reference.positions[placed].mean(axis=0)
         stack = core.tolist()
@@ -192,7 +174,7 @@ def _grown(
         placed = np.arange(len(order))
         if np.array_equal(order, before):
             break
-    return order, float(superpose(reference.positions, molecule.positions[order])[1])
+    return order, float(best_rotations(molecule.positions[order], reference.positions)[1])
 
 
 def _assign_children(

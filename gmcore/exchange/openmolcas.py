@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmcore.data.readers import DataError
-from gmcore.exchange.tensor_files import ComputedTensor, atoms_from, numbers_in, require_wavenumbers
+from gmcore.errors import DataError
+from gmcore.exchange.tensors import ComputedTensor, atoms_from, numbers_in, require_wavenumbers
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from gmcore.data.readers import DataError
-from gmcore.exchange.tensor_files import ComputedTensor, checked_tensor, numbers_in
+from gmcore.errors import DataError
+from gmcore.exchange.tensors import ComputedTensor, checked_tensor, numbers_in
 from gmcore.units import conversion, not_stated
 
 
 def read_plain_tensor(text: str, name: str, unit: str | None = None) -> list[ComputedTensor]:
     """Return the tensor of a plain file, turned into cm^-1.
 
-    Errors
+    Raises
     ------
     DataError : not three rows of three finite numbers, or not symmetric.
     UnitError : a unit that is not stated or not known.

@@ -1,0 +1,69 @@
+"""Commands around configurations: `gmtensor template`, `gmtensor validate` and `gmtensor schema`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gmcore.commands.options import ConfigFile
+from gmcore.errors import GMError
+
+
+def template(
+    kind: Annotated[str, typer.Argument(help="d-tensor, potential, charges, tensor or md.")] = "d-tensor",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File; the screen if not given.")] = None,
+) -> None:
+    """Write a configuration to start from."""
+    from gmcore.config.templates import template as text_of
+    from gmcore.files import atomic_path
+
+    text = text_of(kind, str(output or "config.yaml"))
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    if output.exists():
+        raise GMError(f"{output} exists already; choose another name or remove it")
+    with atomic_path(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def validate(
+    config: ConfigFile,
+    data: Annotated[bool, typer.Option("--data/--no-data", help="Also read the files that it names.")] = True,
+) -> None:
+    """Check a configuration of a training, a run or a workflow, and what it names; nothing is written."""
+    from gmcore.config.kinds import kind_of
+    from gmcore.config.loading import load_config
+
+    settings = load_config(config, kind_of(config))
+    for line in _description(settings) if data else ():
+        typer.echo(line)
+    typer.echo(f"{config} is valid")
+
+
+def _description(settings: Any) -> list[str]:
+    """What a configuration leads to, found by reading the files that it names."""
+    from gmcore.config.dynamics import MDConfig
+    from gmcore.config.training import TrainConfig
+
+    if isinstance(settings, TrainConfig):
+        from gmcore.data.splits import describe_parts, load_datasets
+
+        return describe_parts(load_datasets(settings, write=False))
+    if isinstance(settings, MDConfig):
+        from gmcore.dynamics.runner import describe_run
+
+        return describe_run(settings)
+    from gmcore.workflow import steps_of
+
+    return [f"gmtensor {step.name}" for step in steps_of(settings)]
+
+
+def schema(kind: Annotated[str, typer.Argument(help="train, md or workflow.")] = "train") -> None:
+    """Print the JSON schema of configurations: every key with its type, default, bounds and meaning."""
+    from gmcore.config.kinds import kind_named
+
+    typer.echo(json.dumps(kind_named(kind).model_json_schema(), indent=2))

@@ -1,0 +1,49 @@
+"""What all sections of configurations share: unknown keys are refused, paths are relative to the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+
+from gmcore.suggest import did_you_mean
+
+
+def _resolved(path: Path, info: ValidationInfo) -> Path:
+    """Return the path relative to the folder of the configuration file, where there is one."""
+    folder = (info.context or {}).get("folder")
+    path = path.expanduser()
+    return path if folder is None else Path(os.path.normpath(folder / path))  # no "examples/x/../../runs" in messages
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, (str, Path)) else value
+
+
+ConfigPath = Annotated[Path, AfterValidator(_resolved)]
+ConfigPaths = Annotated[list[ConfigPath], BeforeValidator(_listed)]
+Weight = Annotated[float, Field(ge=0.0, le=1e9)]
+Rate = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A section that refuses keys it does not know and names the nearest one that it does."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+    section: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, value: Any) -> Any:
+        if value is None:  # "energy:" with nothing after it asks for the defaults
+            return {}
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, dict):
+            raise ValueError(f"{cls.section} must hold keys and values, got {value!r}")
+        for key in value:
+            if key not in cls.model_fields:
+                raise ValueError(f"unknown key {key!r} in {cls.section}{did_you_mean(key, cls.model_fields)}")
+        return value

@@ -1,0 +1,117 @@
+"""A D tensor as a quantum chemistry program gives it, and the checks that its file must pass.
+
+Eigenvalues are never taken from a file (some versions print zeros beside a right matrix): the matrix is diagonalized
+here, and D and E that a program printed must follow from it within the digits that are printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gmcore.anisotropy import invariants
+from gmcore.data.labels import symmetrized
+from gmcore.errors import DataError
+from gmcore.units import conversion
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+@dataclass(frozen=True, eq=False)
+class ComputedTensor:
+    """One D tensor as a file has it.
+
+    Attributes
+    ----------
+    tensor : (3, 3), in `unit`, symmetric; the trace is still in it.
+    unit : "cm^-1", or what was stated for a file that does not say.
+    atoms : geometry in whose frame the tensor is, A; None where the file has none.
+    level, contribution : which of the tensors of its file: "casscf", "effective"; empty where there is only one kind.
+    step : geometry of the file that it belongs to, from 0.
+    origin : where it stands, for messages.
+    notes : what reading found worth saying.
+    """
+
+    tensor: np.ndarray
+    unit: str
+    atoms: Atoms | None
+    level: str
+    contribution: str
+    step: int
+    origin: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Words for level and contribution."""
+        return " ".join(part for part in (self.level, self.contribution) if part)
+
+
+def checked_tensor(
+    rows: np.ndarray, unit: str, origin: str, digits: int, printed: tuple[float, float] | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the symmetric matrix and notes; D and E printed by the program must follow from it.
+
+    Parameters
+    ----------
+    rows : (3, 3) as the file has them.
+    digits : decimals with which rows, D and E are printed.
+    printed : D and E of the program, whose sign of E means nothing; None where it prints none. Zeros beside a matrix
+        that is not zero are taken for a fault of the program and noted.
+
+    Raises
+    ------
+    DataError : not finite, not symmetric, or D and E at odds with the matrix.
+    """
+    if not np.isfinite(rows).all():
+        raise DataError(f"the D tensor of {origin} must be finite, got {rows.tolist()}")
+    (tensor,), notes = symmetrized("D", rows[None], [origin], unit)
+    if printed is None:
+        return tensor, tuple(notes)
+    found = invariants(tensor)
+    # an eigenvalue moves by no more than the matrix does, three times the rounding of an element; D by twice that
+    tolerance = 8.0 * 0.5 * 10.0**-digits + 2.0 * float(np.abs(rows - rows.T).max()) + 1e-9 * abs(float(found.d))
+    d, e = printed
+    if d == 0.0 and e == 0.0 and abs(found.d) > tolerance:
+        return tensor, (*notes, "the program printed zeros beside the matrix, which was diagonalized here")
+    rhombic = found.e + 2.0 * tolerance >= abs(found.d) / 3.0  # there the sign of D is rounding
+    same_d = abs(d - found.d) <= tolerance or (rhombic and abs(d + found.d) <= 2.0 * tolerance)
+    if not (same_d and abs(abs(e) - found.e) <= tolerance):
+        raise DataError(
+            f"D = {d:.6g} and E = {e:.6g} {unit} printed in {origin} must follow from its matrix, which gives "
+            f"D = {found.d:.6g} and E = {found.e:.6g} {unit}"
+        )
+    return tensor, tuple(notes)
+
+
+def require_wavenumbers(unit: str | None, name: str) -> None:
+    """Refuse a stated unit other than cm^-1 for a file whose unit is known."""
+    if unit is not None and conversion("d_tensor", unit)[0] != 1.0:
+        raise DataError(f"the unit of the D tensor is cm^-1 in {name}, not {unit} as stated")
+
+
+def numbers_in(line: str, count: int, origin: str) -> list[float]:
+    """Return the `count` numbers of a line; anything else is refused with the name of its place."""
+    parts = line.split()
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = []
+    if len(values) != count:
+        raise DataError(f"{origin} must have {count} numbers here, got {line.strip()!r}")
+    return values
+
+
+def atoms_from(symbols: Sequence[str], positions: Sequence[Sequence[float]], origin: str) -> Atoms:
+    """Return `ase.Atoms` (positions in A); symbols that are no elements are refused."""
+    from ase import Atoms
+    from ase.data import atomic_numbers
+
+    for symbol in symbols:
+        if symbol not in atomic_numbers or symbol == "X":
+            raise DataError(f"the geometry of {origin} must be made of elements, got {symbol!r}")
+    return Atoms(list(symbols), np.array(positions, dtype=np.float64))
