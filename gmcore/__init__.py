@@ -12,7 +12,7 @@ _HOMES = {
     "GMError": "errors",
     "GaussianMoments": "engine.descriptor",
     "Model": "model",
-    "invariants": "anisotropy",
+    "zfs_parameters": "anisotropy",
     "load_model": "model",
     "read_dataset": "data.datasets",
     "set_threads": "threads",
@@ -22,6 +22,8 @@ __all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str):
+    if name == "invariants":  # the name in version 0.1; warns
+        return import_module("gmcore.anisotropy").invariants
     if name not in _HOMES:
         raise AttributeError(f"module 'gmcore' has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)

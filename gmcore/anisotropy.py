@@ -12,6 +12,7 @@ they jump. The ascending eigenvalues and J2 are continuous there. All functions 
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -67,10 +68,10 @@ def detrace(tensor: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return 0.5 * (tensor + transposed) - trace[..., None, None] / 3.0 * np.eye(3), trace
 
 
-def invariants(tensor: ArrayLike) -> Anisotropy:
+def zfs_parameters(tensor: ArrayLike) -> Anisotropy:
     """Return D, E, E/|D|, axis, eigenvalues and J2 of tensors (n_leading, 3, 3); a trace plays no part.
 
-    >>> d, e, *_ = invariants([[10.0, 0.0, 0.0], [0.0, 20.0, 0.0], [0.0, 0.0, -60.0]])
+    >>> d, e, *_ = zfs_parameters([[10.0, 0.0, 0.0], [0.0, 20.0, 0.0], [0.0, 0.0, -60.0]])
     >>> print(f"D = {d:.1f}, E = {e:.1f}")
     D = -75.0, E = 5.0
     """
@@ -91,6 +92,14 @@ def invariants(tensor: ArrayLike) -> Anisotropy:
         eigenvalues=eigenvalues,
         j2=0.5 * np.sum(traceless**2, axis=(-2, -1)),
     )
+
+
+def __getattr__(name: str):
+    """The name of `zfs_parameters` in version 0.1."""
+    if name == "invariants":
+        warnings.warn("gmcore.invariants is now gmcore.zfs_parameters", DeprecationWarning, stacklevel=2)
+        return zfs_parameters
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def axis_angle(axis: ArrayLike, other: ArrayLike) -> np.ndarray:

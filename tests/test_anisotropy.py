@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmcore.anisotropy import TensorError, axis_angle, detrace, invariants, mean_axis
+from gmcore.anisotropy import TensorError, axis_angle, detrace, mean_axis, zfs_parameters
 
 
 def rotation(rng) -> np.ndarray:
@@ -28,7 +28,7 @@ def rotation(rng) -> np.ndarray:
 )
 def test_convention(rng, diagonal, d, e, axis):
     r = rotation(rng)
-    result = invariants(r @ np.diag(diagonal) @ r.T)
+    result = zfs_parameters(r @ np.diag(diagonal) @ r.T)
     assert result.d == pytest.approx(d, rel=1e-12)
     assert result.e == pytest.approx(e, abs=1e-12)
     assert result.e_over_d == pytest.approx(e / abs(d), abs=1e-12)
@@ -43,22 +43,22 @@ def test_trace_is_removed_and_reported(rng):
     part, trace = detrace(traceless + 26.5 * np.eye(3))
     np.testing.assert_allclose(part, traceless, atol=1e-12)
     assert trace == pytest.approx(79.5)
-    assert invariants(traceless + 26.5 * np.eye(3)).d == pytest.approx(-90.0)
+    assert zfs_parameters(traceless + 26.5 * np.eye(3)).d == pytest.approx(-90.0)
 
 
 def test_leading_axes_equal_one_by_one(rng):
     tensors = rng.normal(size=(4, 5, 3, 3))
     tensors += np.swapaxes(tensors, -1, -2)
-    together = invariants(tensors)
+    together = zfs_parameters(tensors)
     for i, j in np.ndindex(4, 5):
-        for one, many in zip(invariants(tensors[i, j]), together):
+        for one, many in zip(zfs_parameters(tensors[i, j]), together):
             np.testing.assert_array_equal(one, many[i, j])
     assert np.all(together.e >= 0) and np.all(together.e_over_d <= 1 / 3 + 1e-12)
-    assert invariants(np.zeros((0, 3, 3))).axis.shape == (0, 3)
+    assert zfs_parameters(np.zeros((0, 3, 3))).axis.shape == (0, 3)
 
 
 def test_rhombic_limit_has_ratio_one_third_and_continuous_eigenvalues():
-    low, high = (invariants(np.diag([-50.0, shift, 50.0 - shift])) for shift in (-1e-9, 1e-9))
+    low, high = (zfs_parameters(np.diag([-50.0, shift, 50.0 - shift])) for shift in (-1e-9, 1e-9))
     assert low.d == pytest.approx(75.0) and high.d == pytest.approx(-75.0)  # the sign is decided by a breath
     for result in (low, high):
         assert result.e_over_d == pytest.approx(1 / 3, abs=1e-9)
@@ -67,7 +67,7 @@ def test_rhombic_limit_has_ratio_one_third_and_continuous_eigenvalues():
 
 
 def test_zero_tensor_has_no_axis_and_no_ratio():
-    result = invariants(np.stack([np.zeros((3, 3)), np.diag([1.0, 1.0, -2.0])]))
+    result = zfs_parameters(np.stack([np.zeros((3, 3)), np.diag([1.0, 1.0, -2.0])]))
     assert result.d[0] == result.e[0] == result.j2[0] == 0.0
     assert np.isnan(result.e_over_d[0]) and np.isnan(result.axis[0]).all()
     np.testing.assert_allclose(result.axis[1], [0, 0, 1])
@@ -79,7 +79,7 @@ def test_bounds_hold_for_any_symmetric_tensor(elements):
     tensor = np.zeros((3, 3))
     tensor[np.triu_indices(3)] = elements
     tensor += np.triu(tensor, 1).T
-    result = invariants(tensor)
+    result = zfs_parameters(tensor)
     size = np.abs(elements).max()
     assert result.e >= 0
     assert result.e <= abs(result.d) / 3 + 1e-12 * size
@@ -117,7 +117,7 @@ def test_mean_axis_knows_no_sign(rng):
     ],
 )
 def test_other_tensors_are_refused(tensor, message):
-    for function in (detrace, invariants):
+    for function in (detrace, zfs_parameters):
         with pytest.raises(TensorError, match=message):
             function(tensor)
 
@@ -138,13 +138,19 @@ def test_digits_lost_in_a_file_are_forgiven():
 def test_published_cobalt_complex(shared_data):
     raw = np.array([a.info["D_raw"] for a in ase.io.read(shared_data / "co_pdms_D" / "train.extxyz", ":")])
     _, trace = detrace(raw)
-    result = invariants(raw)
+    result = zfs_parameters(raw)
     assert trace.mean() == pytest.approx(79.5, abs=0.1)
     assert result.d.mean() == pytest.approx(-99.3, abs=0.1) and result.d.std() == pytest.approx(8.2, abs=0.1)
 
 
 def test_both_signs_up_to_the_rhombic_limit(shared_data):
     frames = ase.io.read(shared_data / "coh2ox_D" / "train.extxyz", ":")
-    result = invariants([a.info["D_tensor"] for a in frames])
+    result = zfs_parameters([a.info["D_tensor"] for a in frames])
     assert result.d.min() < 0 < result.d.max()
     assert 0.33 < result.e_over_d.max() <= 1 / 3 + 1e-9
+
+
+def test_the_old_name_warns():
+    with pytest.warns(DeprecationWarning, match=r"gmcore\.zfs_parameters"):
+        from gmcore import invariants
+    assert invariants is zfs_parameters

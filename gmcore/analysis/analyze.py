@@ -201,7 +201,7 @@ class _Analysis:
             tensors = self.factor * samples.molecules("d_tensor")
             if "d_tensor_members" in samples:
                 members = self.factor * samples.molecules("d_tensor_members")
-            tensors, members = self.frame.turn(positions, tensors, members)
+            tensors, members = self.frame.rotate(positions, tensors, members)
             sections, scalars = anisotropy_section(samples, tensors, members, settings.unit)
             result |= sections
         if self.shell is not None:

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmcore.analysis.statistics import block_average
-from gmcore.anisotropy import Anisotropy, axis_angle, detrace, invariants, mean_axis
+from gmcore.anisotropy import Anisotropy, axis_angle, detrace, mean_axis, zfs_parameters
 from gmcore.errors import GMError
 
 
@@ -123,13 +123,13 @@ def thermal_averages(tensors: ArrayLike, members: ArrayLike | None = None, n_blo
     tensors = _traceless(tensors, 3, "tensors (n, 3, 3)")
     if not 2 <= n_blocks <= len(tensors):
         raise AveragesError(f"the number of blocks must lie between 2 and the {len(tensors)} frames, got {n_blocks}")
-    frames = invariants(tensors)
+    frames = zfs_parameters(tensors)
     through = None
     if members is not None:
         members = _traceless(members, 4, "members (n, n_members, 3, 3)")
         if len(members) != len(tensors):
             raise AveragesError(f"members must belong to the {len(tensors)} frames, got {len(members)}")
-        through = invariants(members)
+        through = zfs_parameters(members)
 
     def average(name: str) -> Average:
         return _average(getattr(frames, name), None if through is None else getattr(through, name), n_blocks)
@@ -183,12 +183,12 @@ def _axis_average(frames: Anisotropy, through: Anisotropy | None, n_blocks: int)
 
 def _of_mean(tensors: np.ndarray, members: np.ndarray | None, n_blocks: int) -> tuple[OfMean, OfMean, OfMean]:
     """Return D, E and axis of the mean of tensors (n, 3, 3)."""
-    whole = invariants(tensors.mean(axis=0))
+    whole = zfs_parameters(tensors.mean(axis=0))
     length = len(tensors) // n_blocks
     blocks = tensors[len(tensors) - n_blocks * length :].reshape(n_blocks, length, 3, 3).mean(axis=1)
-    left_out = invariants((blocks.sum(axis=0) - blocks) / (n_blocks - 1))
+    left_out = zfs_parameters((blocks.sum(axis=0) - blocks) / (n_blocks - 1))
     inflation = math.sqrt(n_blocks - 1.0)  # of the population deviation of jackknife values
-    through = None if members is None else invariants(members.mean(axis=0))
+    through = None if members is None else zfs_parameters(members.mean(axis=0))
 
     def of_mean(name: str) -> OfMean:
         committee = np.nan if through is None else float(getattr(through, name).std())

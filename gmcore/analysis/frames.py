@@ -28,7 +28,7 @@ class BodyFrame:
     masses: np.ndarray
     words: str
 
-    def turn(self, positions: np.ndarray, *tensors: np.ndarray | None) -> tuple[np.ndarray | None, ...]:
+    def rotate(self, positions: np.ndarray, *tensors: np.ndarray | None) -> tuple[np.ndarray | None, ...]:
         """Turn tensors (n_series, n, ..., 3, 3) with their molecules (n_series, n, n_atoms, 3), A."""
         if self.reference is None:
             return tensors
@@ -44,9 +44,9 @@ class BodyFrame:
         return align(frames if upright <= inverted else -frames, self.reference, self.masses)
 
     def _misfit(self, frame: np.ndarray) -> float:
-        turned = (frame - _center(frame, self.masses)) @ align(frame, self.reference, self.masses)[0].T
+        rotated = (frame - _center(frame, self.masses)) @ align(frame, self.reference, self.masses)[0].T
         return float(
-            np.sum(self.masses[:, None] * (turned - self.reference + _center(self.reference, self.masses)) ** 2)
+            np.sum(self.masses[:, None] * (rotated - self.reference + _center(self.reference, self.masses)) ** 2)
         )
 
 

@@ -18,7 +18,7 @@ from gmcore.analysis.couplings import TensorExpansion
 from gmcore.analysis.mode_spectra import element_shares
 from gmcore.analysis.modes import Modes, write_modes
 from gmcore.analysis.records import quantity, write_json
-from gmcore.anisotropy import invariants
+from gmcore.anisotropy import zfs_parameters
 from gmcore.errors import GMError
 from gmcore.files import atomic_hdf5, atomic_path
 from gmcore.units import conversion
@@ -86,7 +86,7 @@ def mode_record(
     if expansion is None:
         return record
     factor = 1.0 / conversion("d_tensor", unit)[0]
-    d, e, *_ = invariants(expansion.value)
+    d, e, *_ = zfs_parameters(expansion.value)
     slope_d, slope_e = expansion.slopes()
     record["d_tensor"] = {
         "value": quantity(factor * expansion.value, unit, "D tensor of the structure"),
@@ -165,7 +165,7 @@ def _harmonic(expansion: TensorExpansion, temperature: float, factor: float, uni
     record: dict[str, Any] = {"temperature": quantity(temperature, "K", "temperature")}
     for statistics, quantum in (("quantum", True), ("classical", False)):
         mean = expansion.thermal_mean(temperature, quantum)
-        d, e, *_ = invariants(mean)
+        d, e, *_ = zfs_parameters(mean)
         width = expansion.thermal_width(temperature, quantum)
         record[statistics] = {
             "mean": quantity(factor * mean, unit, "<D of tensor> of harmonic modes, second order"),

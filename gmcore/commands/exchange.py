@@ -32,7 +32,7 @@ def import_tensors(
     geometry: Annotated[
         Path | None, typer.Option(help="Geometry to write, same order of atoms; for a plain matrix its own.")
     ] = None,
-    turn: Annotated[bool, typer.Option("--turn", help="Turn the tensor into the frame of --geometry.")] = False,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Rotate the tensor into the frame of --geometry.")] = False,
     unit: UnitOptions = None,
 ) -> None:
     """Collect D tensors and their geometries from ORCA, SINGLE_ANISO or plain text into a data set.
@@ -51,8 +51,8 @@ def import_tensors(
         raise GMError(f"the suffix of the output must be one of {', '.join(SUFFIXES)}, got {str(output)!r}")
     if geometry is not None and len(files) > 1:
         raise GMError(f"--geometry belongs to one file, got {len(files)}")
-    if turn and geometry is None:
-        raise GMError("--turn needs the --geometry into whose frame tensors are turned")
+    if rotate and geometry is None:
+        raise GMError("--rotate needs --geometry, the frame into which the tensors are rotated")
     stated = name_value_pairs("--unit", unit, ("d_tensor",)).get("d_tensor")
     given = None if geometry is None else _geometry(geometry)
     tensors = []
@@ -60,7 +60,7 @@ def import_tensors(
         for tensor in read_tensors(file, format, level=level, contribution=contribution, unit=stated):
             beside = file.with_suffix(".xyz")
             own = _geometry(beside) if given is None and tensor.atoms is None and beside.is_file() else given
-            tensors.append(in_frame_of(tensor, own, turn))
+            tensors.append(in_frame_of(tensor, own, rotate))
     values, notes = detraced("d_tensor", np.array([tensor.tensor for tensor in tensors]), "cm^-1")
     for tensor, value in zip(tensors, values):
         typer.echo(f"{tensor.origin}: {_described(value)}{f' ({tensor.kind})' if tensor.kind else ''}")
@@ -73,9 +73,9 @@ def import_tensors(
 
 
 def _described(value) -> str:
-    from gmcore.anisotropy import invariants
+    from gmcore.anisotropy import zfs_parameters
 
-    found = invariants(value)
+    found = zfs_parameters(value)
     axis = " ".join(f"{part:.4f}" for part in found.axis)
     return f"D = {found.d:.4f}, E = {found.e:.4f} cm^-1, E/|D| = {found.e_over_d:.4f}, axis {axis}"
 

@@ -33,9 +33,9 @@ def evaluate(
     total_charge: Charge = None,
     pbc: Periodic = None,
     format: Format = "auto",
-    turn: Annotated[
+    rotate: Annotated[
         int | None,
-        typer.Option(min=0, help="Turn every structure at random first, with this seed: tests the equivariance."),
+        typer.Option(min=0, help="Rotate every structure at random first, with this seed: tests the equivariance."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -71,7 +71,7 @@ def evaluate(
         parts = {data.name: read_dataset(data, labels, format=format, pbc=pbc, **options)}
     evaluations = {}
     for name, dataset in parts.items():
-        evaluations[name] = evaluate_model(loaded, dataset if turn is None else dataset.turned(turn))
+        evaluations[name] = evaluate_model(loaded, dataset if rotate is None else dataset.rotated(rotate))
         typer.echo(f"{name}: {len(dataset)} structures")
         for line in (*dataset.notes, *metrics_table(evaluations[name].metrics)):
             typer.echo(f"  {line}")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from gmcore.anisotropy import invariants
+from gmcore.anisotropy import zfs_parameters
 from gmcore.data.frames import Frame
 from gmcore.data.labels import PER_ATOM, TENSORS, detraced, label_array, symmetrized
 from gmcore.data.readers.hdf5 import write_hdf5
@@ -68,22 +68,22 @@ class Dataset:
             self.notes,
         )
 
-    def turned(self, seed: int) -> Dataset:
-        """Return every structure turned at random about the origin, labels with it.
+    def rotated(self, seed: int) -> Dataset:
+        """Return every structure rotated at random about the origin, labels with it.
 
         A model that is equivariant is as good on these; data that share one orientation cannot tell.
         """
         from scipy.spatial.transform import Rotation
 
-        turns = Rotation.from_quat(np.random.default_rng(seed).normal(size=(len(self), 4))).as_matrix()
+        rotations = Rotation.from_quat(np.random.default_rng(seed).normal(size=(len(self), 4))).as_matrix()
         frames = []
-        for frame, turn in zip(self.atoms, turns):
+        for frame, rotation in zip(self.atoms, rotations):
             moved = frame.copy()
-            moved.positions = frame.positions @ turn.T
-            moved.cell[:] = frame.cell.array @ turn.T
+            moved.positions = frame.positions @ rotation.T
+            moved.cell[:] = frame.cell.array @ rotation.T
             frames.append(moved)
         labels = {
-            label: [_turn(label, value, turn) for value, turn in zip(values, turns)]
+            label: [_rotated_label(label, value, rotation) for value, rotation in zip(values, rotations)]
             for label, values in self.labels.items()
         }
         return replace(self, atoms=frames, labels=labels)
@@ -109,7 +109,7 @@ class Dataset:
                 f"from {numbers.min():.6g} to {numbers.max():.6g} {self.units[label]}"
             )
             if label == "d_tensor":
-                found, unit = invariants(np.array(values)), self.units[label]
+                found, unit = zfs_parameters(np.array(values)), self.units[label]
                 lines.append(
                     f"D: mean {found.d.mean():.5g}, deviation {found.d.std():.3g} {unit}; "
                     f"E: mean {found.e.mean():.4g}, deviation {found.e.std():.3g} {unit}"
@@ -121,10 +121,10 @@ class Dataset:
         write_hdf5(path, self.atoms, self.labels, self.units, PER_ATOM, self.total_charge)
 
 
-def _turn(label: str, value: np.ndarray, turn: np.ndarray) -> np.ndarray:
+def _rotated_label(label: str, value: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     if label in ("forces", "dipole"):
-        return value @ turn.T
-    return turn @ value @ turn.T if label in TENSORS else value
+        return value @ rotation.T
+    return rotation @ value @ rotation.T if label in TENSORS else value
 
 
 def read_dataset(

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from gmcore.anisotropy import invariants
+from gmcore.anisotropy import zfs_parameters
 from gmcore.dynamics.h5md import OBSERVABLES, TrajectoryError, replica_name
 from gmcore.dynamics.trajectory import Trajectory
 from gmcore.evaluation.metrics import UNIQUE
@@ -73,7 +73,7 @@ def _write_extxyz(trajectory: Trajectory, path: Path, replica: int, every: int) 
             tensors = atoms.info.pop("d_tensor", ())
             for number, tensor in enumerate(tensors):
                 end = f"_{number}" if len(tensors) > 1 else ""
-                found = invariants(tensor)
+                found = zfs_parameters(tensor)
                 atoms.info |= {f"d_tensor{end}": tensor, f"D{end}": float(found.d), f"E{end}": float(found.e)}
             write(file, atoms, format="extxyz")
     return path
@@ -124,7 +124,7 @@ def _series(name: str, values: np.ndarray, unit: str) -> Iterator[tuple[str, np.
         for a, b in UNIQUE:
             yield f"{name}{end}_{'xyz'[a]}{'xyz'[b]} [{unit}]", tensor[:, a, b]
         if name == "d_tensor":
-            found = invariants(tensor)
+            found = zfs_parameters(tensor)
             yield f"D{end} [{unit}]", found.d
             yield f"E{end} [{unit}]", found.e
             yield f"E/|D|{end}", found.e_over_d

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmcore.anisotropy import axis_angle, invariants
+from gmcore.anisotropy import axis_angle, zfs_parameters
 from gmcore.errors import GMError
 
 UNITS = {
@@ -138,7 +138,7 @@ def _per_atom(expected: np.ndarray, value: np.ndarray, labeled: np.ndarray, n_at
 
 def _anisotropy_errors(expected: np.ndarray, value: np.ndarray, unit: str) -> dict[str, dict]:
     """Return the errors of D, E and axis from unique components (n, 6)."""
-    before, after = (invariants(_symmetric(components)) for components in (expected, value))
+    before, after = (zfs_parameters(_symmetric(components)) for components in (expected, value))
     angles = axis_angle(before.axis, after.axis)
     return {
         "d_tensor_D": error_measures(after.d - before.d, unit),

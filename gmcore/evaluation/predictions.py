@@ -24,7 +24,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import write
 
-from gmcore.anisotropy import invariants
+from gmcore.anisotropy import zfs_parameters
 from gmcore.data.labels import PER_ATOM
 from gmcore.data.readers.hdf5 import write_hdf5
 from gmcore.errors import GMError
@@ -132,6 +132,6 @@ def _columns(key: str, values: np.ndarray, unit: str) -> dict[str, np.ndarray]:
         return {f"{key}_{axis} [{unit}]": values[:, a] for a, axis in enumerate("xyz")}
     columns = {f"{key}_{'xyz'[a]}{'xyz'[b]} [{unit}]": values[:, a, b] for a, b in UNIQUE}
     if key == "d_tensor":
-        found = invariants(values)
+        found = zfs_parameters(values)
         columns |= {f"D [{unit}]": found.d, f"E [{unit}]": found.e, "E/|D|": found.e_over_d}
     return columns

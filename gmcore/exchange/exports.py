@@ -35,7 +35,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gmcore.anisotropy import detrace, invariants
+from gmcore.anisotropy import detrace, zfs_parameters
 from gmcore.errors import GMError
 from gmcore.files import atomic_path
 from gmcore.units import conversion
@@ -102,7 +102,7 @@ def write_easyspin(path: str | os.PathLike, tensor: ArrayLike, spin: float | Non
     if spin is not None and not (spin >= 1.0 and float(2.0 * spin).is_integer()):
         raise ExportError(f"the spin must be 1, 3/2, 2, ... to have a zero-field splitting, got {spin:g}")
     values, angles = easyspin_frame(tensor)
-    d, e, *_ = invariants(tensor)
+    d, e, *_ = zfs_parameters(tensor)
     lines = [
         "% zero-field splitting, written by gmtensor",
         f"% D = {d:.6f} cm^-1, E = {e:.6f} cm^-1; frame: Cartesian axes of the coordinates",

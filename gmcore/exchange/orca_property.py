@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmcore.anisotropy import invariants
+from gmcore.anisotropy import zfs_parameters
 from gmcore.errors import DataError
 from gmcore.exchange.tensors import ComputedTensor, atoms_from, checked_tensor, numbers_in, require_wavenumbers
 from gmcore.units import conversion
@@ -60,7 +60,7 @@ def _read_5(lines: Sequence[str], name: str) -> list[ComputedTensor]:
 
 def _compare_eigenvalues(tensor: np.ndarray, printed: np.ndarray, digits: int, origin: str) -> tuple[str, ...]:
     """Eigenvalues, with or without the trace, must be those of the matrix; zeros are a known fault."""
-    found = invariants(tensor).eigenvalues
+    found = zfs_parameters(tensor).eigenvalues
     tolerance = 8.0 * 10.0**-digits
     if not printed.any() and np.abs(found).max() > tolerance:
         return ("the program printed zeros beside the matrix, which was diagonalized here",)

@@ -2,7 +2,7 @@
 
 A D matrix alone means nothing: its elements belong to the frame in which the program had the atoms. So every tensor
 travels with that geometry, or is refused until one is given; two geometries are compared by superposition, and one
-that is turned is refused, or the tensor is turned with it (D' = R D R^T) where that is asked for.
+that is rotated is refused, or the tensor is rotated with it (D' = R D R^T) where that is asked for.
 
 Eigenvalues are never taken from a file (some versions print zeros beside a right matrix): the matrix is diagonalized
 here, and D and E that a program printed must follow from it within the digits that are printed.
@@ -116,18 +116,18 @@ def _chosen(
     return fitting
 
 
-def in_frame_of(tensor: ComputedTensor, geometry: Atoms | None, turn: bool = False) -> ComputedTensor:
+def in_frame_of(tensor: ComputedTensor, geometry: Atoms | None, rotate: bool = False) -> ComputedTensor:
     """Return the tensor with the geometry that it belongs to, in the frame of `geometry` where that is given.
 
     Parameters
     ----------
     geometry : the same atoms in the same order; taken for the tensor's frame where its file has no geometry.
-    turn : turn the tensor where `geometry` is turned against the file's.
+    rotate : rotate the tensor where `geometry` is rotated against the file's.
 
     Raises
     ------
-    DataError : no geometry at all, other atoms, another shape, or a turned one without `turn`.
-    GeometryError : atoms on one line, which leave the turn open.
+    DataError : no geometry at all, other atoms, another shape, or a rotated one without `rotate`.
+    GeometryError : atoms on one line, which leave the rotation open.
     """
     if geometry is None:
         if tensor.atoms is None:
@@ -152,12 +152,12 @@ def in_frame_of(tensor: ComputedTensor, geometry: Atoms | None, turn: bool = Fal
             f"the geometry must be that of {tensor.origin}, got one that differs by {apart:.3g} A when superposed"
         )
     angle = float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1.0) / 2.0, -1.0, 1.0))))
-    if not turn:
+    if not rotate:
         raise DataError(
-            f"the geometry must be in the frame of {tensor.origin}, got one turned by {angle:.3g} degrees "
-            "(--turn turns the tensor with it)"
+            f"the geometry must be in the frame of {tensor.origin}, got one rotated by {angle:.3g} degrees "
+            "(--rotate rotates the tensor with it)"
         )
-    note = f"turned by {angle:.3g} degrees into the frame of the geometry"
+    note = f"rotated by {angle:.3g} degrees into the frame of the geometry"
     return replace(tensor, tensor=rotation @ tensor.tensor @ rotation.T, atoms=geometry, notes=(*tensor.notes, note))
 
 

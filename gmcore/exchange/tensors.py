@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmcore.anisotropy import invariants
+from gmcore.anisotropy import zfs_parameters
 from gmcore.data.labels import symmetrized
 from gmcore.errors import DataError
 from gmcore.units import conversion
@@ -72,7 +72,7 @@ def checked_tensor(
     (tensor,), notes = symmetrized("D", rows[None], [origin], unit)
     if printed is None:
         return tensor, tuple(notes)
-    found = invariants(tensor)
+    found = zfs_parameters(tensor)
     # an eigenvalue moves by no more than the matrix does, three times the rounding of an element; D by twice that
     tolerance = 8.0 * 0.5 * 10.0**-digits + 2.0 * float(np.abs(rows - rows.T).max()) + 1e-9 * abs(float(found.d))
     d, e = printed

@@ -164,12 +164,12 @@ def _grown(
     for _ in range(MAX_SWEEPS):
         before = order.copy()
         rotation, _ = best_rotations(molecule.positions[order[placed]], reference.positions[placed])
-        turned = (molecule.positions - molecule.positions[order[placed]].mean(axis=0)) @ rotation.T
-        turned += reference.positions[placed].mean(axis=0)
+        rotated = (molecule.positions - molecule.positions[order[placed]].mean(axis=0)) @ rotation.T
+        rotated += reference.positions[placed].mean(axis=0)
         stack = core.tolist()
         while stack:
             parent = stack.pop()
-            _assign_children(parent, order, reference.positions, turned, branches, other_branches)
+            _assign_children(parent, order, reference.positions, rotated, branches, other_branches)
             stack += branches.children[parent]
         placed = np.arange(len(order))
         if np.array_equal(order, before):
@@ -181,7 +181,7 @@ def _assign_children(
     parent: int,
     order: np.ndarray,
     targets: np.ndarray,
-    turned: np.ndarray,
+    rotated: np.ndarray,
     branches: _Branches,
     other_branches: _Branches,
 ) -> None:
@@ -194,7 +194,7 @@ def _assign_children(
     for child in other_branches.children[order[parent]]:
         alike[other_branches.signatures[child]][1].append(child)
     for ours, theirs in alike.values():
-        distances2 = np.sum((targets[ours][:, None] - turned[theirs][None]) ** 2, axis=-1)
+        distances2 = np.sum((targets[ours][:, None] - rotated[theirs][None]) ** 2, axis=-1)
         _, chosen = linear_sum_assignment(distances2)
         order[ours] = np.array(theirs)[chosen]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.integrate import trapezoid
 
-from gmcore import invariants
+from gmcore import zfs_parameters
 from gmcore.analysis import analyze as module
 from gmcore.analysis.analyze import analyze
 from gmcore.analysis.frames import BodyFrame
@@ -56,7 +56,7 @@ def test_means_and_widths_are_those_of_the_process(made):
             (1 if i == j else 2) * first_frame[name]["width"]["value"] ** 2 for name, (i, j) in ELEMENTS.items()
         )
         assert np.sqrt(total) == pytest.approx(np.linalg.norm(deviations), rel=0.08)
-        expected = invariants(D_ZERO)
+        expected = zfs_parameters(D_ZERO)
         assert in_errors(state["anisotropy"]["D_of_mean"], expected.d) < 4.0
         assert state["anisotropy"]["axis_order"]["value"] > 0.99
         assert state["anisotropy"]["negative_fraction"]["value"] == 1.0
@@ -87,7 +87,7 @@ def test_committee_errors_and_deviations(made):
     trajectory = Trajectory(folder)
     state = content["states"][0]
     members = np.concatenate([trajectory.values("d_tensor_members", k)[240:, :, 0] for k in (0, 1)])
-    through = invariants(members).d.mean(axis=0)
+    through = zfs_parameters(members).d.mean(axis=0)
     assert state["anisotropy"]["D"]["committee"] == pytest.approx(through.std(), rel=1e-6)
     deviation = np.sqrt(members.var(axis=1).mean(axis=(1, 2)))
     found = state["committee"]["d_tensor"]
@@ -133,7 +133,7 @@ def test_structure_and_its_correlation_with_d(made):
     trajectory, structure = Trajectory(folder), content["states"][0]["structure"]
     positions = np.concatenate([trajectory.values("position", k)[240:] for k in (0, 1)])
     distance = np.linalg.norm(positions[:, 1:5] - positions[:, :1], axis=2).mean(axis=1)
-    d = invariants(np.concatenate([trajectory.values("d_tensor", k)[240:, 0] for k in (0, 1)])).d
+    d = zfs_parameters(np.concatenate([trajectory.values("d_tensor", k)[240:, 0] for k in (0, 1)])).d
     by_name = {measure["name"]: measure for measure in structure["measures"]}
     assert list(by_name) == ["distance", "order", "Co0-H5", "N1-Co0-N2"]
     assert by_name["distance"]["words"] == "mean Co-N distance"
@@ -151,7 +151,7 @@ def test_modes_that_made_the_run_explain_it(made):
     frame = BodyFrame(answer.modes.atoms.positions, masses, "")
     positions = np.stack([trajectory.values("molecule_position", k)[:, 0] for k in (0, 1)])
     tensors = np.stack([trajectory.values("d_tensor", k)[:, 0] for k in (0, 1)])
-    (turned,) = frame.turn(positions, tensors)
+    (turned,) = frame.rotate(positions, tensors)
     found = along_run(answer.modes, answer.expansion(), positions, turned, 4.0, 50.0, 5.0)
     assert found["explained"]["value"] == pytest.approx(1.0, abs=0.02)
     assert np.all(np.array(found["coherence"]["D"]["value"])[:3] > 0.6)
@@ -322,11 +322,11 @@ def test_mirror_images_are_turned_after_inversion(rng):
     for sign in (1.0, -1.0):
         positions = sign * np.tile(crooked @ turn.T + 5.0, (1, 2, 1, 1))
         tensors = np.tile(turn @ tensor @ turn.T, (1, 2, 1, 1))
-        back, none = frame.turn(positions, tensors, None)
+        back, none = frame.rotate(positions, tensors, None)
         np.testing.assert_allclose(back[0], np.tile(tensor, (2, 1, 1)), atol=1e-10)
         assert none is None
     still = BodyFrame(None, masses, "")
-    assert still.turn(positions, tensors)[0] is tensors
+    assert still.rotate(positions, tensors)[0] is tensors
 
 
 def test_the_molecule_of_a_crystal_keeps_its_axes(tmp_path, monkeypatch):
@@ -346,7 +346,7 @@ def test_the_molecule_of_a_crystal_keeps_its_axes(tmp_path, monkeypatch):
     assert seen["of"].indices.tolist() == [list(range(9))]
     assert state["elements"]["zz"]["mean"]["value"] == pytest.approx(D_ZERO[2, 2], abs=1.0)
     assert state["modes"]["explained"]["value"] == pytest.approx(1.0, abs=0.03)
-    assert content["modes"]["coupling"]["D"]["value"] == pytest.approx(invariants(D_ZERO).d)
+    assert content["modes"]["coupling"]["D"]["value"] == pytest.approx(zfs_parameters(D_ZERO).d)
 
 
 # --- settings

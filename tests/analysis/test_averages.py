@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from gmcore.analysis.averages import AveragesError, ThermalAverages, thermal_averages
-from gmcore.anisotropy import TensorError, axis_angle, invariants
+from gmcore.anisotropy import TensorError, axis_angle, zfs_parameters
 from support.tolerances import relative_error
 
 STATIC = np.diag([40.0, 30.0, -70.0])
@@ -107,7 +107,7 @@ def test_through_the_rhombic_limit_the_invariants_do_not_jump():
     """-50, 0, 50 is crossed: sign and axis of the frames jump, and everything that should not, does not."""
     shift = np.linspace(-5.0, 5.0, 201)
     tensors = np.array([np.diag([-50.0, s, 50.0 - s]) for s in shift])
-    assert (np.diff(np.sign(invariants(tensors).d)) != 0).sum() == 1
+    assert (np.diff(np.sign(zfs_parameters(tensors).d)) != 0).sum() == 1
     below, across, above = (thermal_averages(tensors[part]) for part in (slice(0, 80), slice(60, 140), slice(120, 201)))
     assert (below.negative_fraction, above.negative_fraction) == (0.0, 1.0)
     assert 0.4 < across.negative_fraction < 0.6
@@ -122,17 +122,17 @@ def test_through_the_rhombic_limit_the_invariants_do_not_jump():
 def test_shared_complexes_through_the_rhombic_limit(shared_data):
     frames = ase.io.read(shared_data / "coh2ox_D" / "train.extxyz", ":")
     tensors = np.array([atoms.info["D_tensor"] for atoms in frames])
-    rhombic = tensors[invariants(tensors).e_over_d > 0.3]
+    rhombic = tensors[zfs_parameters(tensors).e_over_d > 0.3]
     assert len(rhombic) >= 20
     for series in (tensors, rhombic):
         result = thermal_averages(series, np.stack([series, 1.01 * series], axis=1))
         assert np.isfinite(numbers(result)).all()
         assert 0.0 < result.negative_fraction < 1.0 and result.e_over_d.mean <= 1 / 3
     # a path between neighbors of either sign: eigenvalues move no faster than the tensor (Weyl), D jumps
-    d = invariants(rhombic).d
+    d = zfs_parameters(rhombic).d
     first, second = rhombic[d < 0][0], rhombic[d > 0][0]
     path = first + np.linspace(0.0, 1.0, 2001)[:, None, None] * (second - first)
-    along = invariants(path)
+    along = zfs_parameters(path)
     step = np.linalg.norm(second - first, 2) / 2000
     assert np.abs(np.diff(along.eigenvalues, axis=0)).max() <= step * (1 + 1e-9)
     assert np.abs(np.diff(along.d)).max() > 100 * step

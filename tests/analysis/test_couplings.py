@@ -18,7 +18,7 @@ from gmcore.analysis.couplings import (
 )
 from gmcore.analysis.mode_spectra import ModeSpectraError, cross_spectra, element_shares
 from gmcore.analysis.modes import Modes, frequency_to_omega, harmonic_modes, thermal_variance
-from gmcore.anisotropy import invariants
+from gmcore.anisotropy import zfs_parameters
 from gmcore.model import Model
 from gmcore.molecules.molecules import Molecules
 from gmcore.tensor_gradients import d_tensor_gradient, without_core
@@ -69,7 +69,7 @@ def test_slopes_of_d_and_e(sign, rng):
     first += first.swapaxes(1, 2) - 2 / 3 * np.trace(first, axis1=1, axis2=2)[:, None, None] * np.eye(3)
     nothing = np.zeros((4, 3, 3))
     expansion = TensorExpansion(np.ones(4), value, np.zeros((1, 3, 3, 3)), first, nothing, nothing, "cm^-1")
-    plus, minus = (invariants(value + h * first) for h in (1e-4, -1e-4))
+    plus, minus = (zfs_parameters(value + h * first) for h in (1e-4, -1e-4))
     d, e = expansion.slopes()
     np.testing.assert_allclose(d, (plus.d - minus.d) / 2e-4, rtol=1e-6)
     np.testing.assert_allclose(e, (plus.e - minus.e) / 2e-4, rtol=1e-6)

@@ -94,7 +94,7 @@ def test_evaluate_data_files(folder, tmp_path):
 def test_evaluate_turned_structures(folder):
     """Labels that the model itself has made stay right when structures and labels turn together."""
     straight = run("evaluate", folder / "model.h5", folder / "set.h5")
-    turned = run("evaluate", folder / "model.h5", folder / "set.h5", "--turn", "3")
+    turned = run("evaluate", folder / "model.h5", folder / "set.h5", "--rotate", "3")
     assert turned.code == 0 and turned.out != straight.out
     rows = [line.split() for line in turned.out.splitlines() if line.startswith("  ")][1:]
     assert {row[0] for row in rows} >= {"forces", "dipole", "d_tensor"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gmcore.anisotropy import invariants
+from gmcore.anisotropy import zfs_parameters
 from gmcore.data.datasets import read_dataset
 from gmcore.errors import DataError
 from gmcore.units import UnitError
@@ -183,7 +183,7 @@ def test_shared_cobalt_tensors(shared_data):
     assert dataset.summary()[2].startswith("D: mean -99.332, deviation 8.24 cm^-1; E: mean 1.05")
     same = read_dataset(path, ["d_tensor"], units=UNITS, keys={"d_tensor": "D_tensor"})
     np.testing.assert_allclose(dataset.labels["d_tensor"], same.labels["d_tensor"], atol=1e-9)
-    d = invariants(np.array(dataset.labels["d_tensor"])).d
+    d = zfs_parameters(np.array(dataset.labels["d_tensor"])).d
     assert d.mean() == pytest.approx(-99.3, abs=0.1) and d.std() == pytest.approx(8.2, abs=0.1)
 
 

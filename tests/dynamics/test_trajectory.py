@@ -10,7 +10,7 @@ import pytest
 from ase import units
 from ase.io import read
 
-from gmcore.anisotropy import invariants
+from gmcore.anisotropy import zfs_parameters
 from gmcore.dynamics.export import export
 from gmcore.dynamics.h5md import QUANTITIES, merge_segments
 from gmcore.dynamics.trajectory import Header, Trajectory, TrajectoryError, segment_path, write_segment
@@ -229,7 +229,7 @@ def test_extended_xyz_is_read_by_ase(run):
         for molecule in range(N_MOLECULES):
             tensor = data["d_tensor"][1][1, at[0], molecule]
             np.testing.assert_allclose(frame.info[f"d_tensor_{molecule}"], tensor, rtol=1e-12)
-            assert frame.info[f"D_{molecule}"] == pytest.approx(float(invariants(tensor).d))
+            assert frame.info[f"D_{molecule}"] == pytest.approx(float(zfs_parameters(tensor).d))
     assert export(trajectory, folder / "one.xyz", [1]) == [folder / "one.xyz"]
     assert len(read(folder / "one.xyz", ":", format="extxyz")) == len(data["position"][0])
 
@@ -252,7 +252,7 @@ def test_csv_holds_every_sample(run):
             assert row["D_1 [cm^-1]"] == row["d_tensor_std_0_xx [cm^-1]"] == ""
             continue
         tensor = data["d_tensor"][1][replica, here[0], 1]
-        found = invariants(tensor)
+        found = zfs_parameters(tensor)
         assert float(row["d_tensor_1_yz [cm^-1]"]) == tensor[1, 2]
         assert float(row["D_1 [cm^-1]"]) == float(found.d) and float(row["E/|D|_1"]) == float(found.e_over_d)
         assert [float(row[f"axis_1_{axis}"]) for axis in "xyz"] == found.axis.tolist()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from gmcore.anisotropy import invariants
+from gmcore.anisotropy import zfs_parameters
 from gmcore.config.loading import parse_config
 from gmcore.data.datasets import Dataset, read_dataset
 from gmcore.data.reading import read_frames
@@ -146,7 +146,7 @@ def test_csv(tmp_path, model, atoms, predictions):
     with open(tmp_path / "p.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["formula"] for row in rows] == ["H2O", "CH4", "N2"]
-    found = invariants(predictions["d_tensor"])
+    found = zfs_parameters(predictions["d_tensor"])
     for k, row in enumerate(rows):
         assert float(row["energy [eV]"]) == predictions["energy"][k]
         assert float(row["d_tensor_xz [cm^-1]"]) == predictions["d_tensor"][k, 0, 2]

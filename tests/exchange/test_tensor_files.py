@@ -12,7 +12,7 @@ from ase.build import molecule
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
-from gmcore.anisotropy import axis_angle, invariants
+from gmcore.anisotropy import axis_angle, zfs_parameters
 from gmcore.commands.app import app
 from gmcore.data.datasets import read_dataset
 from gmcore.errors import DataError
@@ -37,9 +37,9 @@ EFFECTIVE = "EFFECTIVE HAMILTONIAN SOC CONTRIBUTION"
 
 
 def tensor(seed: int, d: float = -99.0, e: float = 1.5, trace: float = 79.5) -> np.ndarray:
-    turn = Rotation.random(random_state=seed).as_matrix()
+    rotation = Rotation.random(random_state=seed).as_matrix()
     diagonal = np.diag([-d / 3 + e, -d / 3 - e, 2 * d / 3]) + trace / 3.0 * np.eye(3)
-    return np.round(turn @ diagonal @ turn.T, 6)
+    return np.round(rotation @ diagonal @ rotation.T, 6)
 
 
 def cobalt(seed: int = 0) -> Atoms:
@@ -136,7 +136,7 @@ def test_printed_d_and_e_must_follow_from_the_matrix(write):
     zeros = "D   =     0.000000  cm-1\nE/D =     0.000000\n"
     (found,) = read_tensors(write(head + orca_qdpt(matrix, EFFECTIVE, zeros)))
     assert found.notes == ("the program printed zeros beside the matrix, which was diagonalized here",)
-    assert invariants(found.tensor).d == pytest.approx(-99.0, abs=1e-4)
+    assert zfs_parameters(found.tensor).d == pytest.approx(-99.0, abs=1e-4)
     # in the rhombic limit the sign of D is rounding, and no disagreement
     rhombic = tensor(4, d=30.0, e=10.0, trace=0.0)
     either = [f"D   = {d:12.6f}  cm-1\nE/D = {1 / 3:12.6f}\n" for d in (30.0, -30.0)]
@@ -170,7 +170,7 @@ def test_property_file_of_orca_5_and_its_zero_eigenvalues(write):
     np.testing.assert_allclose(found.atoms.positions, cobalt().positions, atol=1e-11)
     assert found.kind == "scf total" and not found.notes
     (found,) = read_tensors(write(property_5(cobalt(), matrix, np.zeros(3)), "job_property.txt"))
-    assert "printed zeros" in found.notes[0] and invariants(found.tensor).d == pytest.approx(4.0, abs=1e-5)
+    assert "printed zeros" in found.notes[0] and zfs_parameters(found.tensor).d == pytest.approx(4.0, abs=1e-5)
     with pytest.raises(DataError, match=r"printed in job_property.txt, line 11 must be those of its matrix"):
         read_tensors(write(property_5(cobalt(), matrix, np.array([1.0, 2.0, 3.0])), "job_property.txt"))
     cut = property_5(cobalt(), matrix).replace("          0          1          2", "   x y z")
@@ -202,7 +202,7 @@ def test_single_aniso(write, order):
     np.testing.assert_allclose(found.tensor, wanted, atol=1e-3)  # main values have three decimals, axes six
     np.testing.assert_allclose(found.atoms.positions, cobalt().positions, atol=1e-6)
     assert str(found.atoms.symbols) == "CoOH2OH2"
-    assert axis_angle(invariants(found.tensor).axis, invariants(matrix).axis) < 0.01
+    assert axis_angle(zfs_parameters(found.tensor).axis, zfs_parameters(matrix).axis) < 0.01
 
 
 def test_uncertain_single_aniso_layouts_are_refused(write):
@@ -244,21 +244,21 @@ def test_plain_matrix_needs_unit_and_geometry(write):
             read_tensors(write(text, "bad.txt"), unit="cm^-1")
 
 
-def test_geometries_are_compared_and_tensors_turned(write):
-    matrix, turn = tensor(9), Rotation.random(random_state=10).as_matrix()
+def test_geometries_are_compared_and_tensors_rotated(write):
+    matrix, rotation = tensor(9), Rotation.random(random_state=10).as_matrix()
     (found,) = read_tensors(write(BANNER + orca_geometry(cobalt()) + orca_scf(matrix)))
     shifted = cobalt()
     shifted.translate([1.0, 2.0, 3.0])
     same = in_frame_of(found, shifted)
     np.testing.assert_array_equal(same.tensor, found.tensor)
     np.testing.assert_array_equal(same.atoms.positions, shifted.positions)
-    turned = shifted.copy()
-    turned.positions = shifted.positions @ turn.T
-    with pytest.raises(DataError, match=r"must be in the frame of job.out, line \d+, got one turned by .* degrees"):
-        in_frame_of(found, turned)
-    moved = in_frame_of(found, turned, turn=True)
-    np.testing.assert_allclose(moved.tensor, turn @ matrix @ turn.T, atol=1e-3)
-    assert "turned by" in moved.notes[0]
+    rotated = shifted.copy()
+    rotated.positions = shifted.positions @ rotation.T
+    with pytest.raises(DataError, match=r"must be in the frame of job.out, line \d+, got one rotated by .* degrees"):
+        in_frame_of(found, rotated)
+    moved = in_frame_of(found, rotated, rotate=True)
+    np.testing.assert_allclose(moved.tensor, rotation @ matrix @ rotation.T, atol=1e-3)
+    assert "rotated by" in moved.notes[0]
     mirrored = shifted.copy()
     mirrored.positions[:, 2] *= -1
     for other, message in (
@@ -267,12 +267,12 @@ def test_geometries_are_compared_and_tensors_turned(write):
         (molecule("H2O"), "must have the atoms of job.out"),
     ):
         with pytest.raises(DataError, match=message):
-            in_frame_of(found, other, turn=True)
+            in_frame_of(found, other, rotate=True)
     rod = Atoms("CoO", [[0, 0, 0], [0, 0, 1.9]])
     (on_line,) = read_tensors(write(BANNER + orca_geometry(rod) + orca_scf(matrix)))
     lying = Atoms("CoO", [[0, 0, 0], [1.9, 0, 0]])
     with pytest.raises(GeometryError, match="one line"):
-        in_frame_of(on_line, lying, turn=True)
+        in_frame_of(on_line, lying, rotate=True)
 
 
 def test_unknown_files_and_formats_are_refused(write, tmp_path):
@@ -321,7 +321,7 @@ def test_command_finds_the_geometry_beside_a_plain_matrix(write, tmp_path):
     ("options", "message"),
     [
         (["-o", "data.csv"], "suffix of the output"),
-        (["-o", "data.h5", "--turn"], "--turn needs the --geometry"),
+        (["-o", "data.h5", "--rotate"], "--rotate needs --geometry"),
         (["-o", "data.h5", "--geometry", "two.xyz"], "must be one structure, two.xyz holds 2"),
         (["-o", "data.h5", "--unit", "energy=eV"], "unknown name 'energy' in --unit"),
         (["job.out", "-o", "data.h5", "--geometry", "two.xyz"], "--geometry belongs to one file, got 2"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
-from gmcore.anisotropy import invariants
+from gmcore.anisotropy import zfs_parameters
 from gmcore.units import conversion
 
 BOHR = conversion("length", "Bohr")[0]
@@ -22,7 +22,7 @@ def orca_geometry(atoms: Atoms) -> str:
 
 
 def d_and_ratio(matrix: np.ndarray, unit: str) -> str:
-    found = invariants(matrix)
+    found = zfs_parameters(matrix)
     return f"D   = {found.d:12.6f}  {unit}\nE/D = {found.e_over_d:12.6f}\n\n"
 
 
@@ -88,7 +88,7 @@ def property_6(geometries: list[Atoms], matrices: list[np.ndarray], title: str =
             f"              {s:<4}" + "".join(f"{x / BOHR:18.12f}" for x in p) + "\n"
             for s, p in zip(atoms.symbols, atoms.positions)
         )
-        found = invariants(matrix)
+        found = zfs_parameters(matrix)
         table = "".join(f"{k:<30d}" + "".join(f"{v:28.16e}" for v in row) + "\n" for k, row in enumerate(matrix))
         text += (
             f'$Geometry\n   &GeometryIndex {index}\n   &NAtoms [&Type "Integer"] {len(atoms)}\n'

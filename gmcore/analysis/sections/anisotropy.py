@@ -14,7 +14,7 @@ from gmcore.analysis.averages import Average, OfMean, thermal_averages
 from gmcore.analysis.records import quantity
 from gmcore.analysis.samples import Samples
 from gmcore.analysis.sections.states import ELEMENTS, correlation_time, distributions, tensor_elements
-from gmcore.anisotropy import invariants
+from gmcore.anisotropy import zfs_parameters
 from gmcore.evaluation.metrics import UNIQUE
 
 
@@ -29,7 +29,7 @@ def anisotropy_section(
     """
     n_blocks, frames = samples.n_blocks, samples.pooled(tensors)
     averages = thermal_averages(frames, None if members is None else samples.pooled(members), n_blocks)
-    found = invariants(tensors)
+    found = zfs_parameters(tensors)
     scalars = {"D": samples.pooled(found.d), "E": samples.pooled(found.e)}
     section: dict[str, Any] = {}
     for name, average, of_mean in (

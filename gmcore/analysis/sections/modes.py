@@ -23,7 +23,7 @@ from gmcore.analysis.modes import Modes, harmonic_modes, thermal_variance
 from gmcore.analysis.records import plain, quantity
 from gmcore.analysis.samples import Samples, SamplesError
 from gmcore.analysis.spectra import HANN_WIDTH, WAVENUMBER
-from gmcore.anisotropy import invariants
+from gmcore.anisotropy import zfs_parameters
 from gmcore.config.analysis import Analysis
 from gmcore.dynamics.relaxation import relax
 from gmcore.evaluation.metrics import UNIQUE, unique_components
@@ -65,7 +65,7 @@ def describe_modes(modes: Modes) -> dict[str, Any]:
 
 def describe_coupling(expansion: TensorExpansion, factor: float, unit: str) -> dict[str, Any]:
     """Return D at the minimum and its derivatives along the modes, values of the model times `factor` in `unit`."""
-    found = invariants(expansion.value)
+    found = zfs_parameters(expansion.value)
     slope_d, slope_e = expansion.slopes()
     first = unique_components(expansion.first) * factor
     return {
@@ -88,7 +88,7 @@ def harmonic_expectation(expansion: TensorExpansion, temperature: float, factor:
     result = {}
     slope, _ = expansion.slopes()
     for name, quantum in (("classical", False), ("quantum", True)):
-        mean = invariants(expansion.thermal_mean(temperature, quantum))
+        mean = zfs_parameters(expansion.thermal_mean(temperature, quantum))
         variance = thermal_variance(expansion.frequencies, temperature, quantum)
         result[name] = {
             "D_of_mean": quantity(factor * mean.d, unit, f"D of <tensor>, {name} harmonic modes, second order"),
@@ -147,7 +147,7 @@ def along_run(
         coordinates[k] = q
         residue[k] = spread[k] - unique_components(expansion.predict(q))
         q[:, ~real] = 0.0
-        found = invariants(series)
+        found = zfs_parameters(series)
         spectra = cross_spectra(np.column_stack([found.d, found.e]), q, interval, n_segment)
         at = np.abs(spectra.frequencies[:, None] - modes.frequencies).argmin(axis=0)
         coherences.append(spectra.coherence[at, :, np.arange(len(modes))])
