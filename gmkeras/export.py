@@ -44,7 +44,8 @@ def loss_weights(properties: Properties) -> dict[str, float]:
 
 def member_of(model: GMModel) -> Member:
     """Parameters of a model as they are now; constants of training (units of scale and shift, mixing of
-    features) are multiplied in."""
+    features) are multiplied in.
+    """
     scale, shift = {}, {}
     for head in model.head_settings:
         layer = model.scale_shift[head.name]

@@ -173,7 +173,8 @@ class GMModel(keras.Model):
 
     def _maybe_symbolic_build(self, *_, **__) -> None:
         """Under a strategy Keras would average the batches of the replicas, whose structures differ, in order to build
-        the model; all is built but for the optimizer."""
+        the model; all is built but for the optimizer.
+        """
         strategy = self.distribute_strategy
         if strategy.num_replicas_in_sync > 1 and self.optimizer is not None and not self.optimizer.built:
             with strategy.scope():

@@ -52,7 +52,8 @@ class MomentsOp:
 
     def __call__(self, positions: tf.Tensor, strain: tf.Tensor, beta: tf.Tensor, geometry: Geometry) -> tf.Tensor:
         """Moments of a batch: positions (n_atoms, 3) A and strain (n_structures, 3, 3), both float64; beta
-        (n_species, n_species, n_radial, n_basis); geometry: tensors in place of arrays."""
+        (n_species, n_species, n_radial, n_basis); geometry: tensors in place of arrays.
+        """
         stage, real = self._stage, self._dtype
         n_geometry = len(Geometry._fields)
 

@@ -227,7 +227,8 @@ class _Trainer:
 
     def _rates(self) -> dict[str, float]:
         """Learning rates by group. Those of scale and shift are in units of the initial scale where that was measured:
-        Adam's steps do not depend on the size of the gradient, so a rate has the unit of its parameter."""
+        Adam's steps do not depend on the size of the gradient, so a rate has the unit of its parameter.
+        """
         rates = self._settings.learning_rates.model_dump()
         if self._settings.initial_scale == "spread":
             for layer in self._model.scale_shift.values():

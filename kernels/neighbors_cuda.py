@@ -24,7 +24,8 @@ MAX_COORDINATE = 1e8
 @cuda_jit
 def wrap_atoms(positions, structure, lattice, inverse, pbc, wrapped, fractional, turns, bad):
     """wrapped = positions - turns @ lattice, fractional coordinates in [0, 1] along periodic axes; bad[0] = 1 where a
-    position is not a number or out of bounds."""
+    position is not a number or out of bounds.
+    """
     i = cuda.grid(1)
     if i >= positions.shape[0]:
         return
@@ -146,7 +147,8 @@ def fill_rows(
     center_code, row_start, neighbor, shift, overflow,
 ):  # fmt: skip
     """Write the rows that `count_rows` counted. A row that does not fit into `neighbor` is left out and overflow[0]
-    set to 1: the arrays are then of no use until they have been made larger and filled again."""
+    set to 1: the arrays are then of no use until they have been made larger and filled again.
+    """
     slot = cuda.grid(1)
     if slot >= order.shape[0]:
         return
@@ -186,7 +188,8 @@ def fill_rows(
 @cuda_jit
 def find_movers(positions, reference, structure, deformation, limit2, moved):
     """moved[0] = 1 if an atom lies farther than sqrt(limit2) of its structure from where the deformation of the cell,
-    (n_structures, 3, 3), takes its place in `reference`; an atom that is not a number counts as moved."""
+    (n_structures, 3, 3), takes its place in `reference`; an atom that is not a number counts as moved.
+    """
     i = cuda.grid(1)
     if i >= positions.shape[0]:
         return

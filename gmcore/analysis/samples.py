@@ -79,7 +79,8 @@ class Samples:
 
     def series(self, name: str) -> np.ndarray:
         """(n_replicas, n, ...) samples of a quantity, in its internal unit; NaN throughout where it has no meaning, as
-        the deviation of a single model. SamplesError: some values that are not finite."""
+        the deviation of a single model. SamplesError: some values that are not finite.
+        """
         first, times = self._kept(name)
         values: np.ndarray | None = None
         for k, replica in enumerate(self.state.replicas):

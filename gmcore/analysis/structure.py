@@ -58,7 +58,8 @@ class Coordination:
 
 def first_molecule(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray] | None:
     """Return numbers and positions (n_atoms, 3), A, of the (first) molecule at the beginning of a run, None where there
-    is none to look at."""
+    is none to look at.
+    """
     if "molecule_position" in trajectory.names():
         return trajectory.molecule_numbers, trajectory.values("molecule_position", 0, stop=1)[0, 0]
     if trajectory.pbc.any() or "position" not in trajectory.names():

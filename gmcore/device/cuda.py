@@ -109,7 +109,8 @@ class Device:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Context in which CuPy works on the stream of this package: after what the caller has asked of its current
-        stream, and before what it asks next."""
+        stream, and before what it asks next.
+        """
         if self.simulated:
             yield
             return
@@ -126,7 +127,8 @@ class Device:
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         """Array of undefined content; refuses what the device has no room for. In the simulator its content is
-        not-a-number or an absurd integer, so that what is read before it was written shows."""
+        not-a-number or an absurd integer, so that what is read before it was written shows.
+        """
         if self.simulated:
             dtype = np.dtype(dtype)
             return np.full(shape, np.nan if dtype.kind == "f" else np.iinfo(dtype).max // 3, dtype)
@@ -199,7 +201,8 @@ class Device:
         shared: int = 0,
     ) -> None:
         """Run a kernel with `n_blocks` blocks of `block` threads that work together, along one axis or several;
-        shared: bytes of dynamic shared memory of a block."""
+        shared: bytes of dynamic shared memory of a block.
+        """
         if np.prod(n_blocks) == 0:
             return
         if not self.simulated:

@@ -125,7 +125,8 @@ class Trajectory:
 
     def values(self, name: str, replica: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         """(n, ...) float64: samples start to stop of a quantity of a replica, all if not given, in the unit of `unit`;
-        shapes as in `gmcore.dynamics.h5md`."""
+        shapes as in `gmcore.dynamics.h5md`.
+        """
         return self._series(name, replica, "value", start, stop).astype(np.float64)
 
     def frames(self, replica: int, every: int = 1) -> Iterator[Atoms]:

@@ -14,7 +14,8 @@ _lock = threading.Lock()
 
 def prepare() -> None:
     """Switch between threads often, since those of a block wait for each other in busy loops, and let only one of
-    them at a time ask for shared memory. On a real device nothing is done."""
+    them at a time ask for shared memory. On a real device nothing is done.
+    """
     if not config.ENABLE_CUDASIM:
         return
     from numba.cuda.simulator import kernelapi

@@ -112,7 +112,8 @@ def _both(
 
 def _n_blocks(series: np.ndarray, interval: float, settings: Analysis) -> int:
     """Blocks of each series (n_series, n, n_columns): as many as are asked for and leave the resolution, but enough for
-    a band."""
+    a band.
+    """
     n_series, n = series.shape[:2]
     fewest = -(-FEWEST_SPECTRA // n_series)
     if n < 4 * MIN_SAMPLES * fewest:

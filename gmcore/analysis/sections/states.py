@@ -120,7 +120,8 @@ def velocity_correlation(samples: Samples, max_lag: float) -> dict[str, Any]:
 
 def tensor_correlations(samples: Samples, tensors: np.ndarray, max_lag: float) -> dict[str, Any]:
     """Return C_DD(t) up to max_lag (ps) of tensors (n_series, n, 3, 3) in one frame, as in P eq. 15 and of
-    fluctuations."""
+    fluctuations.
+    """
     interval = samples.interval("d_tensor")
     n_lags = _n_lags(max_lag, interval, tensors.shape[1])
     result = {}
