@@ -1,9 +1,9 @@
-"""Geometry along a run: the mean metal-ligand distance, the tetrahedral order, bonds and angles that were asked for.
+"""Geometry along a run: mean metal-ligand distance, tetrahedral order, and the bonds and angles of the settings.
 
-The molecule is the one that D was computed for, in the order of its model; in a run without D the whole structure,
-where it is not periodic. The central atom is the one that the settings name, else the only d- or f-block metal; its
-ligands are found in the first frame. What cannot be found is said in a sentence, it does not end the analysis; what was
-named by the user and is not there does.
+The molecule is the one that D was computed for, in the order of its model. In a run without D it is the whole
+structure, if that is not periodic. The central atom is the one named in the settings, else the only d- or f-block
+metal; its ligands are found in the first frame. If they cannot be found, a sentence says so and the analysis goes on.
+An atom that is named in the settings and does not exist is an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ class StructureError(GMError):
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of every frame: name in the results, words, unit."""
+    """A number computed for every frame.
+
+    Attributes
+    ----------
+    name : name in the results.
+    words : description.
+    unit : A, deg or none.
+    pairs : atom indices of a bond or an angle; empty for the shell of the metal.
+    """
 
     name: str
     words: str
@@ -39,7 +47,15 @@ class Measure:
 
 @dataclass(frozen=True)
 class Coordination:
-    """The central atom and its ligands, indices in the molecule; both None where there is no such atom."""
+    """The central atom, its ligands, and what is measured.
+
+    Attributes
+    ----------
+    metal : index in the molecule; None if there is no such atom.
+    ligands : indices in the molecule.
+    measures : what is computed for every frame.
+    missing : name of a measure -> sentence that says why it is not computed.
+    """
 
     metal: int | None
     ligands: tuple[int, ...]
@@ -47,18 +63,19 @@ class Coordination:
     missing: dict[str, str]
 
     def values(self, measure: Measure, positions: np.ndarray) -> np.ndarray:
-        """(n,) values of a measure in frames (n, n_atoms, 3) A."""
-        if measure.name == "distance":
+        """Return the values (n,) of a measure in frames (n, n_atoms, 3) A."""
+        if self.metal is not None and measure.name == "distance":
             return mean_bond_length(positions, self.metal, self.ligands)
-        if measure.name == "order":
+        if self.metal is not None and measure.name == "order":
             return tetrahedral_order(positions, self.metal, self.ligands)
         of = distances if len(measure.pairs[0]) == 2 else angles
         return of(positions, measure.pairs)[:, 0]
 
 
 def first_molecule(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return numbers and positions (n_atoms, 3), A, of the (first) molecule at the beginning of a run, None where there
-    is none to look at.
+    """Return numbers (n_atoms,) and positions (n_atoms, 3), A, of the first molecule at the beginning of a run.
+
+    The result is None if no molecule is known.
     """
     if "molecule_position" in trajectory.names():
         return trajectory.molecule_numbers, trajectory.values("molecule_position", 0, stop=1)[0, 0]
@@ -68,14 +85,20 @@ def first_molecule(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray] | No
 
 
 def molecule_positions(samples: Samples) -> np.ndarray:
-    """Return positions (n_series, n, n_atoms, 3), A, of whole molecules, n_series as for D."""
+    """Return positions (n_series, n, n_atoms, 3), A, of whole molecules, in the same series as D."""
     if "molecule_position" in samples:
         return samples.molecules("molecule_position")
     return samples.series("position")
 
 
 def coordination(numbers: np.ndarray, frame: np.ndarray, settings: Analysis) -> Coordination:
-    """Find the central atom and its ligands in the first frame (n_atoms, 3), A.
+    """Find the central atom and its ligands in the first frame.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) atomic numbers.
+    frame : (n_atoms, 3) A.
+    settings : atoms named by the user.
 
     Raises
     ------
@@ -92,20 +115,20 @@ def coordination(numbers: np.ndarray, frame: np.ndarray, settings: Analysis) -> 
     metal, missing = _metal(numbers, settings.metal), {}
     if metal is None:
         missing["distance"] = missing["order"] = (
-            "The molecule has no single d- or f-block atom; name the central atom (analysis.metal)"
+            "The molecule has no single d- or f-block atom; name the central atom with analysis.metal"
         )
         return Coordination(None, (), tuple(measures), missing)
     try:
         ligands = _ligands(numbers, frame, metal, settings.ligands)
     except GeometryError as error:
-        missing["distance"] = missing["order"] = f"The first shell cannot be found: {error}"
+        missing["distance"] = missing["order"] = f"The first shell of the metal cannot be found: {error}"
         return Coordination(metal, (), tuple(measures), missing)
     shell = f"{symbols[metal]}-{'/'.join(sorted({symbols[i] for i in ligands}))}"
     found = [Measure("distance", f"mean {shell} distance", "A")]
     if len(ligands) == 4:
         found.append(Measure("order", "tetrahedral order q", ""))
     else:
-        missing["order"] = f"The tetrahedral order needs four ligands, {symbols[metal]} has {len(ligands)}"
+        missing["order"] = f"The tetrahedral order needs four ligands, but {symbols[metal]} has {len(ligands)}"
     return Coordination(metal, ligands, (*found, *measures), missing)
 
 
