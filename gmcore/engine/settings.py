@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-HEAD_KINDS = ("energy", "charges", "d_tensor", "tensor")
-
 
 @dataclass(frozen=True)
 class DescriptorSettings:

@@ -22,13 +22,15 @@ from gmcore.analysis.mode_spectra import cross_spectra, element_shares
 from gmcore.analysis.modes import Modes, harmonic_modes, thermal_variance
 from gmcore.analysis.records import plain, quantity
 from gmcore.analysis.samples import Samples, SamplesError
-from gmcore.analysis.spectra import HANN_FWHM, WAVENUMBER
+from gmcore.analysis.spectra import HANN_FWHM
 from gmcore.anisotropy import zfs_parameters
 from gmcore.config.analysis import Analysis
 from gmcore.dynamics.relaxation import relax
-from gmcore.evaluation.metrics import UNIQUE, unique_components
+from gmcore.evaluation.metrics import unique_components
 from gmcore.model import Model
 from gmcore.molecules.superposition import align
+from gmcore.quantities import ELEMENTS, UNIQUE
+from gmcore.units import PER_FS
 
 PIECES = 5
 """A coherence is a mean over at least 2 PIECES - 1 segments; a short run has short segments and broad lines."""
@@ -79,7 +81,7 @@ def describe_coupling(expansion: TensorExpansion, factor: float, unit: str) -> d
         ),
         "dD": quantity(factor * slope_d, unit, "dD/dq of the parameter D, to first order"),
         "dE": quantity(factor * np.abs(slope_e), unit, "|dE/dq| of the parameter E, to first order"),
-        "elements": quantity(first, unit, f"dD/dq of the elements {', '.join('xyz'[i] + 'xyz'[j] for i, j in UNIQUE)}"),
+        "elements": quantity(first, unit, f"dD/dq of the elements {', '.join(ELEMENTS)}"),
     }
 
 
@@ -149,7 +151,7 @@ def along_run(
     temperature : K, as measured.
     resolution : cm^-1, of the coherence, if the run is long enough.
     """
-    n_segment = min(int(np.ceil(HANN_FWHM * WAVENUMBER / (interval * resolution))), positions.shape[1] // PIECES)
+    n_segment = min(int(np.ceil(HANN_FWHM * PER_FS / (interval * resolution))), positions.shape[1] // PIECES)
     real = modes.frequencies > 0.0
     coherences, n_segments = [], 0
     coordinates = np.empty((*positions.shape[:2], len(modes)))
@@ -174,7 +176,7 @@ def along_run(
             "D": quantity(of_d, "", "coherence of D with each mode at its frequency"),
             "E": quantity(of_e, "", "coherence of E with each mode at its frequency"),
             "resolution": quantity(
-                HANN_FWHM * WAVENUMBER / (interval * n_segment), "cm^-1", "full width at half maximum of a line"
+                HANN_FWHM * PER_FS / (interval * n_segment), "cm^-1", "full width at half maximum of a line"
             ),
             "floor": quantity(1.0 / n_segments * len(positions), "", "coherence of unrelated series"),
         },

@@ -12,21 +12,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from ase import units
 
 from gmcore.analysis.records import axis, curve, quantity
 from gmcore.analysis.samples import Samples
 from gmcore.analysis.spectra import (
     HANN_FWHM,
     MIN_SAMPLES,
-    WAVENUMBER,
     SpectrumError,
     nyquist,
     spectrum_with_band,
     wavenumber_grid,
 )
 from gmcore.config.analysis import Analysis
-from gmcore.evaluation.metrics import UNIQUE, unique_components
+from gmcore.evaluation.metrics import unique_components
+from gmcore.quantities import UNIQUE
+from gmcore.units import BOLTZMANN, PER_FS
 
 POINTS = 1000
 """Number of points of a spectrum."""
@@ -87,7 +87,7 @@ def _n_degrees(samples: Samples) -> int | None:
     """Return the degrees of freedom that follow from kinetic energy and temperature; None if not recorded."""
     if "kinetic_energy" not in samples or "temperature" not in samples:
         return None
-    thermal = units.kB * samples.series("temperature").mean()
+    thermal = BOLTZMANN * samples.series("temperature").mean()
     return round(2.0 * samples.series("kinetic_energy").mean() / thermal) if thermal > 0.0 else None
 
 
@@ -101,7 +101,7 @@ def _both(
 ) -> dict[str, Any]:
     maximum, blocks = min(settings.max_wavenumber, nyquist(interval)), _n_blocks(series, interval, settings)
     spacing = maximum / POINTS
-    finest = WAVENUMBER / (interval * (series.shape[1] // blocks))  # spacing of the points of a transform
+    finest = PER_FS / (interval * (series.shape[1] // blocks))  # spacing of the points of a transform
     resolution = max(settings.resolution, HANN_FWHM * finest)
     own: dict[str, dict[str, Any]] = {
         "fft": {"resolution": resolution},
@@ -138,5 +138,5 @@ def _n_blocks(series: np.ndarray, interval: float, settings: Analysis) -> int:
         raise SpectrumError(
             f"a spectrum with a band needs at least {4 * MIN_SAMPLES * fewest} samples in each replica, got {n}"
         )
-    with_resolution = int(n * interval * settings.resolution / (HANN_FWHM * WAVENUMBER))
+    with_resolution = int(n * interval * settings.resolution / (HANN_FWHM * PER_FS))
     return max(fewest, min(settings.blocks, with_resolution))

@@ -21,7 +21,8 @@ from gmcore.analysis.statistics import (
     statistical_inefficiency,
 )
 from gmcore.analysis.structure import Coordination
-from gmcore.evaluation.metrics import UNIQUE, unique_components
+from gmcore.evaluation.metrics import unique_components
+from gmcore.quantities import ELEMENTS
 
 CURVE_POINTS = 400
 """Maximum number of points of a plotted curve."""
@@ -31,8 +32,6 @@ SCATTER_POINTS = 600
 
 KERNELS = 5000
 """Maximum number of samples for a distribution; neighbors in time are nearly equal."""
-
-ELEMENTS = tuple("xyz"[i] + "xyz"[j] for i, j in UNIQUE)
 
 
 def thermodynamics(samples: Samples) -> dict[str, Any]:
