@@ -33,7 +33,7 @@ from gmcore.analysis.sections.modes import (
     harmonic_expectation,
     samples_of_crystal,
 )
-from gmcore.analysis.sections.run import CONFIG_FILE, describe_run, run_config
+from gmcore.analysis.sections.run import CONFIG_FILE, run_config, run_facts
 from gmcore.analysis.sections.spectra import tensor_spectra, velocity_spectra
 from gmcore.analysis.sections.training import describe_model, training_results
 from gmcore.analysis.spectra import SpectrumError
@@ -68,7 +68,7 @@ def analyze(
     ------
     TrajectoryError : if the folder holds no run.
     SamplesError : if the run is too short for the requested blocks and equilibration.
-    StructureError : an atom that the settings name and the molecule has not.
+    SelectionError : if the settings name an atom that the molecule does not have.
     """
     run = Path(run)
     content = relative_paths(_Analysis(run, settings, progress or (lambda words: None)).content(), run)
@@ -114,7 +114,7 @@ class _Analysis:
             "schema": SCHEMA,
             "gmtensor": __version__,
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "run": describe_run(self.run, self.trajectory, self.config, self.discard),
+            "run": run_facts(self.run, self.trajectory, self.config, self.discard),
             "settings": self.settings.model_dump(mode="json", exclude={"reference"}),
             "reference": self.settings.reference and self.settings.reference.model_dump(mode="json"),
             "unit": self.settings.unit,

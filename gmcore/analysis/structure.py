@@ -23,8 +23,8 @@ from gmcore.molecules.superposition import GeometryError
 METALS = frozenset((*range(21, 31), *range(39, 49), *range(57, 81), *range(89, 113)))
 
 
-class StructureError(GMError):
-    """Atoms that were named and do not exist, or a molecule that cannot be had."""
+class SelectionError(GMError):
+    """Atoms in the settings that the molecule does not have."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def coordination(numbers: np.ndarray, frame: np.ndarray, settings: Analysis) -> 
 
     Raises
     ------
-    StructureError : a metal, ligand, bond or angle that was named and is not there.
+    SelectionError : if the molecule does not have a metal, ligand, bond or angle that the settings name.
     """
     symbols = [chemical_symbols[z] for z in numbers]
     for atoms in (*settings.bonds, *settings.angles):
@@ -141,7 +141,9 @@ def _metal(numbers: np.ndarray, asked: str | int | None) -> int | None:
         return int(candidates[0]) if len(candidates) == 1 else None
     candidates = np.flatnonzero(numbers == atomic_numbers[asked])
     if len(candidates) != 1:
-        raise StructureError(f"analysis.metal must name one atom, the molecule has {len(candidates)} of {asked}")
+        raise SelectionError(
+            f"analysis.metal must name one atom, but the molecule has {len(candidates)} of {asked}; give an index"
+        )
     return int(candidates[0])
 
 
@@ -157,14 +159,18 @@ def _ligands(numbers: np.ndarray, frame: np.ndarray, metal: int, asked: list[str
             shell = coordination_shell(numbers, frame, metal)
             of_element = [int(i) for i in shell if numbers[i] == atomic_numbers[entry]]
             if not of_element:
-                raise StructureError(f"analysis.ligands names {entry}, the first shell of the metal has none")
+                raise SelectionError(
+                    f"analysis.ligands names {entry}, but the first shell of the metal has none; give indices"
+                )
             ligands += of_element
     ligands = list(dict.fromkeys(ligands))
     if metal in ligands:
-        raise StructureError(f"analysis.ligands must not name the central atom itself, got {metal}")
+        raise SelectionError(f"analysis.ligands must not name the central atom itself, got {metal}")
     return tuple(ligands)
 
 
 def _check_indices(atoms: tuple[int, ...], n_atoms: int) -> None:
     if max(atoms) >= n_atoms:
-        raise StructureError(f"indices must lie between 0 and {n_atoms - 1} in this molecule, got {max(atoms)}")
+        raise SelectionError(
+            f"indices of atoms must lie between 0 and {n_atoms - 1} in this molecule, got {max(atoms)}"
+        )

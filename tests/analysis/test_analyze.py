@@ -17,7 +17,7 @@ from gmcore.analysis.frames import BodyFrame
 from gmcore.analysis.records import RecordError, quantity, read_analysis, relative_paths, rounded, thinned, write_json
 from gmcore.analysis.samples import SamplesError
 from gmcore.analysis.sections.modes import along_run
-from gmcore.analysis.structure import StructureError, coordination
+from gmcore.analysis.structure import SelectionError, coordination
 from gmcore.config.analysis import Analysis
 from gmcore.config.analysis_file import read_settings, with_options
 from gmcore.config.loading import ConfigError
@@ -374,16 +374,16 @@ def test_the_molecule_of_a_crystal_keeps_its_axes(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"metal": "Fe"}, "must name one atom, the molecule has 0 of Fe"),
-        ({"metal": 9}, "indices must lie between 0 and 8 in this molecule, got 9"),
-        ({"ligands": ["O", 1]}, "names O, the first shell of the metal has none"),
+        ({"metal": "Fe"}, "must name one atom, but the molecule has 0 of Fe"),
+        ({"metal": 9}, "indices of atoms must lie between 0 and 8 in this molecule, got 9"),
+        ({"ligands": ["O", 1]}, "names O, but the first shell of the metal has none"),
         ({"ligands": [0, 1]}, "must not name the central atom itself, got 0"),
-        ({"bonds": [(0, 12)]}, "indices must lie between 0 and 8 in this molecule, got 12"),
+        ({"bonds": [(0, 12)]}, "indices of atoms must lie between 0 and 8 in this molecule, got 12"),
     ],
 )
 def test_atoms_that_are_not_there(settings, words):
     atoms = complex_molecule()
-    with pytest.raises(StructureError, match=words):
+    with pytest.raises(SelectionError, match=words):
         coordination(atoms.numbers, atoms.positions, Analysis(**settings))
 
 
