@@ -1,4 +1,6 @@
-"""From the outputs m (n_atoms, width) of the network to energies, charges, dipoles and tensors (method, sections 4, 8).
+"""From the outputs m (n_atoms, width) of the network to energies, charges, dipoles and tensors.
+
+Formulas: docs/method.md, section 5.
 
 Everything here is float64 and linear in m (but for a constant where the total charge is conserved), so that a head has
 no weights of its own. The twin without TensorFlow, with more to read, is `gmcore.engine.heads`. Symmetric tensors are

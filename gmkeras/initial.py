@@ -15,6 +15,8 @@ sum_k N_k) over its residuals y. Tensors and charges: standard deviation and mea
 traceless tensor one diagonal element is left out (P, section 2.2.2). Heads over moments start from shift 0.
 
 The ridge parameter is scaled to the data: a fixed one would leave residuals of keV on all-electron energies.
+
+Formulas: docs/method.md, section 8.
 """
 
 from __future__ import annotations

@@ -130,7 +130,9 @@ class Standardization(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("gmtensor")
 class NTKDense(keras.layers.Layer):
-    """Dense layer in NTK parametrization: z = x W / sqrt(n_in) + 0.1 b, W ~ N(0, 1), b = 0 (method, section 3).
+    """Dense layer in NTK parametrization: z = x W / sqrt(n_in) + 0.1 b, W ~ N(0, 1), b = 0.
+
+    Formulas: docs/method.md, section 4.
 
     Parameters
     ----------

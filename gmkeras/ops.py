@@ -1,7 +1,7 @@
 """TensorFlow operations over the two stages of the engine: value, gradient, gradient of the gradient.
 
-For a stage y = f(x) three functions are nested, each calling one method of the stage (architecture, "derivative
-contract"):
+For a stage y = f(x) three functions are nested, each calling one method of the stage (docs/derivatives.md; who computes
+what: docs/method.md, section 7.5):
 
     value            y                                    forward
     gradient         J^T gy                               backward

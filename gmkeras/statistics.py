@@ -11,7 +11,7 @@ generalizes worse. Validation RMSE in cm^-1 of D of [Co(pdms)2]2- (900 frames, 1
 -1/4, -0.3, -1/2: 3.2, 1.9, 1.7, 2.4, 6.8. Where forces are learned
 training errors fall faster too, but test errors end higher (ethanol, 950 structures, MAE of forces 17.5 meV/A after 250
 epochs, without it 13.4 after 400; not compared at equal length), so that the presets leave it out there. P is constant
-and is multiplied into the weights when a model is written.
+and is multiplied into the weights when a model is written. Formulas: docs/method.md, section 4.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Scalar formulas of the descriptor, written once for every machine; the loops live in the `_cpu` and `_cuda` files.
 
-Symbols of P section 2.1: rho distance, f cutoff function, phi_b normalized Gaussian. The numbers of a loop all have
-one type: a literal such as `2.0` is 64-bit to Numba and would make float32 loops compute in float64, so constants
-are cast through `real(x, value)`, which the compiler folds.
+Formulas: docs/method.md, sections 1, 2 and 6.3; symbols are those of P, section 2.1: rho distance, f cutoff function,
+phi_b normalized Gaussian.
+
+The numbers of a loop all have one type: a literal such as `2.0` is 64-bit to Numba and would make float32 loops compute
+in float64, so constants are cast through `real(x, value)`, which the compiler folds.
 """
 
 import math
@@ -124,7 +126,7 @@ def gaussian(x, gamma, height):
 def monomials(x, y, z):
     """The 16 independent components of u^(x)L, L = 0..3: 1; x y z; xx xy xz yy yz; xxx xxy xxz xyy xyz yyy yyz.
 
-    Those with two z follow from |u| = 1 (method: zz = 1 - xx - yy and so on).
+    Those with two z follow from |u| = 1 (zz = 1 - xx - yy and so on: docs/method.md, section 2).
     """
     xx = x * x
     xy = x * y

@@ -7,9 +7,9 @@ added up by the driver, in the same order every time: no atomics, the same bits 
 
 Rows are padded to the vector length with pairs whose radial functions are zero.
 
-Formulas: method sections 1, 2, 6, 7. Because |u| = 1 only 16 of the 40 components are independent; A(u) is the
-polynomial with those 16 coefficients, V its gradient with the components of u taken as independent. The tangential
-projection (1 - u u^T)/rho makes the choice of representative irrelevant.
+Formulas: docs/method.md, sections 1, 2, 6.3, 7.3 and 7.4. Because |u| = 1 only 16 of the 40 components are independent;
+A(u) is the polynomial with those 16 coefficients, V its gradient with the components of u taken as independent. The
+tangential projection (1 - u u^T)/rho makes the choice of representative irrelevant.
 """
 
 import numba
@@ -332,7 +332,7 @@ def _moments_along(n, n_basis, n_radial, reals, out):
 
 @jit
 def _second_pair_gradient(n, n_basis, n_radial, g_moments, reals, curved):
-    """d<p, w>/dd into PX, PY, PZ (method section 7 (4) with U = 0); on entry they hold w.
+    """d<p, w>/dd into PX, PY, PZ (docs/method.md, section 7.4 without U); on entry they hold w.
 
     With q = sum_s R_s V_s, t = sum_s R'_s A_s: <p, w> = t rhod + q.ud. Rows 0..5 of `curved` hold q (3), t,
     sum_s R''_s A_s and sum_s R'_s V_s.ud; sum_s R_s H_s ud + R'_s rhod V_s goes to 6..8. On return 0..2 hold p.

@@ -14,8 +14,9 @@ what they add. Strain is summed per center, then per structure; g_beta per block
 The argument lists are those of `moments_cpu` without `blocks`. As there, the results in positions, strain and beta are
 partial sums: here one row per pair, per center and per block.
 
-In float32 kernels only differences of positions and the last sums are computed in float64. Formulas: method sections
-1, 2, 6, 7, see `moments_cpu`.
+In float32 kernels only differences of positions and the last sums are computed in float64.
+
+Formulas: docs/method.md, sections 1, 2, 6.3, 7.3 and 7.4; see also `moments_cpu`.
 """
 
 from numba import cuda
@@ -326,7 +327,7 @@ def _tangent(i, j, x, y, z, rho, inverse, geometry, gg_positions, strain):
 
 @cuda_device_jit
 def _second_pair_gradient(n_radial, lane, x, y, z, inverse, w_pair, along, ud, cotangent, rows):
-    """d<p, w>/dd and p (method section 7 (4) with U = 0).
+    """d<p, w>/dd and p (docs/method.md, section 7.4 without U).
 
     With q = sum_s R_s V_s, t = sum_s R'_s A_s: <p, w> = t rhod + q.ud; dt = sum_s R''_s A_s, cross = sum_s R'_s V_s.ud,
     b = sum_s R_s H_s ud + R'_s rhod V_s.

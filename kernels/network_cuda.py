@@ -3,6 +3,8 @@
 Each thread owns one column of `ROWS` rows, so that the integer divisions that say which are paid for eight elements;
 the threads of a warp own adjacent columns, which lie side by side in memory. The matrix products between these loops
 are cuBLAS (`gmcore.engine.network_cuda`). phi and phi' are those of `network_cpu`.
+
+Formulas: docs/method.md, sections 4 and 6.1.
 """
 
 from numba import cuda

@@ -4,6 +4,8 @@
     strain:     per center -> per part of a structure -> per structure
     beta:       per block -> sum
 
+What is summed: docs/method.md, section 6.3.
+
 Sums over pairs and atoms are carried in float64; what comes in may be float32.
 """
 

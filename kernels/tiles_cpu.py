@@ -2,6 +2,8 @@
 
 Component c of channel s lies at [(20 s + c) 16 + lane] of a flat array, feature f at [16 f + lane]. Here are the ways
 in and out of a tile, and the loops over its lanes around the trilinear forms.
+
+Components, multiplicities and folding: docs/method.md, section 2.
 """
 
 from gmcore.kernels.compile import jit, routine_jit

@@ -1,6 +1,6 @@
 """The public descriptor: Gaussian-moment features of structures.
 
-Source: P section 2.1; Zaverkin & Kaestner, JCTC 2020, 16, 5410. The mathematics is in `gmcore.engine.stages`.
+Formulas: docs/method.md, sections 1, 2 and 3.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Per member: moments -> for chunks of atoms (contractions -> network up -> networ
 back. Features and hidden layers exist for one chunk at a time, so memory is linear in the number of atoms with a small
 factor: pairs, moments and their cotangents.
 
-    forces = -dE/dr;  stress = sym(dE/deps)/V, eV/A^3, NaN where no cell is defined        (method section 4)
+    forces = -dE/dr;  stress = sym(dE/deps)/V, eV/A^3, NaN where no cell is defined    (docs/method.md, section 5)
 """
 
 from __future__ import annotations

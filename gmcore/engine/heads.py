@@ -18,7 +18,7 @@ unwrapped structures are the same.
 The gradient of <W, D>, W (3, 3) one cotangent per structure, comes in two parts: <W, dD/dm_i>, which does not depend on
 m and goes down the network (`output_cotangents`), and what acts on rhat or the moments directly (`basis_cotangents`).
 
-Source: P eq. 2 and 7, end of 2.2.1; the moment basis goes beyond P. The TensorFlow twin is `gmkeras.heads`.
+Formulas: docs/method.md, sections 5 and 6.4. The TensorFlow twin is `gmkeras.heads`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Inference network of one committee member, up and down by hand: matrix products and fused loops, nothing else.
 
-    h_0 = (G - mean) / std;  z_l = h_(l-1) W_l / sqrt(n_in) + 0.1 b_l;  h_l = phi(z_l);  y = z_last      (NTK, P 2.1)
+    h_0 = (G - mean) / std;  z_l = h_(l-1) W_l / sqrt(n_in) + 0.1 b_l;  h_l = phi(z_l);  y = z_last      (NTK)
     down:  g_h = g_z W_l^T / sqrt(n_in),  g_z = g_h phi'(z)
+
+Formulas: docs/method.md, sections 4 and 6.1.
 
 What is constant is folded once: 1/sqrt(n_in), 0.1 and 1/std go into the weights. The mean is subtracted from the
 features rather than folded into the first bias: with features that hardly vary, as along molecular dynamics, the

@@ -7,7 +7,7 @@ Memory grows with pairs x channels x 27: for small systems only.
 Pairs are given as `first`, `neighbor` (n_pairs,) and `offset` (n_pairs, 3) = S @ cell, d = r_j - r_i + S @ cell; they
 may come from any neighbor list. `find_pairs` is the brute-force one.
 
-Source: P = Zaverkin et al., JCTC 2022, 18, 1; Zaverkin & Kaestner, JCTC 2020, 16, 5410.
+Formulas: docs/method.md, sections 1, 2, 3 and 4.
 """
 
 from __future__ import annotations

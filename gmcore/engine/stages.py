@@ -10,7 +10,7 @@ Per channel M holds the 16 independent components 1; x y z; xx xy xz yy yz; xxx 
 sum_j R_s(rho) u^(x)L; because |u| = 1 the others follow (zz = 1 - xx - yy, ...). Derivatives "with respect to M" are
 derivatives with respect to these sixteen numbers.
 
-Source: P section 2.1; method sections 1, 2, 6, 7.
+Formulas: docs/method.md, sections 1, 2, 3, 6 and 7.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Span:
 
 
 class Moments:
-    """Stage "moments" (method sections 1, 2, 6, 7).
+    """Stage "moments" (docs/method.md, sections 1, 2, 6.3, 7.3 and 7.4).
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ class PositionSum:
 
 
 class Contractions:
-    """Stage "contractions" (method sections 2, 6, 7): the invariants of the moments of each atom.
+    """Stage "contractions" (docs/method.md, sections 3, 6.2 and 7.2): the invariants of the moments of each atom.
 
     Parameters
     ----------
