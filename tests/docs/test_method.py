@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmcore.config.sections import Charges, DTensor, Energy, Network, Tensor
+from gmcore.config.training import Charges, DTensor, Energy, Network, Tensor
 from gmcore.engine import reference
 from gmcore.engine.heads import n_moment_channels
 from gmcore.kernels import network_cpu, tiles_cpu
