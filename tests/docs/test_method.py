@@ -147,14 +147,14 @@ def test_default_weights_of_the_losses():
         "d_tensor": DTensor().weight,
         "tensor": Tensor().weight,
     }
-    assert Network().hidden == [512, 512] and "two hidden layers of 512" in METHOD
+    assert Network().hidden == [512, 512] and "two hidden layers of 512" in " ".join(METHOD.split())
 
 
 def test_constants_of_the_start_of_a_training():
     pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
     from gmkeras import initial, statistics
 
-    assert f"at most\n{statistics.SAMPLE} training structures" in METHOD
+    assert f"at most {statistics.SAMPLE} training structures" in " ".join(METHOD.split())
     assert statistics.SMALL_DEVIATION == statistics.SMALL_VARIANCE == float(re.search(r"below (1e-4) of", METHOD)[1])
     assert f"lambda_k + {statistics.SMALL_VARIANCE:.0e}".replace("e-04", "e-4") in METHOD
     assert float(re.search(r"lambda = (\S+) tr", METHOD)[1]) == initial.RIDGE
