@@ -20,7 +20,7 @@ from gmcore.engine.neighbors import NeighborError, Pairs
 from gmcore.engine.settings import Member, ModelSettings
 from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
-from gmcore.model_file import read_model, verify_golden
+from gmcore.model_file import read_content, verify_golden
 
 
 class Model:
@@ -77,18 +77,18 @@ class Model:
         3, 3), NaN for structures that are not periodic; dipole (n_structures, 3); tensors (n_structures, 3, 3). For a
         committee each also with `_std`, the population standard deviation over the members.
 
-        Errors
+        Raises
         ------
         UnknownElementError, StructureError, NeighborError, GMError : input that cannot be used.
         """
         frames = [atoms] if isinstance(atoms, Atoms) else list(atoms)
         keys = self.evaluator.check_keys(properties)
         whole = Batch.from_atoms(frames)  # refuses any bad structure before work is spent on the good ones
-        self.species.index(whole.numbers)
+        whole.species(self.species)  # and any unknown element; the parts keep what was looked up here
         charges = _total_charges(frames, total_charge, self.settings)
         parts: dict[str, list[np.ndarray]] = {}
         for first, last in _batches(whole.offsets, batch_size, self.evaluator.batch_atoms):
-            batch = _slice(whole, first, last)
+            batch = whole.part(first, last)
             try:
                 pairs = self.evaluator.find_pairs(batch)
             except NeighborError as error:
@@ -134,14 +134,15 @@ def load_model(
     device : "cpu" or "cuda".
     matmul : on "cuda", "float32" or "tf32" (faster, 10 bits of mantissa in matrix products).
 
-    Errors
+    Raises
     ------
     ModelFileError : missing, truncated, foreign or newer file, or one that no longer reproduces its golden output.
     GMError : a device, dtype or matmul that does not exist, or no usable GPU.
     """
     check_device(device)
-    model = Model(*read_model(path), dtype, device, matmul)
-    verify_golden(path, model.evaluator)
+    content = read_content(path)
+    model = Model(content.settings, content.members, dtype, device, matmul)
+    verify_golden(content, model.evaluator)
     return model
 
 
@@ -174,14 +175,6 @@ def _batches(offsets: np.ndarray, batch_size: int | None, batch_atoms: int) -> I
             last = min(first + batch_size, n_structures)
         yield first, last
         first = last
-
-
-def _slice(batch: Batch, first: int, last: int) -> Batch:
-    if (first, last) == (0, batch.n_structures):
-        return batch
-    rows = slice(batch.offsets[first], batch.offsets[last])
-    offsets = batch.offsets[first : last + 1] - batch.offsets[first]
-    return Batch(batch.positions[rows], batch.numbers[rows], batch.cells[first:last], batch.pbc[first:last], offsets)
 
 
 def _total_charges(

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -57,7 +57,7 @@ def write_model(
     golden_atoms : small structure whose prediction is stored and recomputed on load, best one from the training data;
         a cluster of all species if not given.
 
-    Errors
+    Raises
     ------
     GMError : settings and members do not fit together, or metadata that JSON cannot hold.
     WriteError : the disk is full or the folder cannot be written to; an older file is left as it was.
@@ -78,10 +78,25 @@ def write_model(
             file[name] = array
 
 
-def read_model(path: str | os.PathLike) -> tuple[ModelSettings, list[Member]]:
-    """Settings and members of a model file.
+class ModelContent(NamedTuple):
+    """What a model file holds; `golden` are the arrays of the group of that name."""
 
-    Errors
+    path: Path
+    settings: ModelSettings
+    members: list[Member]
+    golden: dict[str, np.ndarray]
+
+
+def read_model(path: str | os.PathLike) -> tuple[ModelSettings, list[Member]]:
+    """Settings and members of a model file; raises as `read_content`."""
+    content = read_content(path)
+    return content.settings, content.members
+
+
+def read_content(path: str | os.PathLike) -> ModelContent:
+    """Everything in a model file, read and checked once.
+
+    Raises
     ------
     ModelFileError : missing, truncated, damaged or foreign file, or one with a newer schema.
     """
@@ -107,18 +122,17 @@ def read_model(path: str | os.PathLike) -> tuple[ModelSettings, list[Member]]:
         check_model(settings, members)
     except GMError as error:
         raise ModelFileError(f"{path} does not hold a usable model: {error}") from error
-    return settings, members
+    return ModelContent(Path(path), settings, members, _under(arrays, "golden/"))
 
 
-def verify_golden(path: str | os.PathLike, evaluator: Evaluator) -> dict[str, float]:
+def verify_golden(content: ModelContent, evaluator: Evaluator) -> dict[str, float]:
     """Recompute the golden output of a file; largest deviation per output, relative to its largest magnitude.
 
-    Errors
+    Raises
     ------
     ModelFileError : a deviation is larger than the precision explains.
     """
-    settings, arrays = _read(path)
-    golden = _under(arrays, "golden/")
+    path, settings, _, golden = content
     tolerance = max(GOLDEN_TOLERANCE[settings.dtype], GOLDEN_TOLERANCE[evaluator.dtype.name])
     deviations = {}
     try:

@@ -153,6 +153,14 @@ def test_golden_holds_in_the_other_precision(tmp_path):
         assert load_model(path, other).evaluator.dtype == other
 
 
+def test_loading_reads_and_hashes_the_file_once(path, monkeypatch):
+    calls, opened, hashed = [], h5py.File, model_file.checksum
+    monkeypatch.setattr(model_file.h5py, "File", lambda *a, **k: calls.append("open") or opened(*a, **k))
+    monkeypatch.setattr(model_file, "checksum", lambda *a: calls.append("checksum") or hashed(*a))
+    load_model(path)
+    assert calls == ["open", "checksum"]
+
+
 def test_golden_structure_of_the_caller(tmp_path):
     """A periodic one: its stress is stored and checked too."""
     settings, members = random_parts()

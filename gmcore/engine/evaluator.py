@@ -74,8 +74,7 @@ class Evaluator(Committee):
         GMError : unknown key, or a total charge that is needed and missing.
         """
         keys = self.check_keys(keys)
-        species = self.species.index(batch.numbers)
-        geometry = make_geometry(batch, species, pairs)
+        geometry = make_geometry(batch, batch.species(self.species), pairs)
         with serial_blas():  # also keeps other Python threads out of the networks' work arrays
             results = [self._member(k, batch, geometry, keys, total_charge) for k in range(self.n_members)]
         return {key: np.stack([result[key] for result in results]) for key in keys}
@@ -92,7 +91,7 @@ class Evaluator(Committee):
         -------
         (n_members, n_atoms, 3) float64, unit of the tensor per A.
         """
-        geometry = make_geometry(batch, self.species.index(batch.numbers), pairs)
+        geometry = make_geometry(batch, batch.species(self.species), pairs)
         with serial_blas():
             return np.stack(
                 [self._tensor_gradient(k, batch, geometry, head, cotangents) for k in range(self.n_members)]
