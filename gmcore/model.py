@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from ase import Atoms
 
-from gmcore.engine.committee import Committee
 from gmcore.engine.descriptor import check_device
 from gmcore.engine.evaluator import Evaluator
+from gmcore.engine.evaluator_base import EvaluatorBase
 from gmcore.engine.heads import PER_ATOM
 from gmcore.engine.neighbors import NeighborError, Pairs
 from gmcore.engine.settings import Member, ModelSettings
@@ -146,7 +146,7 @@ def load_model(
     return model
 
 
-def _make_evaluator(settings, members, dtype, device, matmul) -> Committee:
+def _make_evaluator(settings, members, dtype, device, matmul) -> EvaluatorBase:
     """Evaluator of a device; what a GPU needs is imported only when one is asked for."""
     check_device(device)
     if device == "cuda":
