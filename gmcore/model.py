@@ -183,7 +183,7 @@ def _total_charges(
     """(n_structures,) e: what the caller says, else what each structure says, else the constant of the training data;
     None where one is left without."""
     if given is None:
-        constant = next((head.options.get("total_charge") for head in settings.heads if head.kind == "charges"), None)
+        constant = next((head.options.total_charge for head in settings.heads if head.kind == "charges"), None)
         given = [frame.info.get("total_charge", constant) for frame in frames]
         if any(charge is None for charge in given):
             return None

@@ -176,7 +176,7 @@ def golden_cluster(settings: DescriptorSettings) -> Atoms:
 
 def _golden_input(settings: ModelSettings, atoms: Atoms | None) -> dict[str, np.ndarray]:
     atoms = golden_cluster(settings.descriptor) if atoms is None else atoms
-    constants = [head.options.get("total_charge") for head in settings.heads]
+    constants = [head.options.total_charge for head in settings.heads]
     charge = atoms.info.get("total_charge", next((c for c in constants if c is not None), 0.0))
     return {
         "numbers": atoms.numbers.astype(np.int32),
@@ -209,7 +209,11 @@ def _metadata_text(settings: ModelSettings, units: dict[str, str]) -> str:
             return str(value)
         raise GMError(f"the metadata of a model must be JSON, got a {type(value).__name__} in them")
 
-    content = asdict(settings) | {"units": units, "written_by": {"gmtensor": __version__, "numpy": np.__version__}}
+    content = asdict(settings) | {
+        "heads": [head.to_dict() for head in settings.heads],
+        "units": units,
+        "written_by": {"gmtensor": __version__, "numpy": np.__version__},
+    }
     return json.dumps(content, default=plain, indent=1, sort_keys=True)
 
 
@@ -234,6 +238,8 @@ def _opened(path: str | os.PathLike) -> Iterator[h5py.File]:
             yield file
     except ModelFileError:
         raise
+    except GMError as error:
+        raise ModelFileError(f"{path} does not hold a usable model: {error}") from error
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} is truncated or damaged: {' '.join(str(error).split())}") from error
 
@@ -255,7 +261,7 @@ def _read(path: str | os.PathLike) -> tuple[ModelSettings, dict[str, np.ndarray]
         descriptor = content["descriptor"] | {"species": tuple(content["descriptor"]["species"])}
         settings = ModelSettings(
             descriptor=DescriptorSettings(**descriptor),
-            heads=tuple(HeadSettings(**head) for head in content["heads"]),
+            heads=tuple(HeadSettings.from_dict(head) for head in content["heads"]),
             dtype=content["dtype"],
             provenance=content["provenance"],
         )

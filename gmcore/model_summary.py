@@ -34,10 +34,7 @@ def model_facts(settings: ModelSettings, members: Sequence[Member]) -> dict[str,
             "n_features": int(member.weights[0].shape[0]),
         },
         "network": [int(member.weights[0].shape[0]), *(int(weights.shape[1]) for weights in member.weights)],
-        "heads": [
-            {"name": head.name, "kind": head.kind, "width": head.width, "options": head.options}
-            for head in settings.heads
-        ],
+        "heads": [{key: value for key, value in head.to_dict().items() if key != "unit"} for head in settings.heads],
         "units": output_units(settings.heads),
         "members": len(members),
         "parameters_per_member": int(n_parameters),
@@ -55,10 +52,10 @@ def model_lines(facts: dict[str, Any]) -> list[str]:
         f"species: {' '.join(facts['species'])}",
         f"descriptor: r_max {descriptor['r_max']:g} A, r_min {descriptor['r_min']:g} A, "
         f"n_basis {descriptor['n_basis']}, n_radial {descriptor['n_radial']}",
-        f"network: {'-'.join(str(width) for width in facts['network'])}",
+        f"network: {'-'.join(str(size) for size in facts['network'])}",
     ]
     for head in facts["heads"]:
-        options = ", ".join(f"{key} {value}" for key, value in head["options"].items() if not isinstance(value, list))
+        options = ", ".join(f"{key} {value}" for key, value in head["options"].items())
         lines.append(f"head {head['name']}: {head['kind']}, {options or 'no options'}")
     lines += _entries("", facts["provenance"])
     return lines

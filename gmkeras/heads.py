@@ -1,15 +1,15 @@
-"""From the outputs m (n_atoms, width) of the network to energies, charges, dipoles and tensors (method, sections 4, 8).
+"""Heads: from the outputs m (n_atoms, n_outputs) of the network to energies, charges, dipoles and tensors.
 
-Everything here is float64 and linear in m (but for a constant where the total charge is conserved), so that a head has
-no weights of its own. The twin without TensorFlow, with more to read, is `gmcore.engine.heads`. Symmetric tensors are
-carried as the six elements xx, xy, xz, yy, yz, zz.
+The mathematics: method, sections 4 and 8. Everything here is float64 and linear in m (but for a constant where the
+total charge is conserved), so that a head has no weights of its own. The twin without TensorFlow, with more to read, is
+`gmcore.engine.heads`. Symmetric tensors are carried as the six elements xx, xy, xz, yy, yz, zz.
 
     energy                E_k = sum_i m_i
     charges               q_i = m_i, conserved: + (Q_k - sum_j m_j) / N_k;  dipole = sum_i q_i (r_i - o)       (P eq. 2)
     d_tensor, positions   D = sum_i m_i (3 rhat_i rhat_i^T - 1), rhat_i = (r_i - rbar)/|r_i - rbar|            (P eq. 7)
     tensor, positions     P = sum_i m_i rhat_i rhat_i^T
-    moments               sum_i sum_c m_ic A_ic, A_ic = traceless part of M2_s, then of sym(M1_s M1_t), s <= t, over
-                          its constant norm; a tensor that is not traceless has one output more, times the unit tensor
+    moments               sum_i sum_c m_ic A_ic, A_ic = traceless part of M2_s, then of sym(M1_s M1_t), s <= t; a
+                          tensor that is not traceless has one output more, times the unit tensor
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def head_outputs(
 
     Parameters
     ----------
-    m : (n_atoms, width) float64, after scale and shift.
+    m : (n_atoms, n_outputs) float64, after scale and shift.
     moments : (n_atoms, n_radial, 16).
     inputs : as in `gmkeras.data`.
 
@@ -49,7 +49,7 @@ def head_outputs(
         return {"energy": sum_over_atoms(m[:, 0], inputs)}
     if head.kind == "charges":
         charges = m[:, 0]
-        if head.options.get("conserve", False):
+        if head.options.conserve:
             excess = sum_over_atoms(charges, inputs) - inputs["total_charge"]
             charges -= tf.gather(tf.math.divide_no_nan(excess, _n_atoms(inputs)), inputs["structure"])
         arm = inputs["positions"] - _origin(head, descriptor, inputs)
@@ -59,13 +59,11 @@ def head_outputs(
 
 
 def tensor_basis(head: HeadSettings, moments: tf.Tensor, inputs: Inputs) -> tf.Tensor:
-    """A_ic of a tensor head: (n_atoms, width, 6) float64."""
+    """A_ic of a tensor head: (n_atoms, n_outputs, 6) float64."""
     traceless = head.kind == "d_tensor"
-    if head.options["basis"] == "positions":
+    if head.options.basis == "positions":
         return _direction_tensors(inputs, traceless)[:, None, :]
     channels = moment_channels(moments)
-    if "channel_norm" in head.options:
-        channels /= tf.constant(head.options["channel_norm"], tf.float64)[:, None]
     if traceless:
         return channels
     unit = tf.tile(tf.constant(UNIT, tf.float64, shape=(1, 1, 6)), [tf.shape(channels)[0], 1, 1])
@@ -117,7 +115,7 @@ def _center(weights: tf.Tensor, inputs: Inputs) -> tf.Tensor:
 
 
 def _origin(head: HeadSettings, descriptor: DescriptorSettings, inputs: Inputs) -> tf.Tensor | float:
-    if head.options.get("origin", "coordinates") == "coordinates":
+    if head.options.origin == "coordinates":
         return 0.0
     masses = tf.constant(atomic_masses[list(descriptor.species)], tf.float64)
     return _center(tf.gather(masses, inputs["species"]), inputs)

@@ -61,7 +61,7 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
         layer = model.scale_shift[head.name]
         layer.scale.assign(np.ones(layer.scale.shape))
         layer.shift.assign(np.zeros(layer.shift.shape))
-        if head.options.get("basis") == "moments":
+        if head.options.basis == "moments":
             units = 1.0 / channel_norms(model.moments_layer, data)
             layer.unit.assign(units if head.kind == "d_tensor" else np.append(units, 1.0))
     responses, forces = _measure(model, data)
@@ -73,7 +73,7 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
             scale, shift = _from_reference(head, response)
         layer = model.scale_shift[head.name]
         layer.scale.assign(np.full(layer.scale.shape, scale))
-        layer.shift.assign(np.concatenate([np.zeros((len(shift), head.width - 1)), shift[:, None]], axis=1))
+        layer.shift.assign(np.concatenate([np.zeros((len(shift), head.n_outputs - 1)), shift[:, None]], axis=1))
 
 
 def ridge(design: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -132,7 +132,7 @@ def _response(model: GMModel, head: HeadSettings, inputs, labels, outputs) -> _R
         return _Response(labels.get("energy"), outputs["energy"], per_structure(species), n_atoms)
     if head.kind == "charges":
         constant = np.zeros(len(structure))
-        if head.options.get("conserve", False):
+        if head.options.conserve:
             species = species - (per_structure(species) / n_atoms[:, None])[structure]
             constant = (inputs["total_charge"] / n_atoms)[structure]
         if "charges" in labels:
@@ -143,7 +143,7 @@ def _response(model: GMModel, head: HeadSettings, inputs, labels, outputs) -> _R
         return _Response((labels["dipole"] - offset).ravel(), unit, design, np.repeat(n_atoms, 3))
     elements = (slice(None), *np.triu_indices(3))
     reference, unit = labels[head.kind][elements].ravel(), outputs[head.kind][elements].ravel()
-    isotropic = {"d_tensor": 0.0, "tensor": 1.0 if head.options["basis"] == "moments" else 1.0 / 3.0}[head.kind]
+    isotropic = {"d_tensor": 0.0, "tensor": 1.0 if head.options.basis == "moments" else 1.0 / 3.0}[head.kind]
     design = isotropic * np.kron(per_structure(species), np.reshape(UNIT, (6, 1)))
     return _Response(reference, unit, design, np.repeat(n_atoms, 6))
 
@@ -171,7 +171,7 @@ def _from_reference(head: HeadSettings, response: _Response) -> tuple[float, np.
         return np.sqrt(np.sum(np.square(left) / n_atoms) / n_atoms.sum()), mu + mean
     if head.kind == "d_tensor":
         reference = reference.reshape(-1, 6)[:, :5]
-    shift = np.full(response.design.shape[1], reference.mean() if head.width == 1 else 0.0)
+    shift = np.full(response.design.shape[1], reference.mean() if head.n_outputs == 1 else 0.0)
     return reference.std(), shift
 
 

@@ -200,15 +200,15 @@ class MixedDense(NTKDense):
 class ScaleShift(keras.layers.Layer):
     """m_i = unit (scale[Z_i] y_i + shift[Z_i]), one pair of numbers per species and output.
 
-    `unit` (width,) is a constant, 1 unless it is set: it brings outputs that multiply tensors of very different size
-    to one order of magnitude.
+    `unit` (n_outputs,) is a constant, 1 unless it is set: it brings outputs that multiply tensors of very different
+    size to one order of magnitude.
 
     Parameters and result are float64 whatever the dtype of y: the shifts of energies may be 1e4 eV, their sums are
     wanted to 1e-3 eV.
 
     Parameters
     ----------
-    n_species, width : rows and columns of scale and shift.
+    n_species, n_outputs : rows and columns of scale and shift.
 
     Examples
     --------
@@ -219,19 +219,19 @@ class ScaleShift(keras.layers.Layer):
     [[4.0], [-8.0]]
     """
 
-    def __init__(self, n_species: int, width: int, **kwargs):
+    def __init__(self, n_species: int, n_outputs: int, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.n_species = n_species
-        self.width = width
+        self.n_outputs = n_outputs
 
     def build(self, input_shape=None):
         def table(name, initializer):
-            shape = (self.n_species, self.width)
+            shape = (self.n_species, self.n_outputs)
             return self.add_weight(name=name, shape=shape, initializer=initializer, dtype="float64", autocast=False)
 
         self.scale, self.shift = table("scale", "ones"), table("shift", "zeros")
         self.unit = self.add_weight(
-            name="unit", shape=(self.width,), initializer="ones", dtype="float64", autocast=False, trainable=False
+            name="unit", shape=(self.n_outputs,), initializer="ones", dtype="float64", autocast=False, trainable=False
         )
         self.built = True
 
@@ -243,4 +243,4 @@ class ScaleShift(keras.layers.Layer):
         return (scale * tf.cast(y, tf.float64) + shift) * self.unit
 
     def get_config(self):
-        return super().get_config() | {"n_species": self.n_species, "width": self.width}
+        return super().get_config() | {"n_species": self.n_species, "n_outputs": self.n_outputs}

@@ -39,7 +39,7 @@ class GMModel(keras.Model):
     ----------
     descriptor : settings of the descriptor.
     heads : outputs, in this order.
-    hidden : widths of the hidden layers.
+    hidden : sizes of the hidden layers.
     loss_weights : quantity -> weight of its loss (`gmkeras.losses`); only these quantities are trained and measured.
     seed : of beta and of the weights of the network.
     mix_features : whether the first layer has a constant matrix that decorrelates the features (`MixedDense`).
@@ -73,14 +73,14 @@ class GMModel(keras.Model):
         self.standardization = Standardization(dtype=dtype, name="standardization")
         self.dense_layers = [
             (MixedDense if mix_features and k == 0 else NTKDense)(
-                width, "scaled_swish", seed=s, dtype=dtype, name=f"hidden_{k}"
+                size, "scaled_swish", seed=s, dtype=dtype, name=f"hidden_{k}"
             )
-            for k, (width, s) in enumerate(zip(self.hidden, seeds[1:]))
+            for k, (size, s) in enumerate(zip(self.hidden, seeds[1:]))
         ]
-        width = sum(head.width for head in self.head_settings)
-        self.dense_layers.append(NTKDense(width, seed=seeds[-1], dtype=dtype, name="output"))
+        n_outputs = sum(head.n_outputs for head in self.head_settings)
+        self.dense_layers.append(NTKDense(n_outputs, seed=seeds[-1], dtype=dtype, name="output"))
         self.scale_shift = {
-            head.name: ScaleShift(len(descriptor.species), head.width, dtype=dtype, name=head.name)
+            head.name: ScaleShift(len(descriptor.species), head.n_outputs, dtype=dtype, name=head.name)
             for head in self.head_settings
         }
         self._loss_metric = keras.metrics.Mean(name="loss", dtype="float64")
@@ -107,7 +107,7 @@ class GMModel(keras.Model):
         for layer in self.dense_layers:
             h = layer(h)
         outputs = {}
-        columns = tf.split(h, [head.width for head in self.head_settings], axis=1)
+        columns = tf.split(h, [head.n_outputs for head in self.head_settings], axis=1)
         for head, y in zip(self.head_settings, columns):
             m = self.scale_shift[head.name](y, species=inputs["species"])
             moments = tf.identity(moments)  # cotangents of several heads are added two at a time, see the layer
@@ -182,7 +182,7 @@ class GMModel(keras.Model):
     def get_config(self):
         return {
             "descriptor": asdict(self.descriptor),
-            "heads": [asdict(head) for head in self.head_settings],
+            "heads": [head.to_dict() for head in self.head_settings],
             "hidden": list(self.hidden),
             "loss_weights": dict(self.loss_weights),
             "seed": self.seed,
@@ -194,7 +194,7 @@ class GMModel(keras.Model):
     @classmethod
     def from_config(cls, config):
         settings = dict(config["descriptor"], species=tuple(config["descriptor"]["species"]))
-        heads = [HeadSettings(**head) for head in config["heads"]]
+        heads = [HeadSettings.from_dict(head) for head in config["heads"]]
         return cls(**config | {"descriptor": DescriptorSettings(**settings), "heads": heads})
 
 

@@ -14,10 +14,11 @@ from ase import Atoms
 from gmcore import model_file
 from gmcore.engine.consistency import check_model, member_arrays
 from gmcore.engine.evaluator import Evaluator
+from gmcore.engine.settings import HeadSettings
 from gmcore.errors import GMError
 from gmcore.model import load_model
 from gmcore.model_file import ModelFileError, checksum, golden_cluster, read_model, write_model
-from support.models import make_head, random_model, random_parts, unit_norms
+from support.models import make_head, random_model, random_parts
 from support.places import TESTS, environment
 from support.systems import mixed_batch, triclinic, water_molecule
 from support.tolerances import relative_error
@@ -25,7 +26,7 @@ from support.tolerances import relative_error
 HEADS = (
     "energy",
     make_head("charges", 3, conserve=True, total_charge=-2.0),
-    make_head("d_tensor", 3, basis="moments", channel_norm=unit_norms(3)),
+    make_head("d_tensor", 3, basis="moments"),
 )
 
 
@@ -96,6 +97,22 @@ def test_a_file_of_an_earlier_version_keeps_its_metadata(tmp_path):
     assert new == old
     assert set(old["heads"][1]) == {"name", "kind", "width", "unit", "options"}
     assert set(old["heads"][1]["options"]) == {"conserve", "origin", "total_charge"}
+
+
+@pytest.mark.parametrize("head", HEADS[1:], ids=lambda head: head.kind)
+def test_heads_survive_json(head):
+    assert HeadSettings.from_dict(json.loads(json.dumps(head.to_dict()))) == head
+
+
+def test_an_unknown_option_is_refused(path):
+    with h5py.File(path, "r+") as file:
+        content = json.loads(file["metadata"].asstr()[()])
+        content["heads"][2]["options"]["color"] = "red"
+        file["metadata"][()] = json.dumps(content)
+    reseal(path)
+    words = r"model.h5 does not hold a usable model: the options of head d_tensor must be among .*basis.*, got 'color'"
+    with pytest.raises(ModelFileError, match=words):
+        read_model(path)
 
 
 def test_more_than_ten_members_and_layers_stay_in_order(tmp_path):

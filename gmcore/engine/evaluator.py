@@ -103,7 +103,7 @@ class Evaluator(EvaluatorBase):
         columns = {known.name: columns for known, columns in self._columns()}[head.name]
         scale, shift = (table[geometry.species, columns] for table in self._tables[k])
         moments = self._moments.forward(geometry, batch.positions, beta)
-        m = np.empty((batch.n_atoms, head.width))
+        m = np.empty((batch.n_atoms, head.n_outputs))
         g_outputs = np.zeros((batch.n_atoms, network.n_outputs))
         g_outputs[:, columns] = scale * output_cotangents(head, batch, moments, cotangents)
         g_moments = np.empty_like(moments)

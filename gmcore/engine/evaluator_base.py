@@ -60,8 +60,8 @@ class EvaluatorBase:
         """Heads with the columns of the network's outputs that are theirs."""
         start = 0
         for head in self.settings.heads:
-            yield head, slice(start, start + head.width)
-            start += head.width
+            yield head, slice(start, start + head.n_outputs)
+            start += head.n_outputs
 
     def scale_and_shift(self, member: Member) -> tuple[np.ndarray, np.ndarray]:
         """Scale and shift of every species and network output, (n_species, n_outputs) float64 each."""
@@ -75,7 +75,7 @@ class EvaluatorBase:
 
     def energy_columns(self) -> np.ndarray:
         """(n_outputs,) bool: which outputs of the network add up to the energy."""
-        chosen = np.zeros(sum(head.width for head in self.settings.heads), bool)
+        chosen = np.zeros(sum(head.n_outputs for head in self.settings.heads), bool)
         for head, columns in self._columns():
             chosen[columns] = head.kind == "energy"
         return chosen

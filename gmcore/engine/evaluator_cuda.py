@@ -137,7 +137,7 @@ class DeviceEvaluator(EvaluatorBase):
                 continue
             outputs = download(step.outputs) if outputs is None else outputs
             for k in range(self.n_members):
-                moments = self._moments_of(step, k) if head.options.get("basis") == "moments" else None
+                moments = self._moments_of(step, k) if head.options.basis == "moments" else None
                 values = head_outputs(head, outputs[k][:, columns], batch, moments, total_charge)
                 for key in set(values) & set(keys):
                     result[key].append(values[key])

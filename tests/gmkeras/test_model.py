@@ -21,7 +21,6 @@ from gmkeras.model import GMModel
 from gmkeras.optimizer import GroupedAdam
 from support.gradients import check_gradient
 from support.keras_models import WEIGHTS, keras_model, make_head, mixed_frames, prepared
-from support.models import unit_norms
 from support.systems import molecule, small_cell, triclinic
 
 HEADS = {
@@ -29,7 +28,7 @@ HEADS = {
     "charges": make_head("charges", 3, conserve=True, origin="center_of_mass"),
     "free charges": make_head("charges", 3),
     "d_tensor": make_head("d_tensor", 3),
-    "d_tensor, moments": make_head("d_tensor", 3, basis="moments", channel_norm=unit_norms(3)),
+    "d_tensor, moments": make_head("d_tensor", 3, basis="moments"),
     "tensor": make_head("tensor", 3),
     "tensor, moments": make_head("tensor", 3, basis="moments"),
 }
