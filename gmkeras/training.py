@@ -32,7 +32,7 @@ from gmcore.data.datasets import Dataset
 from gmcore.data.splits import describe_parts, load_datasets
 from gmcore.engine.heads import check_heads
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
-from gmcore.evaluation.evaluation import evaluate_model, write_report
+from gmcore.evaluation.evaluation import evaluate_model, write_evaluation
 from gmcore.evaluation.figures import loss_curves
 from gmcore.files import atomic_path
 from gmcore.model import Model, load_model
@@ -94,7 +94,7 @@ def train(config: TrainConfig, resume: bool = True) -> TrainResult:
             models.append(_train_committee(own, parts, folder, resume, progress))
     loaded: list[Model] = [load_model(path) for path in models]
     evaluations = {part: evaluate_model(loaded, data) for part, data in parts.items()}
-    write_report(config.output, evaluations, {"n_structures": {part: len(data) for part, data in parts.items()}})
+    write_evaluation(config.output, evaluations, {"n_structures": {part: len(data) for part, data in parts.items()}})
     metrics = {part: evaluation.metrics for part, evaluation in evaluations.items()}
     return TrainResult(config.output, tuple(models), metrics, parts["train"].notes)
 

@@ -32,7 +32,7 @@ from gmcore.analysis.sections.modes import (
     harmonic_expectation,
     samples_of_crystal,
 )
-from gmcore.analysis.sections.run import CONFIG_FILE, describe_run, run_config
+from gmcore.analysis.sections.run import CONFIG_FILE, run_config, run_facts
 from gmcore.analysis.sections.spectra import tensor_spectra, velocity_spectra
 from gmcore.analysis.sections.training import describe_model, training_results
 from gmcore.analysis.spectra import SpectrumError
@@ -60,7 +60,7 @@ def analyze(
     ------
     TrajectoryError : no run there.
     SamplesError : a run too short for the blocks and the equilibration asked for.
-    StructureError : an atom that the settings name and the molecule has not.
+    SelectionError : an atom that the settings name and the molecule has not.
     """
     run = Path(run)
     content = _Analysis(run, settings, progress or (lambda words: None)).content()
@@ -104,7 +104,7 @@ class _Analysis:
             "schema": SCHEMA,
             "gmtensor": __version__,
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "run": describe_run(self.run, self.trajectory, self.config, self.discard),
+            "run": run_facts(self.run, self.trajectory, self.config, self.discard),
             "settings": self.settings.model_dump(mode="json", exclude={"reference"}),
             "reference": self.settings.reference and self.settings.reference.model_dump(mode="json"),
             "unit": self.settings.unit,

@@ -203,7 +203,7 @@ def evaluate(
     from gmcore.commands.data import charge_or_key, labels_in, name_value_pairs, parts_of_config, stated_units
     from gmcore.config.sections import LABELS
     from gmcore.data.datasets import read_dataset
-    from gmcore.evaluation.evaluation import evaluate_model, metrics_table, write_report
+    from gmcore.evaluation.evaluation import evaluate_model, metrics_table, write_evaluation
 
     loaded = _load_model(model, threads, device)
     if data.suffix.lower() in (".yaml", ".yml"):
@@ -226,7 +226,7 @@ def evaluate(
         for line in (*dataset.notes, *metrics_table(evaluations[name].metrics)):
             typer.echo(f"  {line}")
     if output is not None:
-        typer.echo(f"written: {write_report(output, evaluations)}")
+        typer.echo(f"written: {write_evaluation(output, evaluations)}")
 
 
 @app.command()

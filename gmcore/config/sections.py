@@ -150,13 +150,13 @@ class Descriptor(Section):
         return self
 
 
-class Network(Section):
+class NetworkSection(Section):
     """The fully connected network in NTK parametrization."""
 
     section = "network"
 
     hidden: list[Annotated[int, Field(ge=1, le=16384)]] = Field(
-        [512, 512], min_length=1, max_length=16, description="widths of the hidden layers"
+        [512, 512], min_length=1, max_length=16, description="sizes of the hidden layers"
     )
     standardize: bool | None = Field(
         None,

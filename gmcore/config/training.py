@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
-from gmcore.config.sections import ConfigPath, Data, Descriptor, LearningRates, Network, Properties, Section, Training
+from gmcore.config.sections import (
+    ConfigPath,
+    Data,
+    Descriptor,
+    LearningRates,
+    NetworkSection,
+    Properties,
+    Section,
+    Training,
+)
 from gmcore.data.readers import file_format
 from gmcore.errors import GMError
 from gmcore.units import not_stated
@@ -52,7 +61,7 @@ class TrainConfig(Section):
     seed: int = Field(1, ge=0, description="seed of the initial parameters and of the order of the batches")
     data: Data = Field(description="structures, labels and their units")
     descriptor: Descriptor = Field(default_factory=Descriptor, description="environment of an atom as numbers")
-    network: Network = Field(default_factory=Network, description="from features to outputs")
+    network: NetworkSection = Field(default_factory=NetworkSection, description="from features to outputs")
     properties: Properties = Field(description="what is learned")
     training: Training = Field(default_factory=Training, description="how it is learned")
 

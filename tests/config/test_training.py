@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmcore.config.sections import Data, Descriptor, Network, Split, Training
+from gmcore.config.sections import Data, Descriptor, NetworkSection, Split, Training
 from gmcore.config.templates import KINDS, template
 from gmcore.config.training import PRESETS, ConfigError, TrainConfig, load_config, parse_config
 from gmcore.errors import GMError
@@ -222,7 +222,9 @@ def test_valid_configurations_survive_a_round_trip(split, training, descriptor, 
 @settings(max_examples=100, deadline=None)
 @given(section=st.sampled_from(["descriptor", "network", "training", "data"]), key=names)
 def test_unknown_keys_are_refused_everywhere(section, key):
-    known = {"descriptor": Descriptor, "network": Network, "training": Training, "data": Data}[section].model_fields
+    known = {"descriptor": Descriptor, "network": NetworkSection, "training": Training, "data": Data}[
+        section
+    ].model_fields
     content = raw()
     content[section] = content.get(section, {}) | {key: 1}
     if key not in known:

@@ -134,7 +134,7 @@ def test_the_best_epoch_is_the_one_that_is_kept(tmp_path, no_figures):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Figures take longer than these trainings."""
-    monkeypatch.setattr(training, "write_report", lambda *_: None)
+    monkeypatch.setattr(training, "write_evaluation", lambda *_: None)
     monkeypatch.setattr(training, "loss_curves", lambda *_: None)
 
 

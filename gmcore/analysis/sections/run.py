@@ -22,7 +22,7 @@ def run_config(run: Path) -> MDConfig | None:
     return load_config(path, MDConfig) if path.is_file() else None
 
 
-def describe_run(run: Path, trajectory: Trajectory, config: MDConfig | None, discard: float) -> dict[str, Any]:
+def run_facts(run: Path, trajectory: Trajectory, config: MDConfig | None, discard: float) -> dict[str, Any]:
     """Return the facts of a run; `discard` in fs."""
     times = {name: trajectory.times(name) for name in trajectory.names()}
     recorded = {
