@@ -43,13 +43,13 @@ def loss_weights(properties: Properties) -> dict[str, float]:
 
 
 def member_of(model: GMModel) -> Member:
-    """Parameters of a model as they are now; constants of training (units of scale and shift, mixing of
+    """Parameters of a model as they are now; constants of training (output factors, decorrelation of the
     features) are multiplied in."""
     scale, shift = {}, {}
     for head in model.head_settings:
         layer = model.scale_shift[head.name]
-        unit = layer.unit.numpy()
-        scale[head.name], shift[head.name] = layer.scale.numpy() * unit, layer.shift.numpy() * unit
+        factor = layer.output_factor.numpy()
+        scale[head.name], shift[head.name] = layer.scale.numpy() * factor, layer.shift.numpy() * factor
     return Member(
         beta=model.moments_layer.beta.numpy(),
         feature_mean=model.standardization.mean.numpy(),

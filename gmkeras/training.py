@@ -215,7 +215,7 @@ class _Trainer:
             network.hidden,
             self._weights,
             seed,
-            mix_features=network.decorrelate,
+            decorrelate=network.decorrelate,
             dtype=self._settings.dtype,
         )
 
@@ -231,8 +231,8 @@ class _Trainer:
         rates = self._settings.learning_rates.model_dump()
         if self._settings.initial_scale == "spread":
             for layer in self._model.scale_shift.values():
-                unit = float(np.abs(layer.scale.numpy()).mean())
-                rates |= {layer.scale.path: rates["scale"] * unit, layer.shift.path: rates["shift"] * unit}
+                size = float(np.abs(layer.scale.numpy()).mean())
+                rates |= {layer.scale.path: rates["scale"] * size, layer.shift.path: rates["shift"] * size}
         return rates
 
 

@@ -37,10 +37,10 @@ HEADS = {
 @pytest.mark.parametrize("name", HEADS)
 def test_heads_agree_with_the_model_without_tensorflow(name, rng):
     """Constants of the training, multiplied in on export, included."""
-    model, settings, _ = keras_model([HEADS[name]], mix_features=True)
-    mixing, unit = model.dense_layers[0].mixing, model.scale_shift[HEADS[name].name].unit
-    mixing.assign(np.eye(len(mixing.numpy())) + 0.01 * rng.normal(size=mixing.shape))
-    unit.assign(rng.uniform(0.5, 2.0, unit.shape))
+    model, settings, _ = keras_model([HEADS[name]], decorrelate=True)
+    matrix, factor = model.dense_layers[0].decorrelation, model.scale_shift[HEADS[name].name].output_factor
+    matrix.assign(np.eye(len(matrix.numpy())) + 0.01 * rng.normal(size=matrix.shape))
+    factor.assign(rng.uniform(0.5, 2.0, factor.shape))
     frames = mixed_frames()
     inputs, _ = prepared(settings, frames).batch(range(len(frames)))
     outputs = model.quantities(tensors(inputs), derivatives=HEADS[name].kind == "energy")
