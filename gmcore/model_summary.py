@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ase.data import chemical_symbols
 
 from gmcore.engine.heads import output_units
 from gmcore.engine.settings import Member, ModelSettings
+from gmcore.files import relative_path
 
 
-def model_facts(settings: ModelSettings, members: Sequence[Member]) -> dict[str, Any]:
-    """Return plain data ready for JSON: species, descriptor, network, heads, units, members, provenance."""
+def model_facts(settings: ModelSettings, members: Sequence[Member], folder: Path | None = None) -> dict[str, Any]:
+    """Return plain data ready for JSON: species, descriptor, network, heads, units, members, provenance.
+
+    Parameters
+    ----------
+    folder : of the model file; absolute paths, which earlier versions wrote into the provenance, are shown as seen from
+        it.
+    """
     descriptor, member = settings.descriptor, members[0]
     n_parameters = sum(
         array.size
@@ -39,8 +47,16 @@ def model_facts(settings: ModelSettings, members: Sequence[Member]) -> dict[str,
         "members": len(members),
         "parameters_per_member": int(n_parameters),
         "dtype": settings.dtype,
-        "provenance": settings.provenance,
+        "provenance": settings.provenance if folder is None else _seen_from(settings.provenance, folder),
     }
+
+
+def _seen_from(value: Any, folder: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _seen_from(entry, folder) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_seen_from(entry, folder) for entry in value]
+    return relative_path(value, folder) if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def model_lines(facts: dict[str, Any]) -> list[str]:

@@ -141,7 +141,7 @@ def _train_committee(
         {f"{head.name}_mae": head.unit for head in heads if head.unit},
     )
     path = folder / MODEL_FILE
-    provenance = _provenance(config, parts, states)
+    provenance = _provenance(config, parts, states, folder)
     golden = min(training.atoms, key=len)
     write_model(path, ModelSettings(descriptor, heads, config.training.dtype, provenance), members, golden)
     return path
@@ -254,10 +254,10 @@ def _fingerprint(config: TrainConfig, data: dict[str, PreparedData], member: int
     return digest.hexdigest()
 
 
-def _provenance(config: TrainConfig, parts: dict[str, Dataset], states: list[TrainingState]) -> dict:
-    """Where the model comes from: settings, data, versions, and how far each member came."""
+def _provenance(config: TrainConfig, parts: dict[str, Dataset], states: list[TrainingState], folder: Path) -> dict:
+    """Where the model comes from: settings with paths as seen from `folder`, data, versions, how far members came."""
     return {
-        "config": config.model_dump(mode="json", exclude_none=True),
+        "config": config.model_dump(mode="json", exclude_none=True, context={"relative_to": folder}),
         "n_structures": {part: len(data) for part, data in parts.items()},
         "data_notes": list(parts["train"].notes),
         "members": [

@@ -40,6 +40,7 @@ from gmcore.analysis.structure import Coordination, coordination, first_molecule
 from gmcore.config.analysis import Analysis
 from gmcore.dynamics.trajectory import Trajectory
 from gmcore.errors import GMError
+from gmcore.files import relative_path
 from gmcore.model import Model, load_model
 from gmcore.molecules.molecules import Molecules
 from gmcore.units import conversion
@@ -111,9 +112,9 @@ class _Analysis:
             "frame": self.frame and self.frame.words,
             "states": states,
             "modes": described,
-            "models": {name: describe_model(path) for name, (path, _) in self.models.items()},
+            "models": {name: describe_model(path, self.run) for name, (path, _) in self.models.items()},
             "training": {
-                name: training_results(path, model, self.settings.unit if name == "d_tensor" else None)
+                name: training_results(path, model, self.run, self.settings.unit if name == "d_tensor" else None)
                 for name, (path, model) in self.models.items()
             },
             "missing": self.missing,
@@ -132,7 +133,8 @@ class _Analysis:
             try:
                 found[name] = path, load_model(path, self.config.dtype)
             except (GMError, OSError) as error:
-                self.missing[f"model_{name}"] = f"The model {path} cannot be used: {' '.join(str(error).split())}"
+                seen, sentence = relative_path(path, self.run), " ".join(str(error).split())
+                self.missing[f"model_{name}"] = f"The model {seen} cannot be used: {sentence.replace(str(path), seen)}"
         return found
 
     def _exact(self, name: str) -> Model:

@@ -268,7 +268,7 @@ def info(
     from gmcore.model_file import read_model
     from gmcore.model_summary import model_facts, model_lines
 
-    facts = model_facts(*read_model(model))
+    facts = model_facts(*read_model(model), model.parent)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
     else:

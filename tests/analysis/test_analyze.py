@@ -306,6 +306,8 @@ def test_models_that_are_gone_are_said(tmp_path, monkeypatch):
     content = analyze(tmp_path)
     assert "gone.h5 cannot be used" in content["missing"]["model_potential"]
     assert content["models"] == {} and content["training"] == {}
+    assert content["run"]["config"]["potential"] == "gone.h5" and content["run"]["config"]["output"] == "."
+    assert str(tmp_path) not in json.dumps(content, default=np.ndarray.tolist)  # paths are relative to the run
 
 
 # --- the frame

@@ -113,6 +113,7 @@ def test_everything_in_one_model(tmp_path):
     first, second = read_model(path)[1]
     assert model.n_members == 2 and not np.array_equal(first.beta, second.beta)
     provenance = model.settings.provenance
+    assert provenance["config"]["output"] == "." and str(tmp_path) not in json.dumps(provenance)
     assert provenance["config"]["seed"] == 7 and [m["seed"] for m in provenance["members"]] == [7, 8]
 
     with open(run / "member_1" / "history.csv", newline="") as file:
