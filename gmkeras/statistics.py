@@ -6,7 +6,7 @@ last. The first layer therefore sees the features *partly decorrelated*, x -> x 
 
     P ~ U (Lambda + eps lambda_max)^(-1/4) U^T,    C = U Lambda U^T the correlation matrix of the features,
 
-which takes the square root of the range of deviations; the full whitening, exponent -1/2, blows up noise and
+which takes the square root of the range of deviations; full decorrelation, exponent -1/2, blows up noise and
 generalizes worse. Validation RMSE in cm^-1 of D of [Co(pdms)2]2- (900 frames, 12 epochs) with exponents 0, -0.17,
 -1/4, -0.3, -1/2: 3.2, 1.9, 1.7, 2.4, 6.8. Where forces are learned
 training errors fall faster too, but test errors end higher (ethanol, 950 structures, MAE of forces 17.5 meV/A after 250
@@ -35,11 +35,15 @@ BATCH_SIZE = 32
 
 
 class FeatureStatistics(NamedTuple):
-    """mean, std (n_features,) over atoms, deviations that are nil being 1; mixing (n_features, n_features): P above."""
+    """Over the atoms of a sample.
+
+    mean, std : (n_features,), deviations that are nil being 1.
+    decorrelation : (n_features, n_features), P above.
+    """
 
     mean: np.ndarray
     std: np.ndarray
-    mixing: np.ndarray
+    decorrelation: np.ndarray
 
 
 def feature_statistics(layer: GaussianMomentsLayer, data: PreparedData) -> FeatureStatistics:
@@ -58,10 +62,10 @@ def feature_statistics(layer: GaussianMomentsLayer, data: PreparedData) -> Featu
     std = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     std = np.maximum(std, SMALL_DEVIATION * np.sqrt(np.square(mean) + np.square(std)))
     std = np.where(std > 0.0, std, 1.0)
-    return FeatureStatistics(mean, std, _partial_whitening(covariance / np.outer(std, std)))
+    return FeatureStatistics(mean, std, _decorrelation(covariance / np.outer(std, std)))
 
 
-def _partial_whitening(correlation: np.ndarray) -> np.ndarray:
+def _decorrelation(correlation: np.ndarray) -> np.ndarray:
     """P of the module's docstring, scaled such that the mean variance of the features stays what it was."""
     variances, directions = np.linalg.eigh(correlation)
     variances = np.maximum(variances, 0.0)

@@ -32,7 +32,7 @@ from gmcore.analysis.sections.modes import (
     harmonic_expectation,
     samples_of_crystal,
 )
-from gmcore.analysis.sections.run import CONFIG_FILE, describe_run, run_config
+from gmcore.analysis.sections.run import CONFIG_FILE, run_config, run_facts
 from gmcore.analysis.sections.spectra import tensor_spectra, velocity_spectra
 from gmcore.analysis.sections.training import describe_model, training_results
 from gmcore.analysis.spectra import SpectrumError
@@ -40,6 +40,7 @@ from gmcore.analysis.structure import Coordination, coordination, first_molecule
 from gmcore.config.analysis import Analysis
 from gmcore.dynamics.trajectory import Trajectory
 from gmcore.errors import GMError
+from gmcore.files import relative_path
 from gmcore.model import Model, load_model
 from gmcore.molecules.molecules import Molecules
 from gmcore.units import conversion
@@ -60,7 +61,7 @@ def analyze(
     ------
     TrajectoryError : no run there.
     SamplesError : a run too short for the blocks and the equilibration asked for.
-    StructureError : an atom that the settings name and the molecule has not.
+    SelectionError : an atom that the settings name and the molecule has not.
     """
     run = Path(run)
     content = _Analysis(run, settings, progress or (lambda words: None)).content()
@@ -104,16 +105,16 @@ class _Analysis:
             "schema": SCHEMA,
             "gmtensor": __version__,
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "run": describe_run(self.run, self.trajectory, self.config, self.discard),
+            "run": run_facts(self.run, self.trajectory, self.config, self.discard),
             "settings": self.settings.model_dump(mode="json", exclude={"reference"}),
             "reference": self.settings.reference and self.settings.reference.model_dump(mode="json"),
             "unit": self.settings.unit,
             "frame": self.frame and self.frame.words,
             "states": states,
             "modes": described,
-            "models": {name: describe_model(path) for name, (path, _) in self.models.items()},
+            "models": {name: describe_model(path, self.run) for name, (path, _) in self.models.items()},
             "training": {
-                name: training_results(path, model, self.settings.unit if name == "d_tensor" else None)
+                name: training_results(path, model, self.run, self.settings.unit if name == "d_tensor" else None)
                 for name, (path, model) in self.models.items()
             },
             "missing": self.missing,
@@ -132,7 +133,8 @@ class _Analysis:
             try:
                 found[name] = path, load_model(path, self.config.dtype)
             except (GMError, OSError) as error:
-                self.missing[f"model_{name}"] = f"The model {path} cannot be used: {' '.join(str(error).split())}"
+                seen, sentence = relative_path(path, self.run), " ".join(str(error).split())
+                self.missing[f"model_{name}"] = f"The model {seen} cannot be used: {sentence.replace(str(path), seen)}"
         return found
 
     def _exact(self, name: str) -> Model:

@@ -23,7 +23,7 @@ from gmcore.molecules.superposition import GeometryError
 METALS = frozenset((*range(21, 31), *range(39, 49), *range(57, 81), *range(89, 113)))
 
 
-class StructureError(GMError):
+class SelectionError(GMError):
     """Atoms that were named and do not exist, or a molecule that cannot be had."""
 
 
@@ -79,7 +79,7 @@ def coordination(numbers: np.ndarray, frame: np.ndarray, settings: Analysis) -> 
 
     Raises
     ------
-    StructureError : a metal, ligand, bond or angle that was named and is not there.
+    SelectionError : a metal, ligand, bond or angle that was named and is not there.
     """
     symbols = [chemical_symbols[z] for z in numbers]
     for atoms in (*settings.bonds, *settings.angles):
@@ -118,7 +118,7 @@ def _metal(numbers: np.ndarray, asked: str | int | None) -> int | None:
         return int(candidates[0]) if len(candidates) == 1 else None
     candidates = np.flatnonzero(numbers == atomic_numbers[asked])
     if len(candidates) != 1:
-        raise StructureError(f"analysis.metal must name one atom, the molecule has {len(candidates)} of {asked}")
+        raise SelectionError(f"analysis.metal must name one atom, the molecule has {len(candidates)} of {asked}")
     return int(candidates[0])
 
 
@@ -134,14 +134,14 @@ def _ligands(numbers: np.ndarray, frame: np.ndarray, metal: int, asked: list[str
             shell = coordination_shell(numbers, frame, metal)
             of_element = [int(i) for i in shell if numbers[i] == atomic_numbers[entry]]
             if not of_element:
-                raise StructureError(f"analysis.ligands names {entry}, the first shell of the metal has none")
+                raise SelectionError(f"analysis.ligands names {entry}, the first shell of the metal has none")
             ligands += of_element
     ligands = list(dict.fromkeys(ligands))
     if metal in ligands:
-        raise StructureError(f"analysis.ligands must not name the central atom itself, got {metal}")
+        raise SelectionError(f"analysis.ligands must not name the central atom itself, got {metal}")
     return tuple(ligands)
 
 
 def _check_indices(atoms: tuple[int, ...], n_atoms: int) -> None:
     if max(atoms) >= n_atoms:
-        raise StructureError(f"indices must lie between 0 and {n_atoms - 1} in this molecule, got {max(atoms)}")
+        raise SelectionError(f"indices must lie between 0 and {n_atoms - 1} in this molecule, got {max(atoms)}")

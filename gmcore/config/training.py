@@ -132,13 +132,13 @@ class Descriptor(Section):
         return self
 
 
-class Network(Section):
+class NetworkSection(Section):
     """The fully connected network in NTK parametrization."""
 
     section = "network"
 
     hidden: list[Annotated[int, Field(ge=1, le=16384)]] = Field(
-        [512, 512], min_length=1, max_length=16, description="widths of the hidden layers"
+        [512, 512], min_length=1, max_length=16, description="sizes of the hidden layers"
     )
     standardize: bool | None = Field(
         None,
@@ -274,7 +274,7 @@ class TrainConfig(Section):
     seed: int = Field(1, ge=0, description="seed of the initial parameters and of the order of the batches")
     data: Data = Field(description="structures, labels and their units")
     descriptor: Descriptor = Field(default_factory=Descriptor, description="environment of an atom as numbers")
-    network: Network = Field(default_factory=Network, description="from features to outputs")
+    network: NetworkSection = Field(default_factory=NetworkSection, description="from features to outputs")
     properties: Properties = Field(description="what is learned")
     training: Training = Field(default_factory=Training, description="how it is learned")
 

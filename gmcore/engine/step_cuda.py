@@ -1,9 +1,10 @@
 """One evaluation on the device, from positions and neighbor list to energies and forces, in arrays that stay in place.
 
-Per group of members of equal widths: moments of each member -> for chunks of atoms (contractions -> network up ->
-network down -> contractions back), all members in one batched product -> moments back. Nothing is allocated and nothing
-waits for the host once the arrays are there, so that a step can be recorded as a CUDA graph. From the second run with
-the same arrays on it is; where recording fails, or an array has moved, the step runs launch by launch.
+Per group of members whose layers have the same sizes: moments of each member -> for chunks of atoms (contractions ->
+network up -> network down -> contractions back), all members in one batched product -> moments back. Nothing is
+allocated and nothing waits for the host once the arrays are there, so that a step can be recorded as a CUDA graph. From
+the second run with the same arrays on it is; where recording fails, or an array has moved, the step runs launch by
+launch.
 
     strain = dE/deps, energy in float64, sums in fixed order: the same input gives the same bits.
 """
@@ -26,13 +27,12 @@ from gmcore.kernels.arguments import Geometry
 
 
 class MemberGroup:
-    """Members whose layers have the same widths, so that each layer is one product for all of them.
+    """Members whose layers have the same sizes, so that each layer is one product for all of them.
 
     Parameters
     ----------
     indices : which members of the committee these are.
-    scale, shift : (n_members, n_species, n_outputs) float64.
-    energy_columns : (n_outputs,) bool.
+    scale, shift, energy_scale : (n_members, n_species, n_outputs) float64; dE/dy, 0 for outputs of other heads.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class MemberGroup:
         members: Sequence[Member],
         scale: np.ndarray,
         shift: np.ndarray,
-        energy_columns: np.ndarray,
+        energy_scale: np.ndarray,
         dtype: np.dtype,
         matmul: str,
     ):
@@ -50,7 +50,7 @@ class MemberGroup:
         self.networks = DeviceNetworks(device, members, dtype, matmul)
         self.betas = [device.upload(member.beta, dtype) for member in members]
         self.scale, self.shift = device.upload(scale), device.upload(shift)
-        self.energy_scale = device.upload(np.where(energy_columns, scale, 0.0), dtype)
+        self.energy_scale = device.upload(energy_scale, dtype)
 
 
 class DeviceStep:
@@ -87,7 +87,7 @@ class DeviceStep:
         self._token: object = None
         self._can_record = True
         n_members = sum(len(group.indices) for group in groups)
-        n_atoms, n_structures, n_outputs = batch.n_atoms, batch.n_structures, groups[0].networks.sizes[-1]
+        n_atoms, n_structures, n_outputs = batch.n_atoms, batch.n_structures, groups[0].networks.layer_sizes[-1]
         shapes = [(len(group.indices), n_atoms, *moments.row_shape) for group in groups]
         self.moments = [device.empty(shape, moments.dtype) for shape in shapes]
         self._g_moments = [device.empty(shape, moments.dtype) for shape in shapes] if forces else None

@@ -38,7 +38,7 @@ def write_report(run: str | Path, output: str | Path | None = None) -> tuple[Pat
 
     analysis = read_analysis(run)
     path = Path(run) / REPORT_FILE if output is None else Path(output)
-    page = sections(analysis)
+    page = sections(_with_pictures(analysis, Path(run)))
     with atomic_path(path) as temporary:
         temporary.write_text(render(analysis, page), encoding="utf-8")
     numbers = path.with_suffix(".json")
@@ -144,6 +144,15 @@ def _listed(words: list[str]) -> str:
 def _dash(dashes: Any) -> str:
     """Dashes of a line of matplotlib as those of SVG."""
     return "none" if dashes == "-" else " ".join(f"{1.5 * length:g}" for length in dashes[1])
+
+
+def _with_pictures(analysis: dict[str, Any], run: Path) -> dict[str, Any]:
+    """The analysis with the paths of pictures, which it states relative to the run, ready to be opened."""
+    training = {name: dict(results) for name, results in analysis["training"].items()}
+    for results in training.values():
+        if results.get("parity_picture"):
+            results["parity_picture"] = str(run / results["parity_picture"])
+    return analysis | {"training": training}
 
 
 def _numbers(analysis: dict[str, Any], page: list[dict[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gmcore.analysis.frames import BodyFrame
 from gmcore.analysis.records import RecordError, quantity, read_analysis, rounded, thinned, write_json
 from gmcore.analysis.samples import SamplesError
 from gmcore.analysis.sections.modes import along_run
-from gmcore.analysis.structure import StructureError, coordination
+from gmcore.analysis.structure import SelectionError, coordination
 from gmcore.config.analysis import Analysis
 from gmcore.config.analysis_file import read_settings, with_options
 from gmcore.config.loading import ConfigError
@@ -306,6 +306,8 @@ def test_models_that_are_gone_are_said(tmp_path, monkeypatch):
     content = analyze(tmp_path)
     assert "gone.h5 cannot be used" in content["missing"]["model_potential"]
     assert content["models"] == {} and content["training"] == {}
+    assert content["run"]["config"]["potential"] == "gone.h5" and content["run"]["config"]["output"] == "."
+    assert str(tmp_path) not in json.dumps(content, default=np.ndarray.tolist)  # paths are relative to the run
 
 
 # --- the frame
@@ -364,7 +366,7 @@ def test_the_molecule_of_a_crystal_keeps_its_axes(tmp_path, monkeypatch):
 )
 def test_atoms_that_are_not_there(settings, words):
     atoms = complex_molecule()
-    with pytest.raises(StructureError, match=words):
+    with pytest.raises(SelectionError, match=words):
         coordination(atoms.numbers, atoms.positions, Analysis(**settings))
 
 

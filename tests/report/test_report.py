@@ -231,10 +231,11 @@ def test_many_temperatures_and_a_picture_where_data_are_gone(made, tmp_path):
     content["states"] = [state | {"label": f"{k} K"} for k in range(6)]
     content["training"]["d_tensor"]["parity"] = None
     content["training"]["d_tensor"]["missing"]["parity"] = "The data of the training cannot be read again"
-    picture = tmp_path / "parity.png"
+    picture = tmp_path / "training" / "parity.png"
+    picture.parent.mkdir()
     figure = Figure()
     figure.savefig(picture)
-    content["training"]["d_tensor"]["parity_picture"] = str(picture)
+    content["training"]["d_tensor"]["parity_picture"] = "training/parity.png"  # relative to the run
     (tmp_path / "analysis.json").write_text(json.dumps(content))
     page = Page(write_report(tmp_path)[0].read_text(encoding="utf-8"))
     assert "0 K, 1 K, 2 K, 3 K, 4 K and 5 K" in page.text

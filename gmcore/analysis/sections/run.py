@@ -22,8 +22,8 @@ def run_config(run: Path) -> MDConfig | None:
     return load_config(path, MDConfig) if path.is_file() else None
 
 
-def describe_run(run: Path, trajectory: Trajectory, config: MDConfig | None, discard: float) -> dict[str, Any]:
-    """Return the facts of a run; `discard` in fs."""
+def run_facts(run: Path, trajectory: Trajectory, config: MDConfig | None, discard: float) -> dict[str, Any]:
+    """Return the facts of a run; `discard` in fs, paths relative to the folder of the run."""
     times = {name: trajectory.times(name) for name in trajectory.names()}
     recorded = {
         name: {
@@ -35,6 +35,10 @@ def describe_run(run: Path, trajectory: Trajectory, config: MDConfig | None, dis
     molecule, n_molecules = None, 0
     if trajectory.molecules is not None:
         molecule, n_molecules = _formula(trajectory.molecule_numbers), len(trajectory.molecules)
+    settings = None
+    if config is not None:
+        options = {"exclude_none": True, "exclude": {"analysis"}, "context": {"relative_to": run}}
+        settings = config.model_dump(mode="json", **options)
     return {
         "folder": run.resolve().name,
         "formula": _formula(trajectory.numbers),
@@ -49,7 +53,7 @@ def describe_run(run: Path, trajectory: Trajectory, config: MDConfig | None, dis
         "duration": quantity(max(t[-1] for t in times.values()) / 1000.0, "ps", "length of each replica"),
         "discarded": quantity(discard / 1000.0, "ps", "left out at the beginning of each replica"),
         "recorded": recorded,
-        "config": config.model_dump(mode="json", exclude_none=True, exclude={"analysis"}) if config else None,
+        "config": settings,
     }
 
 

@@ -19,6 +19,7 @@ from gmcore.errors import GMError
 from gmcore.evaluation.evaluation import METRICS_FILE, evaluate_model
 from gmcore.evaluation.learning_curve import FOLDER
 from gmcore.evaluation.metrics import UNIQUE, compared
+from gmcore.files import relative_path
 from gmcore.model import Model
 from gmcore.model_file import read_model
 from gmcore.model_summary import model_facts
@@ -29,13 +30,13 @@ POINTS = 500
 """Structures that a parity plot shows at most."""
 
 
-def describe_model(path: Path) -> dict[str, Any]:
-    """Return what the report says about a model: file, species, cutoff, members, training data."""
+def describe_model(path: Path, run: Path) -> dict[str, Any]:
+    """Return what the report says about a model: file, seen from the run, species, cutoff, members, training data."""
     facts = model_facts(*read_model(path))
     provenance = facts["provenance"]
     keys = ("species", "descriptor", "network", "units", "members", "parameters_per_member", "dtype")
     return {
-        "file": str(path),
+        "file": relative_path(path, run),
         **{key: facts[key] for key in keys},
         "n_structures": provenance.get("n_structures"),
         "preset": provenance.get("config", {}).get("training", {}).get("preset"),
@@ -51,11 +52,12 @@ def training_folder(model: Path) -> Path | None:
     return None
 
 
-def training_results(path: Path, model: Model, unit: str | None = None) -> dict[str, Any]:
+def training_results(path: Path, model: Model, run: Path, unit: str | None = None) -> dict[str, Any]:
     """Return errors of a training, and of a D model learning curve and parity, for what of it can be found.
 
     Parameters
     ----------
+    run : folder of the run, which paths in the result are relative to.
     unit : of the results of a D model; without it errors alone are given.
 
     Returns
@@ -66,7 +68,7 @@ def training_results(path: Path, model: Model, unit: str | None = None) -> dict[
     if folder is None:
         sentence = f"No training folder was found beside the model file {path.name}"
         return {"folder": None, "missing": dict.fromkeys(("learning_curve", "parity"), sentence)}
-    result: dict[str, Any] = {"folder": str(folder), "missing": missing}
+    result: dict[str, Any] = {"folder": relative_path(folder, run), "missing": missing}
     result["metrics"] = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     if unit is None:
         return result
@@ -85,7 +87,7 @@ def training_results(path: Path, model: Model, unit: str | None = None) -> dict[
     except (GMError, OSError) as error:
         missing["parity"] = f"The data of the training cannot be read again: {' '.join(str(error).split())}"
         picture = folder / f"parity_{KEY}.png"
-        result["parity_picture"] = str(picture) if picture.is_file() else None
+        result["parity_picture"] = relative_path(picture, run) if picture.is_file() else None
     return result
 
 
