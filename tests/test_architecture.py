@@ -24,7 +24,7 @@ FLOORS = {
     "device": "ground kernels",
     "engine": "ground kernels device",
     "molecules": "ground engine",
-    "config": "ground",
+    "config": "ground kernels",
     "faces": "ground device engine",
     "data": "ground config engine",
     "exchange": "ground data molecules",
