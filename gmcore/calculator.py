@@ -17,9 +17,9 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from gmcore.engine.heads import PER_ATOM
 from gmcore.engine.structures import Batch
 from gmcore.model import Model, load_model
+from gmcore.quantities import PER_ATOM
 
 
 class GMCalculator(Calculator):

@@ -15,12 +15,12 @@ from ase import Atoms
 from gmcore.engine.descriptor import check_device
 from gmcore.engine.evaluator import Evaluator
 from gmcore.engine.evaluator_base import EvaluatorBase
-from gmcore.engine.heads import PER_ATOM
 from gmcore.engine.neighbors import NeighborError, Pairs
 from gmcore.engine.settings import Member, ModelSettings
 from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
 from gmcore.model_file import read_content, verify_golden
+from gmcore.quantities import PER_ATOM
 
 
 class Model:

@@ -31,8 +31,7 @@ from gmcore.engine.settings import HeadSettings
 from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
 from gmcore.model import Model
-
-ELEMENTS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+from gmcore.quantities import BY_NAME, UNIQUE
 
 
 def d_tensor_gradient(model: Model, atoms: Atoms, name: str | None = None) -> np.ndarray:
@@ -60,7 +59,7 @@ def member_gradients(model: Model, atoms: Atoms, name: str | None = None) -> np.
     head = tensor_head(model, name)
     if not isinstance(model.evaluator, Evaluator):
         raise GMError("the gradient of a tensor is computed on the CPU: load the model with device='cpu'")
-    elements = ELEMENTS[:5] if head.kind == "d_tensor" else ELEMENTS
+    elements = UNIQUE[:5] if BY_NAME[head.kind].traceless else UNIQUE
     n_copies = len(elements)
     batch = Batch.of_frames(atoms, np.repeat(atoms.positions[None], n_copies, axis=0))
     cotangents = np.zeros((n_copies, 3, 3))

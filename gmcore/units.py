@@ -1,28 +1,40 @@
 """Units at the border: what a file says is multiplied by a factor once, when it is read.
 
-Inside there is one unit per quantity (first of each row below): A, eV, eV/A, eV/A^3, e, e*A, cm^-1, A^3. Factors come
-from the exact constants of the SI (2019) and CODATA 2018 for Hartree and Bohr. D tensors are energies per hbar^2 and
-may be given as a wavenumber, frequency, temperature or energy. Temperatures and frequencies are h nu and k_B T.
+Inside there is one unit per quantity, that of `gmcore.quantities`, and A for lengths. D tensors are energies per hbar^2
+and may be given as a wavenumber, frequency, temperature or energy. Temperatures and frequencies are h nu and k_B T.
+
+All physical constants of the program are here and come from `scipy.constants`: exact ones of the SI (2019), and for
+Hartree, Bohr and the atomic mass unit those of CODATA as the installed SciPy has them (2022 from SciPy 1.15 on).
 """
 
 from __future__ import annotations
 
 import re
 
+from scipy import constants
+
 from gmcore.errors import GMError
+from gmcore.quantities import QUANTITIES
 from gmcore.suggest import did_you_mean
 
-_ELEMENTARY_CHARGE = 1.602176634e-19  # C
-_AVOGADRO = 6.02214076e23
-_PLANCK = 6.62607015e-34  # J s
-_LIGHT = 299792458.0  # m/s
-_BOLTZMANN = 1.380649e-23  # J/K
-_HARTREE = 27.211386245988  # eV
-_BOHR = 0.529177210903  # A
-_KCAL = 4184.0 / _AVOGADRO / _ELEMENTARY_CHARGE  # eV per kcal/mol
-_PASCAL = 1e-30 / _ELEMENTARY_CHARGE  # eV/A^3 per Pa
-_DEBYE = 1e-21 / _LIGHT / _ELEMENTARY_CHARGE * 1e10  # e*A
-_WAVENUMBER = _PLANCK * _LIGHT * 100.0 / _ELEMENTARY_CHARGE  # eV per cm^-1
+BOLTZMANN: float = constants.k / constants.e
+"""eV/K."""
+HBAR: float = constants.hbar / constants.e * 1e15
+"""eV fs."""
+WAVENUMBER: float = constants.h * constants.c * 100.0 / constants.e
+"""eV: energy of 1 cm^-1."""
+PER_FS: float = 1.0 / (constants.c * 100.0 * 1e-15)
+"""cm^-1: wavenumber of a frequency of 1 fs^-1."""
+MASS_UNIT: float = constants.m_u / constants.e * 1e10
+"""eV: 1 amu A^2/fs^2."""
+ASE_TIME: float = MASS_UNIT**0.5
+"""fs: the unit of time in which ASE has m v^2 in eV, for m in amu and lengths in A."""
+
+_HARTREE: float = constants.physical_constants["Hartree energy in eV"][0]  # eV
+_BOHR: float = constants.physical_constants["Bohr radius"][0] * 1e10  # A
+_KCAL: float = 4184.0 / constants.N_A / constants.e  # eV per kcal/mol
+_PASCAL: float = 1e-30 / constants.e  # eV/A^3 per Pa
+_DEBYE: float = 1e-21 / constants.c / constants.e * 1e10  # e*A
 
 _LENGTH = {"A": 1.0, "Bohr": _BOHR, "nm": 10.0}
 _ENERGY = {
@@ -32,7 +44,7 @@ _ENERGY = {
     "kcal/mol": _KCAL,
     "kJ/mol": _KCAL / 4.184,
     "Ry": _HARTREE / 2.0,
-    "cm^-1": _WAVENUMBER,
+    "cm^-1": WAVENUMBER,
 }
 _FORCE = {
     f"{energy}/{length}": factor / _LENGTH[length]
@@ -42,12 +54,12 @@ _FORCE = {
 }
 _SPLITTING = {
     "cm^-1": 1.0,
-    "MHz": 1e6 / _LIGHT / 100.0,
-    "GHz": 1e9 / _LIGHT / 100.0,
-    "K": _BOLTZMANN / _ELEMENTARY_CHARGE / _WAVENUMBER,
-    "meV": 1e-3 / _WAVENUMBER,
-    "eV": 1.0 / _WAVENUMBER,
-    "Hartree": _HARTREE / _WAVENUMBER,
+    "MHz": 1e6 / constants.c / 100.0,
+    "GHz": 1e9 / constants.c / 100.0,
+    "K": BOLTZMANN / WAVENUMBER,
+    "meV": 1e-3 / WAVENUMBER,
+    "eV": 1.0 / WAVENUMBER,
+    "Hartree": _HARTREE / WAVENUMBER,
 }
 _STRESS = {
     "eV/A^3": 1.0,
@@ -58,23 +70,28 @@ _STRESS = {
     "Hartree/Bohr^3": _HARTREE / _BOHR**3,
     "kcal/mol/A^3": _KCAL,
 }
-_POLARIZABILITY = {"A^3": 1.0, "Bohr^3": _BOHR**3, "nm^3": 1e3}
 
-# quantity -> unit -> factor to the internal unit, which stands first
-UNITS: dict[str, dict[str, float]] = {
-    "length": _LENGTH | {"a.u.": _BOHR},
-    "energy": _ENERGY | {"a.u.": _HARTREE},
-    "forces": _FORCE | {"a.u.": _HARTREE / _BOHR},
-    "stress": _STRESS | {"a.u.": _HARTREE / _BOHR**3},
-    "charges": {"e": 1.0, "a.u.": 1.0},
-    "dipole": {"e*A": 1.0, "Debye": _DEBYE, "e*Bohr": _BOHR, "a.u.": _BOHR},
-    "d_tensor": _SPLITTING,
-    # any symmetric tensor: each unit keeps to the internal unit of its own kind
-    "tensor": _POLARIZABILITY | {"a.u.": _BOHR**3} | _SPLITTING | {"1": 1.0},
+# internal unit -> units of the same kind -> factor to the internal unit, which stands first
+_KINDS: dict[str, dict[str, float]] = {
+    "A": _LENGTH | {"a.u.": _BOHR},
+    "eV": _ENERGY | {"a.u.": _HARTREE},
+    "eV/A": _FORCE | {"a.u.": _HARTREE / _BOHR},
+    "eV/A^3": _STRESS | {"a.u.": _HARTREE / _BOHR**3},
+    "e": {"e": 1.0, "a.u.": 1.0},
+    "e*A": {"e*A": 1.0, "Debye": _DEBYE, "e*Bohr": _BOHR, "a.u.": _BOHR},
+    "A^3": {"A^3": 1.0, "Bohr^3": _BOHR**3, "nm^3": 1e3, "a.u.": _BOHR**3},
+    "cm^-1": _SPLITTING,
+    "1": {"1": 1.0},
 }
 
-# internal unit of each unit of a tensor: it keeps its kind, volume, energy or plain number
-_TENSOR_UNITS = dict.fromkeys([*_POLARIZABILITY, "a.u."], "A^3") | dict.fromkeys(_SPLITTING, "cm^-1") | {"1": "1"}
+# where each model has its own unit, a unit keeps its kind: a volume, an energy or a plain number
+_KIND_OF = {unit: kind for kind in ("A^3", "cm^-1", "1") for unit in _KINDS[kind]}
+_ANY = {unit: _KINDS[kind][unit] for unit, kind in _KIND_OF.items()}
+
+UNITS: dict[str, dict[str, float]] = {"length": _KINDS["A"]} | {
+    quantity.name: _KINDS.get(quantity.unit, {quantity.unit: 1.0}) if quantity.unit else _ANY for quantity in QUANTITIES
+}
+"""Quantity -> unit -> factor to the internal unit."""
 
 _SPELLINGS = {
     "Å": "A", "\u212b": "A", "angstrom": "A", "Angstrom": "A", "Ang": "A", "ang": "A",
@@ -101,8 +118,7 @@ def conversion(quantity: str, unit: str) -> tuple[float, str]:
     name = _spelled(str(unit))
     if name not in known:
         raise UnitError(f"unknown unit {unit!r} for {quantity}; known: {', '.join(known)}")
-    internal = _TENSOR_UNITS[name] if quantity == "tensor" else next(iter(known))
-    return known[name], internal
+    return known[name], _KIND_OF[name] if known is _ANY else next(iter(known))
 
 
 def not_stated(quantity: str) -> UnitError:

@@ -26,9 +26,8 @@ from gmcore.engine.settings import DescriptorSettings
 from gmcore.engine.structures import Batch, SpeciesTable
 from gmcore.errors import GMError
 from gmcore.kernels.arguments import Geometry
+from gmcore.quantities import BY_NAME
 
-PER_ATOM_LABELS = {"forces": (3,), "charges": ()}
-PER_STRUCTURE_LABELS = {"energy": (), "stress": (3, 3), "dipole": (3,), "d_tensor": (3, 3), "tensor": (3, 3)}
 SEARCHED_TOGETHER = 256
 """Structures per call of the neighbor search: bounds its memory."""
 
@@ -115,8 +114,7 @@ class PreparedData:
             columns["volume"].append(batch.volumes[k])
 
     def _label(self, name: str, values: Sequence[np.ndarray], atoms: Sequence[Atoms]) -> _Ragged | np.ndarray:
-        per_atom = name in PER_ATOM_LABELS
-        shape = (PER_ATOM_LABELS if per_atom else PER_STRUCTURE_LABELS)[name]
+        per_atom, shape = BY_NAME[name].per_atom, BY_NAME[name].shape
         arrays = [np.asarray(value, np.float64) for value in values]
         for k, (array, frame) in enumerate(zip(arrays, atoms)):
             expected = (len(frame), *shape) if per_atom else shape

@@ -10,6 +10,7 @@ from gmcore.config.training import Properties
 from gmcore.data.datasets import Dataset
 from gmcore.engine.heads import count_outputs
 from gmcore.engine.settings import HeadOptions, HeadSettings, Member
+from gmcore.quantities import BY_NAME
 from gmkeras.model import GMModel
 
 
@@ -18,7 +19,7 @@ def head_settings(properties: Properties, n_radial: int, data: Dataset) -> tuple
     heads = []
     for name in properties.names:
         section, options = getattr(properties, name), HeadOptions()
-        unit = {"energy": "eV", "charges": "e"}.get(name) or data.units[name]
+        unit = BY_NAME[name].unit or data.units[name]
         if name == "charges":
             constant = section.conserve and np.ptp(data.total_charge) == 0.0
             total_charge = float(data.total_charge[0]) if constant else None
@@ -27,19 +28,6 @@ def head_settings(properties: Properties, n_radial: int, data: Dataset) -> tuple
             options = HeadOptions(basis=section.basis)
         heads.append(HeadSettings(name, name, count_outputs(name, options, n_radial), unit, options))
     return tuple(heads)
-
-
-def loss_weights(properties: Properties) -> dict[str, float]:
-    """Quantity -> weight of its loss, for the quantities whose weight is not zero."""
-    weights = {}
-    for name in properties.names:
-        section = getattr(properties, name)
-        for key, value in section.model_dump().items():
-            if key == "weight":
-                weights[name] = value
-            elif key.endswith("_weight"):
-                weights[key.removesuffix("_weight")] = value
-    return {quantity: weight for quantity, weight in weights.items() if weight > 0}
 
 
 def member_of(model: GMModel) -> Member:

@@ -13,23 +13,22 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from gmcore.quantities import BY_NAME
 from gmkeras.heads import unique_elements
-
-QUANTITIES = ("energy", "forces", "stress", "charges", "dipole", "d_tensor", "tensor")
 
 
 def errors(quantity: str, predicted: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
     """Deviations of independent elements; 0 where there is no reference stress (NaN)."""
-    if quantity in ("d_tensor", "tensor"):
-        predicted, reference = unique_elements(predicted), unique_elements(reference)
-        if quantity == "d_tensor":
-            last = -(predicted[:, 0] + predicted[:, 3])
-            predicted = tf.concat([predicted[:, :5], last[:, None]], axis=1)
     if quantity == "stress":  # both branches of tf.where must be finite, or the gradient is not
         known = tf.math.is_finite(reference)
         return tf.where(known, predicted, tf.zeros_like(predicted)) - tf.where(
             known, reference, tf.zeros_like(reference)
         )
+    if BY_NAME[quantity].is_tensor:
+        predicted, reference = unique_elements(predicted), unique_elements(reference)
+    if BY_NAME[quantity].traceless:
+        last = -(predicted[:, 0] + predicted[:, 3])
+        predicted = tf.concat([predicted[:, :5], last[:, None]], axis=1)
     return predicted - reference
 
 
@@ -49,5 +48,5 @@ def count(quantity: str, reference: tf.Tensor) -> tf.Tensor:
     """Number of elements that `errors` compares."""
     if quantity == "stress":
         return tf.reduce_sum(tf.cast(tf.math.is_finite(reference), tf.float64))
-    elements = 6.0 / 9.0 if quantity in ("d_tensor", "tensor") else 1.0
+    elements = 6.0 / 9.0 if BY_NAME[quantity].is_tensor else 1.0
     return tf.cast(tf.size(reference), tf.float64) * elements

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from gmcore.engine.settings import DescriptorSettings, HeadSettings
+from gmcore.quantities import BY_NAME, predicted_by
 from gmkeras import losses
 from gmkeras.distribution import global_share
 from gmkeras.heads import head_outputs
@@ -209,14 +210,13 @@ def _stress(g_strain: tf.Tensor, volume: tf.Tensor) -> tf.Tensor:
 
 def _check(heads: Sequence[HeadSettings], weights: Mapping[str, float]) -> None:
     """Refuse heads and weights that do not belong together."""
-    predicted = {"energy": ("energy", "forces", "stress"), "charges": ("charges", "dipole")}
-    available = [quantity for head in heads for quantity in predicted.get(head.kind, (head.kind,))]
+    available = [quantity.name for head in heads for quantity in predicted_by(head.kind)]
     for head in heads:
         if head.name != head.kind:
             raise ValueError(f"a head that is trained must be named after its kind, {head.kind}, got {head.name!r}")
     for quantity in weights:
-        if quantity not in losses.QUANTITIES:
-            raise ValueError(f"loss_weights must name quantities of {', '.join(losses.QUANTITIES)}, got {quantity!r}")
+        if quantity not in BY_NAME:
+            raise ValueError(f"loss_weights must name quantities of {', '.join(BY_NAME)}, got {quantity!r}")
         if quantity not in available:
             raise ValueError(f"no head predicts {quantity}, for which loss_weights ask")
 

@@ -42,7 +42,7 @@ from gmcore.version import __version__
 from gmkeras.callbacks import BestWeights, Checkpoints, Logs, ProgressBar
 from gmkeras.checkpoint import TrainingState, load_checkpoint
 from gmkeras.data import PreparedData
-from gmkeras.export import head_settings, loss_weights, member_of, set_weights
+from gmkeras.export import head_settings, member_of, set_weights
 from gmkeras.initial import initialize
 from gmkeras.model import GMModel
 from gmkeras.optimizer import GroupedAdam
@@ -122,7 +122,7 @@ def _train_committee(
     descriptor = DescriptorSettings(training.species, **config.descriptor.model_dump())
     heads = head_settings(config.properties, descriptor.n_radial, training)
     check_heads(heads, descriptor.n_radial)
-    labels = tuple(loss_weights(config.properties))
+    labels = config.labels
     data = {
         part: PreparedData(
             parts[part].atoms,
@@ -162,7 +162,7 @@ class _Trainer:
         self._config, self._descriptor, self._heads = config, descriptor, heads
         self._data, self._folder, self._progress = data, folder, progress
         self._settings = config.training
-        self._weights = loss_weights(config.properties)
+        self._weights = config.properties.loss_weights
         self._steps = -(-data["train"].n_structures // self._settings.batch_size)
         self._model = self._new_model(config.seed)
         self._optimizer = GroupedAdam(

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+MAX_RADIAL = 8
+"""Most radial functions of a descriptor: radial coefficients are padded to this number, unused ones are zero."""
+
 
 class Geometry(NamedTuple):
     """Who neighbors whom; all that is not differentiated. Pair p of center i: d = r_j - r_i + displacement[shift[p]].

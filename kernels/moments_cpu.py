@@ -15,6 +15,7 @@ tangential projection (1 - u u^T)/rho makes the choice of representative irrelev
 import numba
 import numpy as np
 
+from gmcore.kernels.arguments import MAX_RADIAL
 from gmcore.kernels.compile import jit, parallel_jit
 from gmcore.kernels.formulas import (
     cutoff,
@@ -30,7 +31,6 @@ from gmcore.kernels.vector_cpu import add_outer, beta_times_basis
 
 LANES = 16
 N_COMPONENTS = 16
-MAX_RADIAL = 8
 
 # Scratch rows. Sets of basis rows (B, B', B'') and radial rows (R, R', R'') follow the named ones.
 UX, UY, UZ, RHO, INVERSE, F, DF, D2F, PX, PY, PZ, AX, AY, AZ, N_NAMED = range(15)

@@ -21,6 +21,7 @@ Formulas: docs/method.md, sections 1, 2, 6.3, 7.3 and 7.4; see also `moments_cpu
 
 from numba import cuda
 
+from gmcore.kernels.arguments import MAX_RADIAL
 from gmcore.kernels.compile import cuda_device_jit, cuda_jit
 from gmcore.kernels.formulas import (
     cutoff,
@@ -37,7 +38,6 @@ from gmcore.kernels.formulas import (
 LANES = 32  # threads of a block
 ROW = LANES + 1  # length of a row of shared memory, one more than the banks: columns are as fast as rows
 N_COMPONENTS = 16
-MAX_RADIAL = 8  # beta is padded to this; unused channels are zero
 TILE = 8  # Gaussians that the beta gradient treats at a time
 
 # Shapes of shared memory must be constants, not expressions.

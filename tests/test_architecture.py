@@ -15,7 +15,7 @@ import pytest
 from gmcore.kernels.compile import source_hash
 from support.places import ROOT
 
-GROUND = "errors version suggest files formats threads units anisotropy"
+GROUND = "errors version suggest files formats threads units anisotropy quantities"
 FACES = "model model_file model_summary calculator tensor_gradients"
 FLOORS = {
     # floor: the floors that it may import; a floor is a room, or some of the files at the top of gmcore
@@ -24,7 +24,7 @@ FLOORS = {
     "device": "ground kernels",
     "engine": "ground kernels device",
     "molecules": "ground engine",
-    "config": "ground",
+    "config": "ground kernels",
     "faces": "ground device engine",
     "data": "ground config engine",
     "exchange": "ground data molecules",

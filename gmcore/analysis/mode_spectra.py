@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from ase import units
 from numpy.typing import ArrayLike
 
 from gmcore.analysis.modes import Modes
 from gmcore.errors import GMError
+from gmcore.units import PER_FS
 
 WINDOW = "hann"
 
@@ -91,7 +91,7 @@ def _transform(segment: np.ndarray, window: np.ndarray) -> np.ndarray:
 
 def _samples_per_wavenumber(time_step: float) -> float:
     """Sampling rate in cm^-1: 1/(c dt)."""
-    return 1.0 / (units._c * 1e2 * time_step * 1e-15)
+    return PER_FS / time_step
 
 
 def _n_segments(n: int, n_per_segment: int, time_step: float) -> int:

@@ -24,12 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 
 from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
 from gmcore.files import atomic_hdf5
 from gmcore.model import Model
+from gmcore.units import BOLTZMANN, HBAR, MASS_UNIT, WAVENUMBER
 
 STEP = 0.01
 """A; large enough for the forces of a model in single precision, small enough for C-H bonds."""
@@ -42,9 +43,7 @@ LINEAR = 1e-3
 
 LAYOUT = "gmtensor modes 1"
 
-_HBAR = units._hbar / units._e * 1e15  # eV fs
-_OMEGA = np.sqrt(units._e / units._amu) * 1e-5  # rad/fs per sqrt(eV/(A^2 amu))
-_WAVENUMBER = units.invcm  # eV per cm^-1
+_OMEGA = MASS_UNIT**-0.5  # rad/fs per sqrt(eV/(A^2 amu))
 
 
 class ModesError(GMError):
@@ -83,7 +82,7 @@ class Modes:
     def displacements(self) -> np.ndarray:
         """(n_modes, n_atoms, 3) A: displacement of the atoms per unit of q; NaN for modes that are not real."""
         omega = frequency_to_omega(np.where(self.frequencies > 0.0, self.frequencies, np.nan))
-        amplitude = np.sqrt(_HBAR * _OMEGA**2 / omega)  # sqrt(amu) A
+        amplitude = np.sqrt(HBAR * _OMEGA**2 / omega)  # sqrt(amu) A
         return amplitude[:, None, None] * self.vectors / np.sqrt(self.atoms.get_masses())[:, None]
 
     @property
@@ -202,7 +201,7 @@ def rigid_motions(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
 
 def frequency_to_omega(frequencies: np.ndarray) -> np.ndarray:
     """Angular frequency, rad/fs, of a wavenumber, cm^-1."""
-    return np.asarray(frequencies) * (_WAVENUMBER / _HBAR)
+    return np.asarray(frequencies) * (WAVENUMBER / HBAR)
 
 
 def thermal_variance(frequencies: np.ndarray, temperature: float, quantum: bool = True) -> np.ndarray:
@@ -214,8 +213,8 @@ def thermal_variance(frequencies: np.ndarray, temperature: float, quantum: bool 
     """
     if not temperature >= 0.0:
         raise ModesError(f"the temperature must not be negative, got {temperature} K")
-    energies = np.where(np.asarray(frequencies) > 0.0, frequencies, np.nan) * _WAVENUMBER
-    thermal = units.kB * temperature
+    energies = np.where(np.asarray(frequencies) > 0.0, frequencies, np.nan) * WAVENUMBER
+    thermal = BOLTZMANN * temperature
     if not quantum:
         return thermal / energies
     return 0.5 / np.tanh(energies / (2.0 * thermal)) if thermal > 0.0 else np.where(np.isnan(energies), np.nan, 0.5)
@@ -223,7 +222,7 @@ def thermal_variance(frequencies: np.ndarray, temperature: float, quantum: bool 
 
 def _wavenumbers(curvatures: np.ndarray) -> np.ndarray:
     """cm^-1 of eigenvalues in eV/(A^2 amu), negative where they are."""
-    return np.sign(curvatures) * np.sqrt(np.abs(curvatures)) * (_OMEGA * _HBAR / _WAVENUMBER)
+    return np.sign(curvatures) * np.sqrt(np.abs(curvatures)) * (_OMEGA * HBAR / WAVENUMBER)
 
 
 def _displaced(atoms: Atoms, shifts: np.ndarray, n_together: int) -> Iterator[tuple[slice, Batch]]:

@@ -26,9 +26,7 @@ from numpy.typing import ArrayLike
 
 from gmcore.analysis.autoregression import burg, integrated_density
 from gmcore.errors import GMError
-
-WAVENUMBER = 33356.409519815204
-"""cm^-1 per fs^-1: 1/(c 1e-15 s), c = 29979245800 cm/s."""
+from gmcore.units import PER_FS
 
 MIN_SAMPLES = 16
 """Shortest series that a spectrum is made of."""
@@ -67,7 +65,7 @@ def nyquist(dt: float) -> float:
     """Return the largest wavenumber, cm^-1, that samples every dt fs can tell from a smaller one."""
     if not (math.isfinite(dt) and dt > 0.0):
         raise SpectrumError(f"the interval of a series must be positive, got {dt} fs")
-    return 0.5 * WAVENUMBER / dt
+    return 0.5 * PER_FS / dt
 
 
 def wavenumber_grid(dt: float, maximum: float | None = None, spacing: float = 1.0) -> np.ndarray:

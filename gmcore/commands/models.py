@@ -51,9 +51,9 @@ def evaluate(
     data set of this project states its units itself.
     """
     from gmcore.commands.data import charge_or_key, labels_in, name_value_pairs, parts_of_config, stated_units
-    from gmcore.config.training import LABELS
     from gmcore.data.datasets import read_dataset
     from gmcore.evaluation.evaluation import evaluate_model, metrics_table, write_evaluation
+    from gmcore.quantities import BY_NAME
 
     loaded = _load_model(model, threads, device)
     if data.suffix.lower() in (".yaml", ".yml"):
@@ -65,7 +65,7 @@ def evaluate(
         labels = [label for label in stated if label != "length"] or labels_in(data, format, loaded)
         options = {
             "units": stated,
-            "keys": name_value_pairs("--key", key, LABELS),
+            "keys": name_value_pairs("--key", key, BY_NAME),
             "total_charge": charge_or_key(total_charge),
         }
         parts = {data.name: read_dataset(data, labels, format=format, pbc=pbc, **options)}

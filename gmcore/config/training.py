@@ -20,11 +20,10 @@ from pydantic import (
 
 from gmcore.config.section import ConfigPath, ConfigPaths, Rate, Section, Weight
 from gmcore.formats import file_format
+from gmcore.kernels.arguments import MAX_RADIAL
+from gmcore.quantities import BY_NAME, predicted_by
 from gmcore.suggest import did_you_mean
 from gmcore.units import UNITS, conversion, not_stated
-
-LABELS = tuple(quantity for quantity in UNITS if quantity != "length")
-"""Names of the reference values that a data set can carry."""
 
 # Presets. The paper's rates: P, section 2.2.3, for D and for potentials. With standardized features the network needs
 # smaller steps; docs/results.md compares the two recipes.
@@ -104,8 +103,8 @@ class Data(Section):
     @classmethod
     def _known_labels(cls, keys: dict[str, str]) -> dict[str, str]:
         for label in keys:
-            if label not in LABELS:
-                raise ValueError(f"unknown label {label!r} in data.keys{did_you_mean(label, LABELS)}")
+            if label not in BY_NAME:
+                raise ValueError(f"unknown label {label!r} in data.keys{did_you_mean(label, BY_NAME)}")
         return keys
 
     @model_validator(mode="after")
@@ -123,7 +122,7 @@ class Descriptor(Section):
     r_max: float = Field(6.5, gt=0.5, le=30.0, description="cutoff radius, A; the paper: 8.0 for D, 6.5 for energies")
     r_min: float = Field(0.5, ge=0.0, description="center of the first Gaussian, A; below r_max")
     n_basis: int = Field(7, ge=1, le=64, description="Gaussians per pair of species")
-    n_radial: int = Field(5, ge=1, le=12, description="radial functions; 5 give 360 features")
+    n_radial: int = Field(5, ge=1, le=MAX_RADIAL, description="radial functions; 5 give 360 features")
 
     @model_validator(mode="after")
     def _ordered(self) -> Descriptor:
@@ -231,6 +230,17 @@ class Properties(Section):
         """Properties that are learned, in the fixed order of this class."""
         return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
 
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Quantity -> weight of its loss, for the quantities that are learned; weights of 0 are left out."""
+        weights = {}
+        for name in self.names:
+            section, predicted = getattr(self, name), predicted_by(name)
+            for quantity in predicted:
+                key = "weight" if len(predicted) == 1 else f"{quantity.name}_weight"
+                weights[quantity.name] = getattr(section, key)
+        return {quantity: weight for quantity, weight in weights.items() if weight > 0}
+
 
 class LearningRates(Section):
     """Initial learning rate of each group of parameters; all decay linearly to zero."""
@@ -294,18 +304,8 @@ class TrainConfig(Section):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels that the training needs, in the order of `LABELS`."""
-        energy, charges = self.properties.energy, self.properties.charges
-        needed = {
-            "energy": energy and energy.energy_weight > 0,
-            "forces": energy and energy.forces_weight > 0,
-            "stress": energy and energy.stress_weight > 0,
-            "charges": charges and charges.charges_weight > 0,
-            "dipole": charges and charges.dipole_weight > 0,
-            "d_tensor": self.properties.d_tensor is not None,
-            "tensor": self.properties.tensor is not None,
-        }
-        return tuple(label for label, wanted in needed.items() if wanted)
+        """Labels that the training needs, in the order of `gmcore.quantities`."""
+        return tuple(self.properties.loss_weights)
 
     def to_yaml(self) -> str:
         """Return the resolved configuration as YAML that `load_config` reads back to an equal object."""

@@ -15,21 +15,15 @@ from ase import Atoms
 
 from gmcore.anisotropy import zfs_parameters
 from gmcore.data.frames import Frame
-from gmcore.data.labels import PER_ATOM, TENSORS, detraced, label_array, symmetrized
+from gmcore.data.labels import detraced, label_array, symmetrized
 from gmcore.data.readers.hdf5 import write_hdf5
 from gmcore.data.reading import read_frames
 from gmcore.engine.neighbors import NeighborError, build_pairs
 from gmcore.engine.structures import Batch, StructureError
 from gmcore.errors import DataError
+from gmcore.quantities import BY_NAME, PER_ATOM
 from gmcore.suggest import nearest
 from gmcore.units import conversion, not_stated
-
-# names that common files use, looked for after the label's own name; a configuration overrides them (data.keys)
-COMMON_NAMES = {
-    "energy": ("E", "energies"),
-    "forces": ("F",),
-    "d_tensor": ("D",),
-}
 
 SHORT = 0.5  # A: a search that finds coincident atoms and little else
 
@@ -122,9 +116,9 @@ class Dataset:
 
 
 def _rotated_label(label: str, value: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    if label in ("forces", "dipole"):
+    if BY_NAME[label].shape == (3,):
         return value @ rotation.T
-    return rotation @ value @ rotation.T if label in TENSORS else value
+    return rotation @ value @ rotation.T if BY_NAME[label].is_tensor else value
 
 
 def read_dataset(
@@ -141,7 +135,7 @@ def read_dataset(
 
     Parameters
     ----------
-    labels : labels wanted, of `gmcore.config.training.LABELS`.
+    labels : labels wanted, of `gmcore.quantities`.
     units : unit of "length" and of each label as the file has them; an HDF5 data set states its own.
     keys : label -> its name in the files, where that is another.
     total_charge : charge of every structure, e, or the name under which the files have it.
@@ -180,7 +174,7 @@ def _found(
     frames: Sequence[Frame], labels: Sequence[str], keys: Mapping[str, str], total_charge: float | str | None
 ) -> dict[str, list[str | None]]:
     """Return for each label the name of its field in each frame; missing ones stop here, with counts."""
-    candidates = {label: (keys[label],) if label in keys else (label, *COMMON_NAMES.get(label, ())) for label in labels}
+    candidates = {label: (keys[label],) if label in keys else (label, *BY_NAME[label].aliases) for label in labels}
     if isinstance(total_charge, str):
         candidates["total_charge"] = (total_charge,)
     found = {
@@ -220,7 +214,7 @@ def _label(
     values, internal = [], set()
     for frame, name in zip(frames, names):
         if name is None:
-            values.append(np.full((3, 3), np.nan))
+            values.append(np.full(BY_NAME[label].shape, np.nan))
             continue
         factor, unit = conversion(label, _unit(label, name, frame, units))
         internal.add(unit)
@@ -228,10 +222,10 @@ def _label(
     if len(internal) != 1:
         raise DataError(f"{label} must have one kind of unit in all files, got {', '.join(sorted(internal))}")
     unit = internal.pop()
-    if label not in TENSORS:
+    if not BY_NAME[label].is_tensor:
         return values, unit, []
     tensors, notes = symmetrized(label, np.array(values), [frame.origin for frame in frames], unit)
-    if label == "d_tensor":
+    if BY_NAME[label].traceless:
         tensors, more = detraced(label, tensors, unit)
         notes += more
     return list(tensors), unit, notes

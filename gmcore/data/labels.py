@@ -24,14 +24,13 @@ import numpy as np
 from gmcore.anisotropy import detrace
 from gmcore.data.frames import Frame
 from gmcore.errors import DataError
+from gmcore.quantities import BY_NAME
 
-PER_ATOM = ("forces", "charges")
-TENSORS = ("stress", "d_tensor", "tensor")
 SYMMETRY_TOLERANCE = 0.01
 """Largest |P - P^T| over largest |P| that counts as rounding of the source and is averaged away."""
 
 _VOIGT = ((0, 5, 4), (5, 1, 3), (4, 3, 2))
-_SHAPES = {"energy": "one number", "dipole": "3 numbers", "stress": "3x3, 9 or 6 numbers (Voigt)"}
+_WORDS = {(): "one number", (3,): "3 numbers", (3, 3): "3x3 or 9 numbers"}
 
 
 def label_array(label: str, value: Any, frame: Frame) -> np.ndarray:
@@ -41,23 +40,23 @@ def label_array(label: str, value: Any, frame: Frame) -> np.ndarray:
     ------
     DataError : not numbers, wrong shape, NaN or infinite; names the structure.
     """
-    n_atoms = len(frame.atoms)
+    quantity, n_atoms = BY_NAME[label], len(frame.atoms)
     try:
         # ASE leaves a quoted list of lists as text
         array = np.asarray(json.loads(value) if isinstance(value, str) else value, dtype=np.float64)
     except (TypeError, ValueError):
         raise DataError(f"{label} of {frame.origin} must be numbers, got {_excerpt(value)}") from None
-    if label in PER_ATOM:
+    if quantity.per_atom:
         array = array[: len(array) - frame.padding] if array.ndim else array
-        shape = (n_atoms, 3) if label == "forces" else (n_atoms,)
+        shape = (n_atoms, *quantity.shape)
         fits = array.size == np.prod(shape) and array.ndim >= 1 and len(array) == n_atoms
         wanted = f"shape {shape}"
     else:
         if label == "stress" and array.size == 6:
             array = array.reshape(6)[np.array(_VOIGT)]
-        shape = {"energy": (), "dipole": (3,)}.get(label, (3, 3))
+        shape = quantity.shape
         fits = array.size == np.prod(shape, dtype=int)
-        wanted = _SHAPES.get(label, "3x3 or 9 numbers")
+        wanted = "3x3, 9 or 6 numbers (Voigt)" if label == "stress" else _WORDS[shape]
     if not fits:
         raise DataError(f"{label} of {frame.origin} must have {wanted}, got shape {array.shape}")
     if not np.isfinite(array).all():

@@ -28,7 +28,8 @@ from numpy.typing import ArrayLike
 from gmcore.dynamics.forces import Forces
 from gmcore.dynamics.integrator import Integrator
 from gmcore.dynamics.langevin import OrnsteinUhlenbeck
-from gmcore.dynamics.state import BOLTZMANN, MASS_UNIT, DynamicsError, State, per_replica
+from gmcore.dynamics.state import DynamicsError, State, per_replica
+from gmcore.units import BOLTZMANN, MASS_UNIT
 
 
 class LangevinNPT(Integrator):

@@ -20,8 +20,8 @@ import numpy as np
 from gmcore.anisotropy import zfs_parameters
 from gmcore.dynamics.h5md import OBSERVABLES, TrajectoryError, replica_name
 from gmcore.dynamics.trajectory import Trajectory
-from gmcore.evaluation.metrics import UNIQUE
 from gmcore.files import atomic_path
+from gmcore.quantities import ELEMENTS, UNIQUE
 
 SUFFIXES = (".extxyz", ".xyz", ".csv")
 
@@ -121,8 +121,8 @@ def _series(name: str, values: np.ndarray, unit: str) -> Iterator[tuple[str, np.
     for number in range(tensors.shape[1]):
         end = f"_{number}" if tensors.shape[1] > 1 else ""
         tensor = tensors[:, number]
-        for a, b in UNIQUE:
-            yield f"{name}{end}_{'xyz'[a]}{'xyz'[b]} [{unit}]", tensor[:, a, b]
+        for element, (a, b) in zip(ELEMENTS, UNIQUE):
+            yield f"{name}{end}_{element} [{unit}]", tensor[:, a, b]
         if name == "d_tensor":
             found = zfs_parameters(tensor)
             yield f"D{end} [{unit}]", found.d

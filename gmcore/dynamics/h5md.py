@@ -24,6 +24,7 @@ import numpy as np
 
 from gmcore.errors import GMError
 from gmcore.files import atomic_hdf5, atomic_path
+from gmcore.quantities import BY_NAME
 from gmcore.version import __version__
 
 if TYPE_CHECKING:
@@ -43,30 +44,36 @@ class TrajectoryError(GMError):
     """A trajectory that cannot be read or written."""
 
 
-class Quantity(NamedTuple):
-    """A quantity of a trajectory: shape of one sample (names of sizes are those of `Header`), unit, unit as in H5MD."""
+class Recorded(NamedTuple):
+    """What a trajectory holds under one name: shape of one sample (names of sizes are those of `Header`) and unit."""
 
     shape: tuple[str | int, ...]
     unit: str
-    h5md_unit: str
+
+    @property
+    def h5md_unit(self) -> str:
+        """The unit as H5MD writes it: factors with their powers, Angstrom spelled out."""
+        top, *below = self.unit.split("/")
+        factors = [top, *(f"{base}^-{power or 1}" for base, _, power in (part.partition("^") for part in below))]
+        return " ".join("Angstrom" + f[1:] if f.split("^")[0] == "A" else f for f in factors).replace("^", "")
 
 
-PARTICLES: dict[str, Quantity] = {
-    "position": Quantity(("n_atoms", 3), "A", "Angstrom"),
-    "velocity": Quantity(("n_atoms", 3), "A/fs", "Angstrom fs-1"),
-    "box": Quantity((3, 3), "A", "Angstrom"),
+PARTICLES: dict[str, Recorded] = {
+    "position": Recorded(("n_atoms", 3), "A"),
+    "velocity": Recorded(("n_atoms", 3), "A/fs"),
+    "box": Recorded((3, 3), "A"),
 }
-OBSERVABLES: dict[str, Quantity] = {
-    "potential_energy": Quantity((), "eV", "eV"),
-    "kinetic_energy": Quantity((), "eV", "eV"),
-    "conserved": Quantity((), "eV", "eV"),
-    "temperature": Quantity((), "K", "K"),
-    "stress": Quantity((3, 3), "eV/A^3", "eV Angstrom-3"),
-    "energy_deviation": Quantity((), "eV", "eV"),
-    "forces_deviation": Quantity((), "eV/A", "eV Angstrom-1"),
-    "d_tensor": Quantity(("n_molecules", 3, 3), "cm^-1", "cm-1"),
-    "d_tensor_members": Quantity(("n_members", "n_molecules", 3, 3), "cm^-1", "cm-1"),
-    "molecule_position": Quantity(("n_molecules", "n_molecule_atoms", 3), "A", "Angstrom"),
+OBSERVABLES: dict[str, Recorded] = {
+    "potential_energy": Recorded((), BY_NAME["energy"].unit),
+    "kinetic_energy": Recorded((), BY_NAME["energy"].unit),
+    "conserved": Recorded((), BY_NAME["energy"].unit),
+    "temperature": Recorded((), "K"),
+    "stress": Recorded(BY_NAME["stress"].shape, BY_NAME["stress"].unit),
+    "energy_deviation": Recorded((), BY_NAME["energy"].unit),
+    "forces_deviation": Recorded((), BY_NAME["forces"].unit),
+    "d_tensor": Recorded(("n_molecules", 3, 3), BY_NAME["d_tensor"].unit),
+    "d_tensor_members": Recorded(("n_members", "n_molecules", 3, 3), BY_NAME["d_tensor"].unit),
+    "molecule_position": Recorded(("n_molecules", "n_molecule_atoms", 3), "A"),
 }
 QUANTITIES = PARTICLES | OBSERVABLES
 

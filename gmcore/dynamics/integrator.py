@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmcore.dynamics.forces import ForceResult, Forces
-from gmcore.dynamics.state import MASS_UNIT, DynamicsError, State, fixed_mask, per_replica
+from gmcore.dynamics.state import DynamicsError, State, fixed_mask, per_replica
+from gmcore.units import MASS_UNIT
 
 
 class Integrator:

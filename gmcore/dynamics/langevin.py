@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike
 
 from gmcore.dynamics.forces import Forces
 from gmcore.dynamics.integrator import Integrator
-from gmcore.dynamics.state import BOLTZMANN, State, per_replica
+from gmcore.dynamics.state import State, per_replica
+from gmcore.units import BOLTZMANN
 
 
 class OrnsteinUhlenbeck:

@@ -21,7 +21,8 @@ from numpy.typing import ArrayLike
 
 from gmcore.dynamics.forces import Forces
 from gmcore.dynamics.integrator import Integrator
-from gmcore.dynamics.state import BOLTZMANN, DynamicsError, State, per_replica
+from gmcore.dynamics.state import DynamicsError, State, per_replica
+from gmcore.units import BOLTZMANN
 
 _OUTER = 1.0 / (2.0 - 2.0 ** (1.0 / 3.0))
 SUZUKI_YOSHIDA = (_OUTER, 1.0 - 2.0 * _OUTER, _OUTER)

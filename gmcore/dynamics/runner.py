@@ -19,7 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
@@ -49,6 +49,7 @@ from gmcore.engine.structures import StructureError
 from gmcore.files import atomic_path
 from gmcore.model import Model, load_model
 from gmcore.threads import set_threads
+from gmcore.units import ASE_TIME
 
 UPDATE = 10  # steps between updates of the progress bar
 
@@ -207,7 +208,7 @@ class _Run:
         frames = []
         for k in stopped.replicas:
             atoms = Atoms(state.numbers, state.positions[k], cell=state.cells[k], pbc=state.pbc, masses=state.masses)
-            atoms.set_velocities(state.velocities[k] / units.fs)
+            atoms.set_velocities(state.velocities[k] * ASE_TIME)
             atoms.info |= {"replica": k, "name": self._names[k], "time": time, "step": step}
             if stopped.has_forces:
                 atoms.calc = SinglePointCalculator(atoms, energy=float(result.energies[k]), forces=result.forces[k])

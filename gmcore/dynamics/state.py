@@ -1,7 +1,7 @@
 """State of a batch of replicas: independent copies of one system that differ in temperature and seed.
 
-Units are A, fs, amu, eV, K, so that m v^2 in amu A^2/fs^2 needs the factor `MASS_UNIT` to become eV. Positions are
-never wrapped: diffusion and bonds across a cell boundary stay readable.
+Units are A, fs, amu, eV, K, so that m v^2 in amu A^2/fs^2 needs the factor `gmcore.units.MASS_UNIT` to become eV.
+Positions are never wrapped: diffusion and bonds across a cell boundary stay readable.
 
 Every replica owns a random generator (PCG64) that is seeded with the replica's own seed and temperature and nothing
 else, so that its path does not depend on who else is in the batch. The temperature takes part because replicas that
@@ -20,16 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from numpy.typing import ArrayLike
 
 from gmcore.errors import GMError
-
-MASS_UNIT = 1.0 / units.fs**2
-"""eV per amu A^2/fs^2."""
-
-BOLTZMANN = units.kB
-"""eV/K."""
+from gmcore.units import BOLTZMANN, MASS_UNIT
 
 _CARRIED = "carried/"
 

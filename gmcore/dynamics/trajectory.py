@@ -27,6 +27,7 @@ from gmcore.dynamics.h5md import (
     write_segment,
 )
 from gmcore.suggest import did_you_mean
+from gmcore.units import ASE_TIME
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -159,13 +160,13 @@ class Trajectory:
 
     def _frame(self, here: dict[str, Any], row: int, step: int, recorded: dict[str, Any]) -> Atoms:
         """One structure from the groups of a file and what was recorded at its step."""
-        from ase import Atoms, units
+        from ase import Atoms
         from ase.calculators.singlepoint import SinglePointCalculator
 
         cell = here["box"]["value"][row] if "box" in here else None
         atoms = Atoms(self.numbers, here["position"]["value"][row], cell=cell, pbc=self.pbc, masses=self.masses)
         if "velocity" in recorded:
-            atoms.set_velocities(recorded.pop("velocity").astype(np.float64) / units.fs)
+            atoms.set_velocities(recorded.pop("velocity").astype(np.float64) * ASE_TIME)
         atoms.info |= {"step": step, "time": step * self.time_step}
         if "potential_energy" in recorded:
             atoms.calc = SinglePointCalculator(atoms, energy=float(recorded.pop("potential_energy")))

@@ -27,13 +27,13 @@ from collections.abc import Sequence
 import numpy as np
 from ase.data import atomic_masses
 
-from gmcore.engine.settings import HEAD_KINDS, HeadOptions, HeadSettings
+from gmcore.engine.settings import HeadOptions, HeadSettings
 from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
+from gmcore.quantities import BY_NAME, HEAD_KINDS, predicted_by
 
 COINCIDENT = 1e-6  # A
-PER_ATOM = ("forces", "charges")
-UNITS = {"energy": "eV", "forces": "eV/A", "stress": "eV/A^3", "charges": "e", "dipole": "e*A"}
+TAKEN = tuple(quantity.name for kind in ("energy", "charges") for quantity in predicted_by(kind))
 CHUNK = 1024  # atoms whose channel tensors exist at a time
 
 
@@ -55,12 +55,10 @@ def output_units(heads: Sequence[HeadSettings]) -> dict[str, str]:
     """What a model with these heads predicts, in this order, and in which unit."""
     units = {}
     for head in heads:
-        if head.kind == "energy":
-            units |= {key: UNITS[key] for key in ("energy", "forces", "stress")}
-        elif head.kind == "charges":
-            units |= {key: UNITS[key] for key in ("charges", "dipole")}
+        if head.kind in ("d_tensor", "tensor"):  # may have another name than their kind, and another unit
+            units[head.name] = head.unit or BY_NAME[head.kind].unit or "1"
         else:
-            units[head.name] = head.unit or ("cm^-1" if head.kind == "d_tensor" else "1")
+            units |= {quantity.name: quantity.unit for quantity in predicted_by(head.kind)}
     return units
 
 
@@ -83,7 +81,7 @@ def check_heads(heads: Sequence[HeadSettings], n_radial: int) -> None:
         if head.n_outputs != n_outputs:
             raise GMError(f"the number of outputs of head {head.name} must be {n_outputs}, got {head.n_outputs}")
         outputs = list(output_units([head]))
-        if set(outputs) & set(taken) or (head.kind in ("d_tensor", "tensor") and head.name in UNITS):
+        if set(outputs) & set(taken) or (head.kind in ("d_tensor", "tensor") and head.name in TAKEN):
             raise GMError(f"the outputs of two heads must differ, got {', '.join(outputs)} again from head {head.name}")
         taken += outputs
 

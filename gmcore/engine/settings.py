@@ -15,8 +15,6 @@ import numpy as np
 
 from gmcore.errors import GMError
 
-HEAD_KINDS = ("energy", "charges", "d_tensor", "tensor")
-
 
 @dataclass(frozen=True)
 class DescriptorSettings:

@@ -71,7 +71,7 @@ class Moments:
     """
 
     def __init__(self, settings: DescriptorSettings, dtype: str = "float32"):
-        if not 0.0 < settings.r_min < settings.r_max:
+        if not 0.0 <= settings.r_min < settings.r_max:
             raise GMError(f"r_min must lie between 0 and r_max, got r_min={settings.r_min}, r_max={settings.r_max}")
         if settings.n_basis < 1:
             raise GMError(f"n_basis must be at least 1, got {settings.n_basis}")

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmcore.errors import GMError
-from gmcore.evaluation.metrics import TENSORS, UNIQUE, UNITS, compared, error_measures
+from gmcore.evaluation.metrics import compared, error_measures
 from gmcore.evaluation.power_law import PowerLaw, fit_power_law
 from gmcore.files import atomic_path
+from gmcore.quantities import BY_NAME, ELEMENTS, Quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,19 +34,6 @@ DPI = 160
 FEW_POINTS = 2000
 """Above this number of points markers shrink and turn transparent."""
 
-TITLES = {
-    "energy": "energy relative to the mean",
-    "forces": "force components",
-    "stress": "stress elements",
-    "charges": "atomic charges",
-    "dipole": "dipole components",
-    "d_tensor": "D tensor elements",
-    "tensor": "tensor elements",
-}
-# P figure 3: elements i >= j of a symmetric tensor
-ELEMENTS = tuple("xyz"[j] + "xyz"[i] for i, j in UNIQUE)
-# components that are worth telling apart; those of forces would only cover each other
-SERIES = {"dipole": ("x", "y", "z")} | dict.fromkeys(TENSORS, ELEMENTS)
 UNIT_LABELS = {"eV/A": "eV/Å", "eV/A^3": "eV/Å$^3$", "e*A": "e Å", "cm^-1": "cm$^{-1}$", "A^3": "Å$^3$"}
 
 
@@ -61,16 +49,16 @@ def parity(
     key, reference, predicted: as in `metrics.evaluate_arrays`; energies are shown relative to the mean reference.
     FigureError: unknown key or no labeled values.
     """
-    if key not in UNITS:
-        raise FigureError(f"no parity plot for {key!r}; known: {', '.join(UNITS)}")
+    if key not in BY_NAME:
+        raise FigureError(f"no parity plot for {key!r}; known: {', '.join(BY_NAME)}")
     expected, value, _ = compared(key, reference, predicted)
     if not expected.size:
         raise FigureError(f"a parity plot of {key} needs labeled values, got none")
-    unit = UNITS[key] if unit is None else unit
+    unit = BY_NAME[key].unit if unit is None else unit
     figure = new_figure(5.0, 4.8)
     axes = figure.add_subplot()
     draw_parity(axes, key, expected, value, unit)
-    axes.set_title(title or TITLES[key])
+    axes.set_title(title or BY_NAME[key].title)
     return _save(figure, path)
 
 
@@ -85,9 +73,9 @@ def draw_parity(axes: Axes, key: str, expected: np.ndarray, value: np.ndarray, u
     margin = 0.05 * (high - low) or 1.0
     axes.plot([low - margin, high + margin], [low - margin, high + margin], color="0.4", linewidth=1.0, zorder=1)
     crowded = expected.size > FEW_POINTS
-    if key == "forces":
+    names = _series(BY_NAME[key])
+    if len(names) == 1:
         expected, value = expected.reshape(-1, 1), value.reshape(-1, 1)
-    names = SERIES.get(key, (None,))
     for column, name in enumerate(names):
         axes.scatter(
             expected[:, column],
@@ -118,6 +106,13 @@ def draw_parity(axes: Axes, key: str, expected: np.ndarray, value: np.ndarray, u
         axes.legend(loc="lower right", ncols=len(names) // 3, markerscale=2.0 if crowded else 1.0)
 
 
+def _series(quantity: Quantity) -> tuple[str | None, ...]:
+    """Return the names of the components that are worth telling apart; those of atoms would only cover each other."""
+    if quantity.is_tensor:
+        return tuple(name[::-1] for name in ELEMENTS)  # P figure 3: elements i >= j
+    return ("x", "y", "z") if quantity.shape == (3,) and not quantity.per_atom else (None,)
+
+
 def parity_figures(
     folder: str | PathLike,
     reference: Mapping[str, Any],
@@ -126,7 +121,7 @@ def parity_figures(
 ) -> list[Path]:
     """Draw `parity_<key>.png` for each quantity that is in both and has labels; return the paths."""
     paths = []
-    for key in UNITS:
+    for key in BY_NAME:
         if key in reference and key in predicted and compared(key, reference[key], predicted[key])[0].size:
             path = Path(folder) / f"parity_{key}.png"
             paths.append(parity(path, key, reference[key], predicted[key], units.get(key)))
@@ -239,8 +234,8 @@ def _column_unit(name: str) -> str:
     """Return the unit of a column such as mae_d_tensor or forces_rmse, empty for losses and the like."""
     if not {"mae", "rmse"} & set(name.split("_")):
         return ""
-    named = [key for key in UNITS if f"_{key}_" in f"_{name}_"]
-    return UNITS[max(named, key=len)] if named else ""
+    named = [key for key in BY_NAME if f"_{key}_" in f"_{name}_"]
+    return BY_NAME[max(named, key=len)].unit if named else ""
 
 
 def _words(name: str) -> str:

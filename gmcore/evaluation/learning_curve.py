@@ -13,8 +13,9 @@ from typing import Any
 
 from gmcore.config.training import TrainConfig
 from gmcore.errors import GMError
-from gmcore.evaluation.figures import TITLES, learning_curve
+from gmcore.evaluation.figures import learning_curve
 from gmcore.files import atomic_path
+from gmcore.quantities import BY_NAME
 
 FOLDER = "learning_curve"
 
@@ -51,11 +52,10 @@ def run_learning_curve(config: TrainConfig, sizes: Sequence[int], train: Callabl
         }
     paths = [table]
     for quantity, curve in curves.items():
-        if quantity in TITLES:  # quantities derived from these stand in the table only
+        if quantity in BY_NAME:  # quantities derived from these stand in the table only
             path = folder / f"learning_curve_{quantity}.png"
-            fits = learning_curve(
-                path, curve["sizes"], curve["mae"], curve["rmse"], unit=curve["unit"], quantity=TITLES[quantity]
-            )
+            title = BY_NAME[quantity].title
+            fits = learning_curve(path, curve["sizes"], curve["mae"], curve["rmse"], unit=curve["unit"], quantity=title)
             curve["slopes"] = {name: fit.slope for name, fit in fits.items()}
             paths.append(path)
     with atomic_path(table) as temporary:

@@ -9,6 +9,7 @@ them. Committees give `<key>_std`, the population deviation over the members; it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,7 @@ from numpy.typing import ArrayLike
 
 from gmcore.anisotropy import axis_angle, zfs_parameters
 from gmcore.errors import GMError
-
-UNITS = {
-    "energy": "eV",
-    "forces": "eV/A",
-    "stress": "eV/A^3",
-    "charges": "e",
-    "dipole": "e*A",
-    "d_tensor": "cm^-1",
-    "tensor": "",
-}
-"""Internal unit of each quantity that is judged, in the order of reports; a tensor has that of its head."""
-
-TENSORS = ("stress", "d_tensor", "tensor")
-UNIQUE = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-"""Unique components of a symmetric tensor."""
+from gmcore.quantities import BY_NAME, QUANTITIES, UNIQUE
 
 
 class MetricsError(GMError):
@@ -50,11 +37,10 @@ def flat_values(key: str, values: ArrayLike | Sequence[ArrayLike]) -> np.ndarray
     values: an array with one entry per structure, or a list with one array per structure (sizes may differ).
     Shapes: energy (n, 1), charges (n_atoms, 1), dipole (n, 3), forces (n_atoms, 3), tensors (n, 6).
     """
-    if key in TENSORS:
-        return unique_components(np.reshape(np.asarray(values, dtype=np.float64), (-1, 3, 3)))
-    width = 3 if key in ("forces", "dipole") else 1
-    arrays = [np.asarray(value, dtype=np.float64).reshape(-1, width) for value in values]
-    return np.concatenate(arrays) if arrays else np.zeros((0, width))
+    shape = BY_NAME[key].shape
+    arrays = [np.asarray(value, dtype=np.float64).reshape(-1, *shape) for value in values]
+    rows = np.concatenate([np.zeros((0, *shape)), *arrays])
+    return unique_components(rows) if BY_NAME[key].is_tensor else rows.reshape(-1, prod(shape))
 
 
 def error_measures(differences: ArrayLike, unit: str) -> dict[str, Any]:
@@ -98,7 +84,7 @@ def evaluate_arrays(
     reference, predicted : arrays (or lists of one array per structure) keyed energy (n_structures,), forces, stress,
         charges, dipole, d_tensor, tensor in internal units; predicted may hold `<key>_std` of a committee.
     n_atoms : (n_structures,) atoms of each structure; with it the energy is also judged per atom.
-    units : overrides of `UNITS`, that of a tensor for example.
+    units : overrides of the internal units, that of a tensor for example.
 
     Returns
     -------
@@ -108,9 +94,9 @@ def evaluate_arrays(
     >>> evaluate_arrays({"energy": [1.0, 2.0]}, {"energy": [1.5, 2.5]})
     {'energy': {'mae': 0.5, 'rmse': 0.5, 'unit': 'eV', 'n': 2}}
     """
-    units = {**UNITS, **(units or {})}
+    units = {quantity.name: quantity.unit for quantity in QUANTITIES} | dict(units or {})
     metrics: dict[str, dict[str, Any]] = {}
-    for key in UNITS:
+    for key in BY_NAME:
         if key not in reference or key not in predicted:
             continue
         expected, value, labeled = compared(key, reference[key], predicted[key])

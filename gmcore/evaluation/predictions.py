@@ -25,11 +25,10 @@ from ase import Atoms
 from ase.io import write
 
 from gmcore.anisotropy import zfs_parameters
-from gmcore.data.labels import PER_ATOM
 from gmcore.data.readers.hdf5 import write_hdf5
 from gmcore.errors import GMError
-from gmcore.evaluation.metrics import TENSORS, UNIQUE
 from gmcore.files import atomic_path
+from gmcore.quantities import ELEMENTS, PER_ATOM, UNIQUE
 
 SUFFIXES = (".extxyz", ".xyz", ".h5", ".hdf5", ".npz", ".csv")
 
@@ -125,12 +124,11 @@ def _write_csv(
 
 def _columns(key: str, values: np.ndarray, unit: str) -> dict[str, np.ndarray]:
     """Return header -> column for one quantity of the structures."""
-    quantity = key.removesuffix("_std")
     if values.ndim == 1:
         return {f"{key} [{unit}]": values}
-    if quantity not in TENSORS and values.ndim == 2:
+    if values.ndim == 2:
         return {f"{key}_{axis} [{unit}]": values[:, a] for a, axis in enumerate("xyz")}
-    columns = {f"{key}_{'xyz'[a]}{'xyz'[b]} [{unit}]": values[:, a, b] for a, b in UNIQUE}
+    columns = {f"{key}_{name} [{unit}]": values[:, a, b] for name, (a, b) in zip(ELEMENTS, UNIQUE)}
     if key == "d_tensor":
         found = zfs_parameters(values)
         columns |= {f"D [{unit}]": found.d, f"E [{unit}]": found.e, "E/|D|": found.e_over_d}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ase import Atoms, units
+from ase import Atoms
 from scipy import signal
 
 from gmcore.analysis.couplings import (
@@ -22,6 +22,7 @@ from gmcore.anisotropy import zfs_parameters
 from gmcore.model import Model
 from gmcore.molecules.molecules import Molecules
 from gmcore.tensor_gradients import d_tensor_gradient, without_core
+from gmcore.units import BOLTZMANN, WAVENUMBER
 from support.models import make_head, random_parts
 from support.springs import Springs
 from support.systems import molecule, triclinic, water_molecule
@@ -140,7 +141,7 @@ def test_thermal_averages_of_the_expansion():
     mean = np.tensordot(weights / weights.sum(), values, 1)
     np.testing.assert_allclose(expansion.thermal_mean(300.0), mean, atol=1e-12)
     np.testing.assert_allclose(expansion.thermal_width(300.0), np.sqrt(variance) * np.abs(first[0]), rtol=1e-12)
-    classical = units.kB * 300.0 / (100.0 * units.invcm)
+    classical = BOLTZMANN * 300.0 / (100.0 * WAVENUMBER)
     np.testing.assert_allclose(expansion.thermal_width(300.0, quantum=False)[0, 0], np.sqrt(classical), rtol=1e-12)
 
 

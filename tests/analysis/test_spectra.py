@@ -9,7 +9,6 @@ import pytest
 from scipy.signal import lfilter
 
 from gmcore.analysis.spectra import (
-    WAVENUMBER,
     SpectrumError,
     fft_spectrum,
     maximum_entropy_spectrum,
@@ -17,6 +16,7 @@ from gmcore.analysis.spectra import (
     spectrum_with_band,
     wavenumber_grid,
 )
+from gmcore.units import PER_FS
 from support.tolerances import relative_error
 
 DT = 4.0
@@ -27,7 +27,7 @@ METHODS = {"fft": fft_spectrum, "maximum_entropy": maximum_entropy_spectrum}
 def signal(rng, n: int, noise: float = 0.02) -> np.ndarray:
     """Cosines of random phase on noise, about a mean far from zero."""
     t = DT * np.arange(n)
-    lines = (a * np.cos(2 * np.pi * nu / WAVENUMBER * t + rng.uniform(0, 2 * np.pi)) for nu, a in LINES.items())
+    lines = (a * np.cos(2 * np.pi * nu / PER_FS * t + rng.uniform(0, 2 * np.pi)) for nu, a in LINES.items())
     return -100.0 + sum(lines) + noise * rng.normal(size=n)
 
 
@@ -36,12 +36,12 @@ def autoregressive(rng, coefficients, shape) -> np.ndarray:
 
 
 def density_of(coefficients, wavenumbers) -> np.ndarray:
-    phase = np.exp(-2j * np.pi * np.outer(wavenumbers / WAVENUMBER * DT, np.arange(len(coefficients))))
-    return 2.0 * DT / WAVENUMBER / np.abs(phase @ coefficients) ** 2
+    phase = np.exp(-2j * np.pi * np.outer(wavenumbers / PER_FS * DT, np.arange(len(coefficients))))
+    return 2.0 * DT / PER_FS / np.abs(phase @ coefficients) ** 2
 
 
 def oscillator(nu: float, r: float) -> list[float]:
-    return [1.0, -2.0 * r * np.cos(2 * np.pi * nu / WAVENUMBER * DT), r * r]
+    return [1.0, -2.0 * r * np.cos(2 * np.pi * nu / PER_FS * DT), r * r]
 
 
 def test_units_and_grid():
@@ -109,7 +109,7 @@ def test_lines_are_found_with_their_intensities(rng, method):
 def test_series_that_end_below_nyquist_are_no_trouble(rng):
     """Vibrations end long before the Nyquist wavenumber; the library's default recursion overflows there."""
     transform = np.fft.rfft(signal(rng, 4096))
-    transform[np.fft.rfftfreq(4096, DT) * WAVENUMBER > 1700.0] = 0.0
+    transform[np.fft.rfftfreq(4096, DT) * PER_FS > 1700.0] = 0.0
     series = np.fft.irfft(transform)
     spectrum = maximum_entropy_spectrum(series, DT, wavenumber_grid(DT, 4000.0))
     assert spectrum.density.sum() == pytest.approx(series.var(), rel=0.05)

@@ -11,9 +11,9 @@ from ase.db import connect
 from ase.io import Trajectory, write
 
 from gmcore.data.datasets import Dataset, read_dataset
-from gmcore.data.labels import PER_ATOM
 from gmcore.data.reading import read_frames
 from gmcore.errors import DataError
+from gmcore.quantities import PER_ATOM
 from gmcore.units import conversion
 from support.labeled_data import LABELS, UNITS, reference, xyz
 

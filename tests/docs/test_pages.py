@@ -12,6 +12,7 @@ from gmcore.config.section import Section
 from gmcore.config.training import PRESETS, TrainConfig
 from gmcore.evaluation.predictions import SUFFIXES as OUTPUT_SUFFIXES
 from gmcore.formats import SUFFIXES
+from gmcore.quantities import BY_NAME
 from gmcore.units import UNITS, conversion
 from support.pages import default_of, page, tables
 
@@ -67,4 +68,4 @@ def test_formats():
 
 
 def test_labels():
-    assert [row[0] for row in tables(page("data.md"))["Labels"]] == list(config_sections.LABELS)
+    assert [row[0] for row in tables(page("data.md"))["Labels"]] == list(BY_NAME)

@@ -8,8 +8,9 @@ from ase import Atoms
 
 from gmcore.dynamics.forces import BatchForces
 from gmcore.dynamics.integrators import LangevinNPT
-from gmcore.dynamics.state import BOLTZMANN, DynamicsError, initial_state
+from gmcore.dynamics.state import DynamicsError, initial_state
 from gmcore.model import Model
+from gmcore.units import BOLTZMANN
 from support.analytic_forces import ElasticCrystal
 from support.models import random_parts
 from support.systems import molecule, slab, triclinic

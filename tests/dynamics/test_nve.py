@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ase import Atoms, units
+from ase import Atoms
 from ase.md.verlet import VelocityVerlet as AseVelocityVerlet
 
 from gmcore.calculator import GMCalculator
 from gmcore.dynamics.forces import BatchForces
 from gmcore.dynamics.integrators import VelocityVerlet, make_integrator
-from gmcore.dynamics.state import MASS_UNIT, DynamicsError, initial_state
+from gmcore.dynamics.state import DynamicsError, initial_state
 from gmcore.model import Model
+from gmcore.units import ASE_TIME, MASS_UNIT
 from support.analytic_forces import Springs
 from support.models import random_parts
 from support.systems import molecule, water_box
@@ -35,8 +36,8 @@ def test_trajectory_of_ase():
     for k in range(2):
         atoms = water_box(2)
         atoms.calc = GMCalculator(model())
-        atoms.set_velocities(ours.state.velocities[k] / units.fs)
-        AseVelocityVerlet(atoms, 0.5 * units.fs).run(50)
+        atoms.set_velocities(ours.state.velocities[k] * ASE_TIME)
+        AseVelocityVerlet(atoms, 0.5 / ASE_TIME).run(50)
         frames.append(atoms)
     for _ in range(50):
         ours.step()
@@ -44,7 +45,7 @@ def test_trajectory_of_ase():
     assert ours.state.step == 50
     start = water_box(2).positions
     assert relative_error(ours.state.positions - start, [f.positions - start for f in frames]) < 1e-9
-    assert relative_error(ours.state.velocities, [f.get_velocities() * units.fs for f in frames]) < 1e-9
+    assert relative_error(ours.state.velocities, [f.get_velocities() / ASE_TIME for f in frames]) < 1e-9
     assert ours.state.kinetic_energies() == pytest.approx([f.get_kinetic_energy() for f in frames], rel=1e-9)
     assert ours.conserved() == pytest.approx([f.get_total_energy() for f in frames], rel=1e-9)
 

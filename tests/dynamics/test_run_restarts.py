@@ -21,8 +21,8 @@ from support.places import ROOT
 DRIVER = """
 import os, random, signal, sys
 from pathlib import Path
-from gmcore.config import load_config
-from gmcore.dynamics.config import MDConfig
+from gmcore.config.loading import load_config
+from gmcore.config.dynamics import MDConfig
 from gmcore.dynamics.langevin import Langevin
 from gmcore.dynamics.run_folder import alone_in
 from gmcore.dynamics.runner import run_md

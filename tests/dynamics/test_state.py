@@ -7,7 +7,8 @@ import pytest
 from ase import Atoms
 from scipy import stats
 
-from gmcore.dynamics.state import BOLTZMANN, MASS_UNIT, DynamicsError, State, fixed_mask, initial_state
+from gmcore.dynamics.state import DynamicsError, State, fixed_mask, initial_state
+from gmcore.units import BOLTZMANN, MASS_UNIT
 from support.systems import molecule, triclinic, water_molecule
 
 

@@ -12,7 +12,8 @@ from ase import Atoms
 from scipy import stats
 
 from gmcore.dynamics.integrators import Integrator, Langevin, NoseHoover
-from gmcore.dynamics.state import BOLTZMANN, MASS_UNIT, DynamicsError, initial_state
+from gmcore.dynamics.state import DynamicsError, initial_state
+from gmcore.units import BOLTZMANN, MASS_UNIT
 from support.analytic_forces import Springs
 
 MASSES = np.array([1.0, 2.0, 12.0])

@@ -7,13 +7,13 @@ import csv
 import h5py
 import numpy as np
 import pytest
-from ase import units
 from ase.io import read
 
 from gmcore.anisotropy import zfs_parameters
 from gmcore.dynamics.export import export
 from gmcore.dynamics.h5md import QUANTITIES, merge_segments
 from gmcore.dynamics.trajectory import Header, Trajectory, TrajectoryError, segment_path, write_segment
+from gmcore.units import ASE_TIME
 
 N_REPLICAS, N_ATOMS, N_MOLECULES, N_MEMBERS = 2, 5, 2, 3
 
@@ -144,7 +144,7 @@ def test_frames(run):
         at = int(np.flatnonzero(data["position"][0] == step)[0])
         np.testing.assert_array_equal(frame.positions, data["position"][1][1, at])
         np.testing.assert_array_equal(frame.cell.array, data["box"][1][1, at])
-        np.testing.assert_allclose(frame.get_velocities() * units.fs, data["velocity"][1][1, at], rtol=1e-12)
+        np.testing.assert_allclose(frame.get_velocities() / ASE_TIME, data["velocity"][1][1, at], rtol=1e-12)
         assert frame.get_potential_energy() == data["potential_energy"][1][1, at]
         assert frame.info["time"] == 0.5 * step and frame.info["temperature"] == data["temperature"][1][1, at]
         assert ("d_tensor" in frame.info) == (step % 4 == 0)

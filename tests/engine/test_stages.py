@@ -280,7 +280,7 @@ def test_feature_counts(n_radial, expected):
     "change, message",
     [
         ({"r_min": 5.0}, "r_min must lie between 0 and r_max"),
-        ({"r_min": 0.0}, "r_min must lie between 0 and r_max"),
+        ({"r_min": -0.1}, "r_min must lie between 0 and r_max"),
         ({"n_basis": 0}, "n_basis must be at least 1, got 0"),
         ({"n_radial": 9}, "n_radial must be between 1 and 8, got 9"),
     ],

@@ -359,3 +359,13 @@ def test_bad_data_are_refused():
         PreparedData([water, water], settings, {"energy": [0.0]})
     with pytest.raises(GMError, match=r"element C \(Z=6\) is not among the model's species H, O"):
         PreparedData([single_atom()], settings)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_bounds_of_the_training_section(tmp_path, rate):
+    """One epoch of single structures with the smallest and with the largest learning rates."""
+    rates = ", ".join(f"{group}: {rate}" for group in ("network", "radial", "scale", "shift"))
+    settings = config(tmp_path, "{energy: {}}", f"learning_rates: {{{rates}}}", epochs=1)
+    settings = settings.model_copy(update={"training": settings.training.model_copy(update={"batch_size": 1})})
+    metrics = train(settings).metrics["train"]
+    assert np.isfinite([errors["rmse"] for errors in metrics.values()]).all()

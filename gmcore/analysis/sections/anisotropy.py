@@ -13,9 +13,9 @@ import numpy as np
 from gmcore.analysis.averages import Average, OfMean, thermal_averages
 from gmcore.analysis.records import quantity
 from gmcore.analysis.samples import Samples
-from gmcore.analysis.sections.states import ELEMENTS, correlation_time, distributions, tensor_elements
+from gmcore.analysis.sections.states import correlation_time, distributions, tensor_elements
 from gmcore.anisotropy import zfs_parameters
-from gmcore.evaluation.metrics import UNIQUE
+from gmcore.quantities import ELEMENTS, UNIQUE
 
 
 def anisotropy_section(

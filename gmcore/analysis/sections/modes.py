@@ -22,13 +22,15 @@ from gmcore.analysis.mode_spectra import cross_spectra, element_shares
 from gmcore.analysis.modes import Modes, harmonic_modes, thermal_variance
 from gmcore.analysis.records import plain, quantity
 from gmcore.analysis.samples import Samples, SamplesError
-from gmcore.analysis.spectra import HANN_WIDTH, WAVENUMBER
+from gmcore.analysis.spectra import HANN_WIDTH
 from gmcore.anisotropy import zfs_parameters
 from gmcore.config.analysis import Analysis
 from gmcore.dynamics.relaxation import relax
-from gmcore.evaluation.metrics import UNIQUE, unique_components
+from gmcore.evaluation.metrics import unique_components
 from gmcore.model import Model
 from gmcore.molecules.superposition import align
+from gmcore.quantities import ELEMENTS, UNIQUE
+from gmcore.units import PER_FS
 
 PIECES = 5
 """A coherence is a mean over at least 2 PIECES - 1 segments; those of a short run are short, and their lines broad."""
@@ -79,7 +81,7 @@ def describe_coupling(expansion: TensorExpansion, factor: float, unit: str) -> d
         ),
         "dD": quantity(factor * slope_d, unit, "dD/dq of the parameter D, first order"),
         "dE": quantity(factor * np.abs(slope_e), unit, "|dE/dq| of the parameter E, first order"),
-        "elements": quantity(first, unit, f"dD/dq of the elements {', '.join('xyz'[i] + 'xyz'[j] for i, j in UNIQUE)}"),
+        "elements": quantity(first, unit, f"dD/dq of the elements {', '.join(ELEMENTS)}"),
     }
 
 
@@ -136,7 +138,7 @@ def along_run(
         of the modes, sampled together every `interval` fs.
     temperature : K, that was measured.
     """
-    n_segment = min(int(np.ceil(HANN_WIDTH * WAVENUMBER / (interval * resolution))), positions.shape[1] // PIECES)
+    n_segment = min(int(np.ceil(HANN_WIDTH * PER_FS / (interval * resolution))), positions.shape[1] // PIECES)
     real = modes.frequencies > 0.0
     coherences, n_segments = [], 0
     coordinates = np.empty((*positions.shape[:2], len(modes)))
@@ -160,7 +162,7 @@ def along_run(
         "coherence": {
             "D": quantity(of_d, "", "coherence of D with each mode at its frequency"),
             "E": quantity(of_e, "", "coherence of E with each mode at its frequency"),
-            "resolution": quantity(HANN_WIDTH * WAVENUMBER / (interval * n_segment), "cm^-1", "width of a line"),
+            "resolution": quantity(HANN_WIDTH * PER_FS / (interval * n_segment), "cm^-1", "width of a line"),
             "floor": quantity(1.0 / n_segments * len(positions), "", "coherence of unrelated series"),
         },
         "explained": quantity(explained, "", "share of the variance of D that the expansion in the modes explains"),

@@ -12,21 +12,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from ase import units
 
 from gmcore.analysis.records import axis, curve, quantity
 from gmcore.analysis.samples import Samples
 from gmcore.analysis.spectra import (
     HANN_WIDTH,
     MIN_SAMPLES,
-    WAVENUMBER,
     SpectrumError,
     nyquist,
     spectrum_with_band,
     wavenumber_grid,
 )
 from gmcore.config.analysis import Analysis
-from gmcore.evaluation.metrics import UNIQUE, unique_components
+from gmcore.evaluation.metrics import unique_components
+from gmcore.quantities import UNIQUE
+from gmcore.units import BOLTZMANN, PER_FS
 
 POINTS = 1000
 """Points of a spectrum."""
@@ -70,7 +70,7 @@ def _n_degrees(samples: Samples) -> int | None:
     """Degrees of freedom that share the kinetic energy, which the kinetic temperature tells; None without it."""
     if "kinetic_energy" not in samples or "temperature" not in samples:
         return None
-    thermal = units.kB * samples.series("temperature").mean()
+    thermal = BOLTZMANN * samples.series("temperature").mean()
     return round(2.0 * samples.series("kinetic_energy").mean() / thermal) if thermal > 0.0 else None
 
 
@@ -84,7 +84,7 @@ def _both(
 ) -> dict[str, Any]:
     maximum, blocks = min(settings.max_wavenumber, nyquist(interval)), _n_blocks(series, interval, settings)
     spacing = maximum / POINTS
-    finest = WAVENUMBER / (interval * (series.shape[1] // blocks))  # a transform knows nothing between its points
+    finest = PER_FS / (interval * (series.shape[1] // blocks))  # a transform knows nothing between its points
     resolution = max(settings.resolution, HANN_WIDTH * finest)
     own = {
         "fft": {"width": resolution},
@@ -118,5 +118,5 @@ def _n_blocks(series: np.ndarray, interval: float, settings: Analysis) -> int:
     fewest = -(-FEWEST_SPECTRA // n_series)
     if n < 4 * MIN_SAMPLES * fewest:
         raise SpectrumError(f"a spectrum with a band needs at least {4 * MIN_SAMPLES * fewest} samples, got {n}")
-    with_resolution = int(n * interval * settings.resolution / (HANN_WIDTH * WAVENUMBER))
+    with_resolution = int(n * interval * settings.resolution / (HANN_WIDTH * PER_FS))
     return max(fewest, min(settings.blocks, with_resolution))

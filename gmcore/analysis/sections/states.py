@@ -21,7 +21,8 @@ from gmcore.analysis.statistics import (
     statistical_inefficiency,
 )
 from gmcore.analysis.structure import Coordination
-from gmcore.evaluation.metrics import UNIQUE, unique_components
+from gmcore.evaluation.metrics import unique_components
+from gmcore.quantities import ELEMENTS
 
 CURVE_POINTS = 400
 """Points that a plotted curve has at most."""
@@ -31,8 +32,6 @@ SCATTER_POINTS = 600
 
 KERNELS = 5000
 """Samples that a distribution is drawn from at most; neighbors in time say the same."""
-
-ELEMENTS = tuple("xyz"[i] + "xyz"[j] for i, j in UNIQUE)
 
 
 def thermodynamics(samples: Samples) -> dict[str, Any]:

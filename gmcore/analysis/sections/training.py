@@ -18,11 +18,12 @@ from gmcore.data.splits import load_datasets
 from gmcore.errors import GMError
 from gmcore.evaluation.evaluation import METRICS_FILE, evaluate_model
 from gmcore.evaluation.learning_curve import FOLDER
-from gmcore.evaluation.metrics import UNIQUE, compared
+from gmcore.evaluation.metrics import compared
 from gmcore.files import relative_path
 from gmcore.model import Model
 from gmcore.model_file import read_model
 from gmcore.model_summary import model_facts
+from gmcore.quantities import ELEMENTS
 from gmcore.units import conversion
 
 KEY = "d_tensor"
@@ -109,7 +110,7 @@ def _parity(folder: Path, model: Model, factor: float, unit: str) -> dict[str, A
     return {
         "part": part,
         "n_structures": len(dataset),
-        "components": ["xyz"[i] + "xyz"[j] for i, j in UNIQUE],
+        "components": list(ELEMENTS),
         "reference": quantity(plain(rounded(factor * expected)), unit, "reference elements"),
         "predicted": quantity(plain(rounded(factor * predicted)), unit, "predicted elements, mean of the committee"),
     }
