@@ -24,7 +24,7 @@ class DeviceBatch:
     species, structure : device, (n_atoms,) int32.
     host : Batch; its `positions` are those it was made from, its cells are kept up to date.
 
-    Errors
+    Raises
     ------
     UnknownElementError : an element outside the table.
     """
