@@ -214,7 +214,7 @@ def output_cotangents(head: HeadSettings, batch: Batch, moments: np.ndarray, cot
 def basis_cotangents(
     head: HeadSettings, m: np.ndarray, batch: Batch, moments: np.ndarray, cotangents: np.ndarray
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Derivatives of sum <W, tensor> at fixed outputs m (n_atoms, width).
+    """Derivatives of sum <W, tensor> at fixed outputs m (n_atoms, n_outputs).
 
     Returns
     -------
