@@ -22,14 +22,17 @@ from numba import cuda
 
 from gmcore.kernels.compile import cuda_device_jit, cuda_jit
 from gmcore.kernels.formulas import (
+    add_force_terms,
+    add_force_terms_along,
     cutoff,
     direction,
     gaussian,
     monomials,
     monomials_along,
+    pair_force,
+    pair_force_along,
     polynomial,
     polynomial_gradient,
-    polynomial_hessian_along,
     real,
 )
 
@@ -242,21 +245,15 @@ def _add_beta(order, lane, first, n_pairs, n_radial, n_basis, basis, amplitudes,
 
 
 @cuda_device_jit
-def _pair_gradient(n_radial, lane, x, y, z, inverse, cotangent, rows):
+def _pair_force(n_radial, lane, x, y, z, inverse, cotangent, rows):
     """p = sum_s R'_s A_s u + (R_s / rho)(V_s - (u.V_s) u)."""
-    px = py = pz = along = real(inverse, 0.0)
+    zero = real(inverse, 0.0)
+    sums = zero, zero, zero, zero
     s = 0
     while s < n_radial:
-        w = _coefficients(cotangent, s)
-        r = rows[s, lane]
-        gx, gy, gz = polynomial_gradient(w, x, y, z)
-        along += rows[MAX_RADIAL + s, lane] * polynomial(w, x, y, z)
-        px += r * gx
-        py += r * gy
-        pz += r * gz
+        sums = add_force_terms(sums, _coefficients(cotangent, s), x, y, z, rows[s, lane], rows[MAX_RADIAL + s, lane])
         s += 1
-    along -= inverse * (x * px + y * py + z * pz)
-    return inverse * px + along * x, inverse * py + along * y, inverse * pz + along * z
+    return pair_force(sums, x, y, z, inverse)
 
 
 @cuda_jit
@@ -290,7 +287,7 @@ def backward(geometry, positions, radial, beta, first, g_moments, wanted, g_posi
                 species[lane] = geometry.species[j]
                 if want_positions:
                     _radial(1, rho, radial, beta[center, geometry.species[j]], lane, rows)
-                    p = _pair_gradient(n_radial, lane, x, y, z, inverse, cotangent, rows)
+                    p = _pair_force(n_radial, lane, x, y, z, inverse, cotangent, rows)
                     strain = _add_outer(strain, p, (dx, dy, dz))
                     g_positions[pair, 0], g_positions[pair, 1], g_positions[pair, 2] = p
             if want_beta:
@@ -325,42 +322,19 @@ def _tangent(i, j, x, y, z, rho, inverse, geometry, gg_positions, strain):
 
 
 @cuda_device_jit
-def _second_pair_gradient(n_radial, lane, x, y, z, inverse, w_pair, along, ud, cotangent, rows):
-    """d<p, w>/dd and p (method section 7 (4) with U = 0).
-
-    With q = sum_s R_s V_s, t = sum_s R'_s A_s: <p, w> = t rhod + q.ud; dt = sum_s R''_s A_s, cross = sum_s R'_s V_s.ud,
-    b = sum_s R_s H_s ud + R'_s rhod V_s.
-    """
-    ax, ay, az = ud
-    qx = qy = qz = t = dt = cross = bx = by = bz = real(inverse, 0.0)
+def _pair_force_along(n_radial, lane, x, y, z, inverse, w_pair, rho_dot, ud, cotangent, rows):
+    """d<p, w>/dd and p (method section 7 (4) with U = 0)."""
+    zero = real(inverse, 0.0)
+    sums = zero, zero, zero, zero, zero, zero, zero, zero, zero
     s = 0
     while s < n_radial:
-        w = _coefficients(cotangent, s)
-        r, dr = rows[s, lane], rows[MAX_RADIAL + s, lane]
-        value = polynomial(w, x, y, z)
-        gx, gy, gz = polynomial_gradient(w, x, y, z)
-        hx, hy, hz = polynomial_hessian_along(w, x, y, z, ax, ay, az)
-        moving = dr * along
-        qx += r * gx
-        qy += r * gy
-        qz += r * gz
-        t += dr * value
-        dt += rows[2 * MAX_RADIAL + s, lane] * value
-        cross += dr * (gx * ax + gy * ay + gz * az)
-        bx += r * hx + moving * gx
-        by += r * hy + moving * gy
-        bz += r * hz + moving * gz
+        sums = add_force_terms_along(
+            sums, _coefficients(cotangent, s), x, y, z, ud[0], ud[1], ud[2], rho_dot,
+            rows[s, lane], rows[MAX_RADIAL + s, lane], rows[2 * MAX_RADIAL + s, lane],
+        )  # fmt: skip
         s += 1
-    along_bar = t - inverse * (x * qx + y * qy + z * qz)
-    rho_bar = cross + dt * along - inverse * (qx * ax + qy * ay + qz * az)
-    lost = inverse * along
-    vx = bx - lost * qx + along_bar * w_pair[0]
-    vy = by - lost * qy + along_bar * w_pair[1]
-    vz = bz - lost * qz + along_bar * w_pair[2]
-    radial_part = rho_bar - inverse * (x * vx + y * vy + z * vz)
-    h = inverse * vx + radial_part * x, inverse * vy + radial_part * y, inverse * vz + radial_part * z
-    p = inverse * qx + along_bar * x, inverse * qy + along_bar * y, inverse * qz + along_bar * z
-    return h, p
+    h = pair_force_along(sums, x, y, z, inverse, ud[0], ud[1], ud[2], rho_dot, w_pair[0], w_pair[1], w_pair[2])
+    return h, pair_force(sums[:4], x, y, z, inverse)
 
 
 @cuda_jit
@@ -414,7 +388,7 @@ def double_backward(
                 _store_powers(powers, lane, monomials(x, y, z))
                 _store_powers(tangents, lane, monomials_along(x, y, z, ud[0], ud[1], ud[2]))
                 if want_positions:
-                    h, p = _second_pair_gradient(n_radial, lane, x, y, z, inverse, w, along, ud, cotangent, rows)
+                    h, p = _pair_force_along(n_radial, lane, x, y, z, inverse, w, along, ud, cotangent, rows)
                     sums = _add_outer(_add_outer(sums, h, (dx, dy, dz)), p, v)
                     h_positions[pair, 0] = h[0] + strain[0] * p[0] + strain[3] * p[1] + strain[6] * p[2]
                     h_positions[pair, 1] = h[1] + strain[1] * p[0] + strain[4] * p[1] + strain[7] * p[2]
