@@ -128,8 +128,8 @@ def _store(row, m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11, m12, m13, m14,
 
 
 @parallel_jit
-def forward(geometry, positions, radial, beta, blocks, first, moments):
-    """Fill moments (n_centers, n_radial, 16) of the centers that `blocks` covers; row 0 belongs to center `first`."""
+def forward(geometry, positions, radial, beta, blocks, moments):
+    """Fill moments (n_atoms, n_radial, 16)."""
     n_radial = moments.shape[1]
     n_basis = radial.centers.size
     for block in numba.prange(blocks.bounds.size - 1):
@@ -161,7 +161,7 @@ def forward(geometry, positions, radial, beta, blocks, first, moments):
                     m13 += r[p] * c[13]
                     m14 += r[p] * c[14]
                     m15 += r[p] * c[15]
-                _store(moments[i - first, s], m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11, m12, m13, m14, m15)
+                _store(moments[i, s], m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11, m12, m13, m14, m15)
 
 
 @jit
@@ -235,7 +235,7 @@ def _pair_forces(n, n_basis, n_radial, g_moments, reals):
 
 
 @parallel_jit
-def backward(geometry, positions, radial, beta, blocks, first, g_moments, wanted, g_positions, g_strain, g_beta):
+def backward(geometry, positions, radial, beta, blocks, g_moments, wanted, g_positions, g_strain, g_beta):
     """Add to g_positions (n_blocks, n_atoms, 3), g_strain (n_blocks, n_structures, 3, 3), g_beta (n_blocks, ...).
 
     wanted = (positions, beta): what is not wanted is neither computed nor touched.
@@ -253,11 +253,11 @@ def backward(geometry, positions, radial, beta, blocks, first, g_moments, wanted
             _basis(1 if want_positions else 0, valid, n, radial, reals)
             if want_positions:
                 _radial(1, n, n_basis, beta[center], reals, integers[1])
-                _pair_forces(n, n_basis, n_radial, g_moments[i - first], reals)
+                _pair_forces(n, n_basis, n_radial, g_moments[i], reals)
                 _scatter(i, n, reals, integers, geometry.structure[i], g_positions[block], g_strain[block])
             if want_beta:
                 for s in range(n_radial):
-                    w = _coefficients(g_moments[i - first, s])
+                    w = _coefficients(g_moments[i, s])
                     amplitude = amplitudes[s]
                     for p in range(n):
                         amplitude[p] = polynomial(w, ux[p], uy[p], uz[p])
@@ -378,12 +378,12 @@ def _scatter_second(i, n, geometry, gg_positions, gg_strain, reals, integers, fo
 
 @parallel_jit
 def double_backward(
-    geometry, positions, radial, beta, blocks, first, g_moments, gg_positions, gg_strain, wanted,
+    geometry, positions, radial, beta, blocks, g_moments, gg_positions, gg_strain, wanted,
     gg_moments, h_positions, h_strain, h_beta,
 ):  # fmt: skip
     """Derivatives of <g_positions, gg_positions> + <g_strain, gg_strain>.
 
-    Fills gg_moments (n_centers, n_radial, 16), adds to h_positions, h_strain, h_beta (per block as in `backward`).
+    Fills gg_moments (n_atoms, n_radial, 16), adds to h_positions, h_strain, h_beta (per block as in `backward`).
     wanted = (positions, beta).
     """
     n_radial = g_moments.shape[1]
@@ -401,8 +401,8 @@ def double_backward(
             _basis(2 if want_positions else 1, valid, n, radial, reals)
             _radial(2 if want_positions else 1, n, n_basis, beta[center], reals, integers[1])
             _tangent(i, n, geometry, gg_positions, gg_strain, reals, integers)
-            _moments_along(n, n_basis, n_radial, reals, gg_moments[i - first])
-            w_all = g_moments[i - first]
+            _moments_along(n, n_basis, n_radial, reals, gg_moments[i])
+            w_all = g_moments[i]
             if want_positions:
                 sums = reals[N_NAMED + 3 * n_basis + 3 * MAX_RADIAL :]
                 _pair_forces_along(n, n_basis, n_radial, w_all, reals, sums)

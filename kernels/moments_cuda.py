@@ -138,8 +138,8 @@ def _store_sums(row, n_radial, c, half, m0, m1, m2, m3):
 
 
 @cuda_jit
-def forward(geometry, positions, radial, beta, first, moments):
-    """Fill moments (n_centers, n_radial, 16); row 0 belongs to center `first`. Launch one block per center."""
+def forward(geometry, positions, radial, beta, moments):
+    """Fill moments (n_atoms, n_radial, 16). Launch one block per center."""
     rows = cuda.shared.array((MAX_RADIAL, ROW), moments.dtype)
     powers = cuda.shared.array((N_COMPONENTS, ROW), moments.dtype)
     lane = cuda.threadIdx.x
@@ -147,7 +147,7 @@ def forward(geometry, positions, radial, beta, first, moments):
     like = radial.scalars[0]
     m0 = m1 = m2 = m3 = zero = real(like, 0.0)
     nothing = (zero, zero, zero, zero, zero, zero, zero, zero)
-    i = first + cuda.blockIdx.x
+    i = cuda.blockIdx.x
     end = geometry.row_start[i + 1]
     for start in range(geometry.row_start[i], end, LANES):
         pair = start + lane
@@ -169,7 +169,7 @@ def forward(geometry, positions, radial, beta, first, moments):
             m3 += rows[half + 6, p] * power
             p += 1
         cuda.syncthreads()
-    _store_sums(moments[i - first], moments.shape[1], c, half, m0, m1, m2, m3)
+    _store_sums(moments[i], moments.shape[1], c, half, m0, m1, m2, m3)
 
 
 @cuda_device_jit
@@ -257,7 +257,7 @@ def _pair_force(n_radial, lane, x, y, z, inverse, cotangent, rows):
 
 
 @cuda_jit
-def backward(geometry, positions, radial, beta, first, g_moments, wanted, g_positions, g_strain, g_beta):
+def backward(geometry, positions, radial, beta, g_moments, wanted, g_positions, g_strain, g_beta):
     """Fill g_positions (n_pairs, 3): p of every pair, and g_strain (n_atoms, 3, 3): sum of p (x) d of every center;
     add to g_beta (n_blocks, n_species, n_species, n_basis, 8).
 
@@ -272,11 +272,11 @@ def backward(geometry, positions, radial, beta, first, g_moments, wanted, g_posi
     lane = cuda.threadIdx.x
     like = radial.scalars[0]
     zero = real(like, 0.0)
-    for i in range(first + cuda.blockIdx.x, first + g_moments.shape[0], cuda.gridDim.x):
+    for i in range(cuda.blockIdx.x, g_moments.shape[0], cuda.gridDim.x):
         center = geometry.species[i]
         end = geometry.row_start[i + 1]
         strain = (zero, zero, zero, zero, zero, zero, zero, zero, zero)
-        _load_cotangent(lane, g_moments[i - first], cotangent)
+        _load_cotangent(lane, g_moments[i], cotangent)
         cuda.syncthreads()
         for start in range(geometry.row_start[i], end, LANES):
             pair = start + lane
@@ -339,12 +339,12 @@ def _pair_force_along(n_radial, lane, x, y, z, inverse, w_pair, rho_dot, ud, cot
 
 @cuda_jit
 def double_backward(
-    geometry, positions, radial, beta, first, g_moments, gg_positions, gg_strain, wanted,
+    geometry, positions, radial, beta, g_moments, gg_positions, gg_strain, wanted,
     gg_moments, h_positions, h_strain, h_beta,
 ):  # fmt: skip
     """Derivatives of <g_positions, gg_positions> + <g_strain, gg_strain>.
 
-    Fills gg_moments (n_centers, n_radial, 16), h_positions per pair and h_strain per center; adds to h_beta per block,
+    Fills gg_moments (n_atoms, n_radial, 16), h_positions per pair and h_strain per center; adds to h_beta per block,
     as in `backward`. wanted = (positions, beta).
     """
     rows = cuda.shared.array((ROWS_TO_SECOND, ROW), g_moments.dtype)
@@ -359,7 +359,7 @@ def double_backward(
     c, half = lane % N_COMPONENTS, lane // N_COMPONENTS
     like = radial.scalars[0]
     zero = real(like, 0.0)
-    for i in range(first + cuda.blockIdx.x, first + g_moments.shape[0], cuda.gridDim.x):
+    for i in range(cuda.blockIdx.x, g_moments.shape[0], cuda.gridDim.x):
         center, structure = geometry.species[i], geometry.structure[i]
         strain = (
             real(like, gg_strain[structure, 0, 0]), real(like, gg_strain[structure, 0, 1]),
@@ -371,7 +371,7 @@ def double_backward(
         end = geometry.row_start[i + 1]
         sums = (zero, zero, zero, zero, zero, zero, zero, zero, zero)
         m0 = m1 = m2 = m3 = zero
-        _load_cotangent(lane, g_moments[i - first], cotangent)
+        _load_cotangent(lane, g_moments[i], cotangent)
         cuda.syncthreads()
         for start in range(geometry.row_start[i], end, LANES):
             pair = start + lane
@@ -415,7 +415,7 @@ def double_backward(
                     _add_beta(1, lane, b, count, n_radial, n_basis, tangents, powers, species,
                               h_beta[cuda.blockIdx.x, center])  # fmt: skip
                     cuda.syncthreads()
-        _store_sums(gg_moments[i - first], n_radial, c, half, m0, m1, m2, m3)
+        _store_sums(gg_moments[i], n_radial, c, half, m0, m1, m2, m3)
         if want_positions:
             _store_strain(lane, sums, rows, h_strain[i])
         cuda.syncthreads()

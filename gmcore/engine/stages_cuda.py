@@ -17,7 +17,7 @@ import numpy as np
 
 from gmcore.device.cuda import Array, Device
 from gmcore.engine.settings import DescriptorSettings
-from gmcore.engine.stages import Contractions, Moments, Span
+from gmcore.engine.stages import Contractions, Moments
 from gmcore.kernels import contractions_cuda, moments_cuda, pair_sums_cuda
 from gmcore.kernels.arguments import Geometry, RadialBasis
 
@@ -73,17 +73,14 @@ class DeviceMoments:
         self.device.launch_blocks(pair_sums_cuda.find_reverse, n_atoms, moments_cuda.LANES, geometry, out)
         return out
 
-    def forward(
-        self, geometry: Geometry, positions: Array, beta: Array, *, span: Span | None = None, out: Array | None = None
-    ) -> Array:
-        """M (n_centers, n_radial, 16) of all centers, or of those in `span`."""
-        first, last = self._bounds(geometry, span)
-        out = self.device.empty((last - first, *self.row_shape), self.dtype) if out is None else out
+    def forward(self, geometry: Geometry, positions: Array, beta: Array, *, out: Array | None = None) -> Array:
+        """M (n_atoms, n_radial, 16)."""
+        n_atoms = len(geometry.species)
+        out = self.device.empty((n_atoms, *self.row_shape), self.dtype) if out is None else out
         packed = self._pack(beta)
         self.device.launch_blocks(
-            moments_cuda.forward, last - first, moments_cuda.LANES,
-            geometry, positions, self.radial, packed, first, out,
-        )  # fmt: skip
+            moments_cuda.forward, n_atoms, moments_cuda.LANES, geometry, positions, self.radial, packed, out
+        )
         return out
 
     def backward(
@@ -116,7 +113,7 @@ class DeviceMoments:
         n_blocks = len(blocks) if want_beta else len(g_moments)
         self.device.launch_blocks(
             moments_cuda.backward, n_blocks, moments_cuda.LANES,
-            geometry, positions, self.radial, packed, 0, g_moments, (want_positions, want_beta),
+            geometry, positions, self.radial, packed, g_moments, (want_positions, want_beta),
             scratch.pairs, scratch.centers, blocks,
         )  # fmt: skip
         sums = None, None
@@ -150,14 +147,11 @@ class DeviceMoments:
         n_blocks = len(blocks) if want_beta else len(g_moments)
         self.device.launch_blocks(
             moments_cuda.double_backward, n_blocks, moments_cuda.LANES,
-            geometry, positions, self.radial, packed, 0, g_moments, gg_positions, gg_strain,
+            geometry, positions, self.radial, packed, g_moments, gg_positions, gg_strain,
             (want_positions, want_beta), gg_moments, scratch.pairs, scratch.centers, blocks,
         )  # fmt: skip
         sums = self._sum_positions(geometry, reverse, scratch, None, None) if want_positions else (None, None)
         return gg_moments, *sums, self._sum_beta(blocks) if want_beta else None
-
-    def _bounds(self, geometry: Geometry, span: Span | None) -> tuple[int, int]:
-        return (0, len(geometry.species)) if span is None else (span.first, span.last)
 
     def _pack(self, beta: Array) -> Array:
         """beta as the kernels read it: the channels of one Gaussian side by side, padded to eight."""
@@ -177,10 +171,10 @@ class DeviceMoments:
             self._scratch = Scratch(*(self.device.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes)))
         return self._scratch
 
-    def _clear_beta(self, n_centers: int, wanted: bool) -> Array:
+    def _clear_beta(self, n_atoms: int, wanted: bool) -> Array:
         if not wanted:
             return self._no_beta
-        n_blocks = max(1, min(n_centers, MAX_BETA_BLOCKS))
+        n_blocks = max(1, min(n_atoms, MAX_BETA_BLOCKS))
         if len(self._beta_blocks) != n_blocks or self._beta_blocks is self._no_beta:
             self._beta_blocks = self.device.empty((n_blocks, *self._packed_shape), self.dtype)
         with self.device.active():

@@ -9,7 +9,7 @@ import pytest
 from gmcore.engine import reference
 from gmcore.engine.neighbors import build_pairs
 from gmcore.engine.settings import DescriptorSettings
-from gmcore.engine.stages import Contractions, Moments, PositionSum, Span, check_dtype, make_geometry
+from gmcore.engine.stages import Contractions, Moments, check_dtype, make_geometry
 from gmcore.engine.structures import Batch, SpeciesTable
 from gmcore.errors import GMError
 from gmcore.kernels import contractions_cpu
@@ -172,25 +172,6 @@ def test_the_checker_rejects_a_slightly_wrong_derivative(factor):
     problem = Problem(SYSTEMS["triclinic"]())
     for value, expected in zip(problem.backward(), problem.twin_gradient()):
         assert relative_error(factor * value, expected) > TOLERANCE["gradient", "float32"]
-
-
-def test_spans_add_up_to_the_whole():
-    problem = Problem(SYSTEMS["triclinic"]())
-    whole = problem.stage.forward(problem.geometry, problem.positions, problem.beta)
-    g_positions, g_strain, g_beta = problem.backward()
-    n = len(whole)
-    accumulator = PositionSum(problem.geometry, n)
-    beta_sum = np.zeros_like(g_beta)
-    for span in (Span(0, 7), Span(7, 8), Span(8, 8), Span(8, n)):
-        part = problem.stage.forward(problem.geometry, problem.positions, problem.beta, span)
-        np.testing.assert_array_equal(part, whole[span.first : span.last])
-        options = {"span": span, "accumulator": accumulator}
-        rows = problem.g_moments[span.first : span.last]
-        beta_sum += problem.stage.backward(problem.geometry, problem.positions, problem.beta, rows, **options)[2]
-    total, strain = accumulator.total()
-    assert relative_error(total, g_positions) < TOLERANCE["identity", "float64"]
-    assert relative_error(strain, g_strain) < TOLERANCE["identity", "float64"]
-    assert relative_error(beta_sum, g_beta) < TOLERANCE["identity", "float64"]
 
 
 def test_same_bits_every_time_and_the_same_numbers_with_one_thread():
