@@ -10,6 +10,9 @@ class Geometry(NamedTuple):
 
     species (n_atoms,) int32; structure (n_atoms,) int32; row_start (n_atoms + 1,) int64; neighbor, shift (n_pairs,)
     int32; displacement (n_shifts, 3) float64, A; n_structures counts empty structures too.
+
+    reverse (n_pairs,) int32: number of the pair j -> i, -S of each pair i -> j, S. Only a gradient in positions on the
+    GPU reads it, so it is empty on the CPU.
     """
 
     species: np.ndarray
@@ -18,6 +21,7 @@ class Geometry(NamedTuple):
     neighbor: np.ndarray
     shift: np.ndarray
     displacement: np.ndarray
+    reverse: np.ndarray
     n_structures: int
 
 

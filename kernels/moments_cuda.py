@@ -6,10 +6,11 @@ own over the 32 pairs. Thus the 16 n_radial sums of a center need few registers 
 their order is fixed. What belongs to a pair alone (its share of a force) never leaves its lane.
 
 No atomics, hence the same bits run after run: a force is p_ij of the own row minus p_ji of the neighbors' rows, so the
-vectors p are written pair by pair and summed afterwards (`sum_positions`) through the number of the reverse pair, which
-`find_reverse` writes once per neighbor list. The other ways cost more: computing p_ji again where it is needed reads
-the 16 n_radial cotangents of every neighbor, ten times the memory traffic; sums in fixed-point numbers need a bound on
-what they add. Strain is summed per center, then per structure; g_beta per block, then over blocks.
+vectors p are written pair by pair and summed afterwards (`sum_positions`) through `geometry.reverse`, the number of the
+reverse pair, which `find_reverse` writes once per neighbor list. The other ways cost more: computing p_ji again where
+it is needed reads the 16 n_radial cotangents of every neighbor, ten times the memory traffic; sums in fixed-point
+numbers need a bound on what they add. Strain is summed per center, then per structure; g_beta per block, then over
+blocks.
 
 The argument lists are those of `moments_cpu` without `blocks`. As there, the results in positions, strain and beta are
 partial sums: here one row per pair, per center and per block.

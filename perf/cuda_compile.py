@@ -36,7 +36,7 @@ SLACK = 8  # registers
 # Types of the arguments: r working real, d float64, i int32, l int64, b bool, with the number of axes (0 a scalar);
 # the named tuples of `gmcore.kernels.arguments` stand in TUPLES; `wanted` is a tuple of two flags.
 TUPLES = {
-    "geometry": (Geometry, "i1 i1 l1 i1 i1 d2 l0"),
+    "geometry": (Geometry, "i1 i1 l1 i1 i1 d2 i1 l0"),
     "radial": (RadialBasis, "r1 r1"),
     "cells": (Cells, "d3 d3 b2"),
     "atoms": (WrappedAtoms, "i1 d2 d2 l2"),
@@ -63,8 +63,8 @@ SIGNATURES = {
     "network_cuda.multiply_outer": "r3 r3 r3 r3",
     "network_cuda.scale_and_shift": "r3 r2 i1 d3 d3 l0 d3",
     "network_cuda.take_rows": "r3 r3 i1 l0",
-    "pair_sums_cuda.find_reverse": "geometry i1",
-    "pair_sums_cuda.sum_positions": "l1 i1 r2 d2",
+    "pair_sums_cuda.find_reverse": "geometry",
+    "pair_sums_cuda.sum_positions": "geometry r2 d2",
     "pair_sums_cuda.sum_strain_parts": "i1 r3 d3",
     "pair_sums_cuda.sum_strain": "d3 d3",
     "pair_sums_cuda.sum_beta": "r5 r4",

@@ -24,6 +24,7 @@ from gmcore.device.cuda import Array, Device
 from gmcore.device.memory import SPARE_PAIRS, DeviceMemoryError, list_bytes
 from gmcore.engine.neighbor_search import COINCIDENT, MAX_SHIFTS, NeighborError, check_cutoff
 from gmcore.engine.neighbors import ROUNDING, build_pairs
+from gmcore.engine.stages_cuda import find_reverse
 from gmcore.engine.structures import Batch, StructureError
 from gmcore.engine.structures_cuda import DeviceBatch
 from gmcore.kernels import neighbors_cpu
@@ -161,7 +162,7 @@ class DeviceNeighborList:
         b = self._buffers
         return Geometry(
             batch.species, batch.structure, b["row_start"], b["neighbor"], b["shift"], b["displacement"],
-            batch.n_structures,
+            b["reverse"], batch.n_structures,
         )  # fmt: skip
 
     # building --------------------------------------------------------------------------------------------------------
@@ -188,6 +189,8 @@ class DeviceNeighborList:
                 self._reserve("neighbor", int(SPARE_PAIRS * self.n_pairs) + TILE, np.int32)
                 self._reserve("shift", int(SPARE_PAIRS * self.n_pairs) + TILE, np.int32)
             self._write("displacement", self._displacements(host))
+            self._reserve("reverse", len(self._buffers["neighbor"]), np.int32)
+            find_reverse(device, self.geometry(batch))
             self._reserve("reference", (n_atoms, 3), np.float64)
             self._buffers["reference"][...] = batch.positions
             self._moved.fill(0)

@@ -29,6 +29,8 @@ from gmcore.kernels.arguments import Blocks, Geometry, RadialBasis
 from gmcore.threads import one_at_a_time
 
 DTYPES = ("float32", "float64")
+NO_REVERSE = np.empty(0, np.int32)
+"""`Geometry.reverse` where nothing reads it."""
 
 
 def make_geometry(batch: Batch, species: np.ndarray, pairs: Pairs) -> Geometry:
@@ -40,6 +42,7 @@ def make_geometry(batch: Batch, species: np.ndarray, pairs: Pairs) -> Geometry:
         pairs.neighbor,
         pairs.shift,
         pairs.displacements(batch.cells),
+        NO_REVERSE,
         batch.n_structures,
     )
 
