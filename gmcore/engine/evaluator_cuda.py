@@ -78,7 +78,7 @@ class DeviceEvaluator(Committee):
             members = [self._members[k] for k in run]
             scale, shift = (np.stack([self._table(getattr(m, name)) for m in members]) for name in ("scale", "shift"))
             tables = scale, shift, self.energy_columns()
-            groups.append(MemberGroup(self.device, run, members, *tables, self.dtype, matmul))
+            groups.append(MemberGroup(self.device, self._moments, run, members, *tables, self.dtype, matmul))
         return groups
 
     # neighbors -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ Source: P section 2.1; method sections 1, 2, 6, 7.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -55,6 +56,15 @@ def check_dtype(dtype: str) -> np.dtype:
     return np.dtype(name)
 
 
+class PackedBeta(NamedTuple):
+    """beta as the kernels read it, from `Moments.pack`: the channels of one Gaussian side by side, padded with zeros.
+
+    values (n_species, n_species, n_basis, 8) in working type.
+    """
+
+    values: np.ndarray
+
+
 class Moments:
     """Stage "moments" (method sections 1, 2, 6, 7).
 
@@ -86,7 +96,20 @@ class Moments:
         n = len(self.settings.species)
         return (n, n, self.settings.n_radial, self.settings.n_basis)
 
-    def forward(self, geometry: Geometry, positions: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    @property
+    def _packed_shape(self) -> tuple[int, int, int, int]:
+        n = len(self.settings.species)
+        return (n, n, self.settings.n_basis, moments_cpu.MAX_RADIAL)
+
+    def pack(self, beta: np.ndarray) -> PackedBeta:
+        """beta (n_species, n_species, n_radial, n_basis) for many calls; a call that is given an array packs it."""
+        if np.shape(beta) != self.beta_shape:
+            raise GMError(f"beta must have shape {self.beta_shape}, got {np.shape(beta)}")
+        values = np.zeros(self._packed_shape, self.dtype)
+        values[..., : self.settings.n_radial] = np.swapaxes(beta, 2, 3)
+        return PackedBeta(values)
+
+    def forward(self, geometry: Geometry, positions: np.ndarray, beta: np.ndarray | PackedBeta) -> np.ndarray:
         """M (n_atoms, n_radial, 16)."""
         positions, packed = self._inputs(geometry, positions, beta)
         moments = np.empty((len(positions), self.settings.n_radial, moments_cpu.N_COMPONENTS), self.dtype)
@@ -139,10 +162,10 @@ class Moments:
         n_atoms = len(geometry.species)
         if positions.shape != (n_atoms, 3):
             raise GMError(f"positions must have shape ({n_atoms}, 3), got {positions.shape}")
-        if np.shape(beta) != self.beta_shape:
-            raise GMError(f"beta must have shape {self.beta_shape}, got {np.shape(beta)}")
-        packed = np.zeros((*self.beta_shape[:2], self.settings.n_basis, moments_cpu.MAX_RADIAL), self.dtype)
-        packed[..., : self.settings.n_radial] = np.swapaxes(beta, 2, 3)
+        packed = (beta if isinstance(beta, PackedBeta) else self.pack(beta)).values
+        if packed.shape != self._packed_shape or packed.dtype != self.dtype:
+            expected = f"shape {self._packed_shape} and type {self.dtype}"
+            raise GMError(f"a packed beta must have {expected}, got {packed.shape} and {packed.dtype}")
         return positions, packed
 
     def _cotangent(self, g_moments, n_atoms: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 
 from gmcore.device.cuda import Array, Device
 from gmcore.engine.settings import DescriptorSettings
-from gmcore.engine.stages import Contractions, Moments
+from gmcore.engine.stages import Contractions, Moments, PackedBeta
 from gmcore.kernels import contractions_cuda, moments_cuda, pair_sums_cuda
 from gmcore.kernels.arguments import Geometry, RadialBasis
 
@@ -59,7 +59,7 @@ class DeviceMoments:
         self.radial = RadialBasis(device.upload(host.radial.scalars), device.upload(host.radial.centers))
         n_species, _, _, n_basis = self.beta_shape
         self._packed_shape = (n_species, n_species, n_basis, moments_cuda.MAX_RADIAL)
-        self._packed = device.empty(self._packed_shape, self.dtype)
+        self._packed = PackedBeta(device.empty(self._packed_shape, self.dtype))
         self._no_vectors = device.empty((1, 3), self.dtype)
         self._no_strain = device.empty((1, 3, 3), self.dtype)
         self._no_beta = device.empty((1, 1, 1, 1, 1), self.dtype)
@@ -75,11 +75,19 @@ class DeviceMoments:
         """Memory that gradients in positions take for partial sums."""
         return self.dtype.itemsize * (3 * n_pairs + 9 * n_atoms)
 
-    def forward(self, geometry: Geometry, positions: Array, beta: Array, *, out: Array | None = None) -> Array:
+    def pack(self, beta: Array, *, out: PackedBeta | None = None) -> PackedBeta:
+        """beta (n_species, n_species, n_radial, n_basis) for many calls; a call that is given an array packs it."""
+        out = PackedBeta(self.device.empty(self._packed_shape, self.dtype)) if out is None else out
+        self.device.launch(pair_sums_cuda.pack_beta, out.values.size, beta, out.values)
+        return out
+
+    def forward(
+        self, geometry: Geometry, positions: Array, beta: Array | PackedBeta, *, out: Array | None = None
+    ) -> Array:
         """M (n_atoms, n_radial, 16)."""
         n_atoms = len(geometry.species)
         out = self.device.empty((n_atoms, *self.row_shape), self.dtype) if out is None else out
-        packed = self._pack(beta)
+        packed = self._values(beta)
         self.device.launch_blocks(
             moments_cuda.forward, n_atoms, moments_cuda.LANES, geometry, positions, self.radial, packed, out
         )
@@ -89,7 +97,7 @@ class DeviceMoments:
         self,
         geometry: Geometry,
         positions: Array,
-        beta: Array,
+        beta: Array | PackedBeta,
         g_moments: Array,
         *,
         want_positions: bool = True,
@@ -108,7 +116,7 @@ class DeviceMoments:
         """
         scratch = self._partial_sums(geometry, want_positions)
         blocks = self._clear_beta(len(g_moments), want_beta)
-        packed = self._pack(beta)
+        packed = self._values(beta)
         n_blocks = len(blocks) if want_beta else len(g_moments)
         self.device.launch_blocks(
             moments_cuda.backward, n_blocks, moments_cuda.LANES,
@@ -124,7 +132,7 @@ class DeviceMoments:
         self,
         geometry: Geometry,
         positions: Array,
-        beta: Array,
+        beta: Array | PackedBeta,
         g_moments: Array,
         gg_positions: Array,
         gg_strain: Array,
@@ -140,7 +148,7 @@ class DeviceMoments:
         """
         scratch = self._partial_sums(geometry, want_positions)
         blocks = self._clear_beta(len(g_moments), want_beta)
-        packed = self._pack(beta)
+        packed = self._values(beta)
         gg_moments = self.device.empty(g_moments.shape, self.dtype)
         n_blocks = len(blocks) if want_beta else len(g_moments)
         self.device.launch_blocks(
@@ -151,10 +159,9 @@ class DeviceMoments:
         sums = self._sum_positions(geometry, scratch, None) if want_positions else (None, None)
         return gg_moments, *sums, self._sum_beta(blocks) if want_beta else None
 
-    def _pack(self, beta: Array) -> Array:
-        """beta as the kernels read it: the channels of one Gaussian side by side, padded to eight."""
-        self.device.launch(pair_sums_cuda.pack_beta, int(np.prod(self._packed_shape)), beta, self._packed)
-        return self._packed
+    def _values(self, beta: Array | PackedBeta) -> Array:
+        """What the kernels read; an array is packed into room that is there already."""
+        return (beta if isinstance(beta, PackedBeta) else self.pack(beta, out=self._packed)).values
 
     def _partial_sums(self, geometry: Geometry, wanted: bool) -> Scratch:
         if not wanted:

@@ -30,6 +30,7 @@ class MemberGroup:
 
     Parameters
     ----------
+    moments : the stage that reads their radial coefficients.
     indices : which members of the committee these are.
     scale, shift : (n_members, n_species, n_outputs) float64.
     energy_columns : (n_outputs,) bool.
@@ -38,6 +39,7 @@ class MemberGroup:
     def __init__(
         self,
         device: Device,
+        moments: DeviceMoments,
         indices: Sequence[int],
         members: Sequence[Member],
         scale: np.ndarray,
@@ -48,7 +50,7 @@ class MemberGroup:
     ):
         self.indices = list(indices)
         self.networks = DeviceNetworks(device, members, dtype, matmul)
-        self.betas = [device.upload(member.beta, dtype) for member in members]
+        self.betas = [moments.pack(device.upload(member.beta, dtype)) for member in members]
         self.scale, self.shift = device.upload(scale), device.upload(shift)
         self.energy_scale = device.upload(np.where(energy_columns, scale, 0.0), dtype)
 

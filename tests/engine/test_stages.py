@@ -203,6 +203,23 @@ def test_only_what_is_wanted_is_computed():
     assert h_positions is None and gg.shape == problem.g_moments.shape
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_packed_beta_gives_the_same_bits(dtype):
+    problem = Problem(SYSTEMS["triclinic"](), dtype)
+    packed = problem.stage.pack(problem.beta)
+    forward = problem.stage.forward(problem.geometry, problem.positions, problem.beta)
+    np.testing.assert_array_equal(problem.stage.forward(problem.geometry, problem.positions, packed), forward)
+    for value, expected in zip(problem.backward(beta=packed), problem.backward()):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_a_beta_packed_for_another_stage_is_refused():
+    problem = Problem(SYSTEMS["water_molecule"]())
+    other = Moments(problem.settings, "float32").pack(problem.beta)
+    with pytest.raises(GMError, match=r"a packed beta must have shape .* and type float64, got .* and float32"):
+        problem.stage.forward(problem.geometry, problem.positions, other)
+
+
 def test_a_pair_beyond_the_cutoff_in_a_list_with_a_skin_changes_nothing():
     problem = Problem(SYSTEMS["triclinic"]())
     wide = make_geometry(problem.batch, problem.species, build_pairs(problem.batch, CUTOFF + 1.5))
@@ -278,6 +295,8 @@ def test_bad_arrays(rng):
         problem.stage.forward(problem.geometry, np.zeros(7), problem.beta)
     with pytest.raises(GMError, match=r"beta must have shape .*, got \(2, 2\)"):
         problem.stage.forward(problem.geometry, problem.positions, np.zeros((2, 2)))
+    with pytest.raises(GMError, match=r"beta must have shape .*, got \(2, 2\)"):
+        problem.stage.pack(np.zeros((2, 2)))
     with pytest.raises(GMError, match=r"g_moments must have shape \(24, 3, 16\), got \(24, 3, 20\)"):
         problem.stage.backward(problem.geometry, problem.positions, problem.beta, np.zeros((24, 3, 20)))
     with pytest.raises(GMError, match=r"moments must have shape \(4, 5, 16\), got \(4, 5, 20\)"):
