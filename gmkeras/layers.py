@@ -13,9 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from gmcore.engine.settings import DescriptorSettings
-from gmcore.kernels.arguments import Geometry
 from gmkeras.activation import scaled_swish
-from gmkeras.data import GEOMETRY
+from gmkeras.geometry import geometry_inputs
 from gmkeras.ops import ContractionsOp, MomentsOp
 
 
@@ -80,9 +79,8 @@ class GaussianMomentsLayer(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        geometry = Geometry(*(inputs[name] for name in GEOMETRY), n_structures=tf.shape(inputs["strain"])[0])
         beta = tf.convert_to_tensor(self.beta)
-        moments = self._moments(inputs["positions"], inputs["strain"], beta, geometry)
+        moments = self._moments(inputs["positions"], inputs["strain"], beta, geometry_inputs(inputs))
         # TensorFlow adds three or more cotangents in an order that changes from step to step (AddN reuses whichever
         # buffer is free), two in one that does not matter: an identity makes the two of the contractions one.
         return self._contractions(tf.identity(moments)), moments

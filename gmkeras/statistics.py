@@ -22,7 +22,8 @@ import numpy as np
 
 from gmcore.engine.heads import moment_channels
 from gmcore.engine.stages import Contractions, Moments
-from gmkeras.data import PreparedData, geometry
+from gmkeras.data import PreparedData
+from gmkeras.geometry import geometry_from, geometry_inputs
 from gmkeras.layers import GaussianMomentsLayer
 
 SMALL_DEVIATION = 1e-4
@@ -89,4 +90,4 @@ def channel_norms(layer: GaussianMomentsLayer, data: PreparedData) -> np.ndarray
 def batch_moments(layer: GaussianMomentsLayer, inputs: dict[str, np.ndarray]) -> np.ndarray:
     """Moments (n_atoms, n_radial, 16) of a batch with the layer's coefficients."""
     stage = Moments(layer.settings, layer.variable_dtype)
-    return stage.forward(geometry(inputs), inputs["positions"], layer.beta.numpy())
+    return stage.forward(geometry_from(geometry_inputs(inputs)), inputs["positions"], layer.beta.numpy())

@@ -70,7 +70,7 @@ def _rows(device: Device, n_atoms: int) -> list[Row]:
     pairs = evaluator.find_pairs(batch)
 
     def energy_forces() -> None:
-        evaluator.step(pairs, forces=True).run(pairs.geometry, pairs.reverse, pairs.token)
+        evaluator.step(pairs, forces=True).run(pairs.geometry, pairs.token)
         device.synchronize()
 
     functions = {"bare GEMMs": DeviceGemms(device, n_atoms), "gmtensor": energy_forces}

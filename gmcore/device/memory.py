@@ -21,7 +21,7 @@ SPARE_PAIRS = 1.15
 ATOM_BYTES = 24 + 24 + 4 + 4 + 8
 """Positions, the positions that the list was built at, species, structure, start of the row."""
 SEARCH_BYTES = 2 * 24 + 24 + 24 + 3 * 8 + 4 * 8 + 2 * 8 + 2 * 2 * 8
-"""While a list is built: wrapped positions (twice), fractions, turns, keys and codes, sort, counts, bins."""
+"""While a list is built: wrapped positions (twice), fractions, cell offsets, keys and codes, sort, counts, bins."""
 N_COMPONENTS = 16
 
 

@@ -36,7 +36,7 @@ class Evaluator(EvaluatorBase):
         super().__init__(settings, members, dtype)
         self._moments = Moments(settings.descriptor, self.dtype.name)
         self._contractions = Contractions(settings.descriptor.n_radial, self.dtype.name)
-        self._betas = [np.ascontiguousarray(member.beta, self.dtype) for member in members]
+        self._betas = [self._moments.pack(member.beta) for member in members]
         self._tables = [self.scale_and_shift(member) for member in members]
         self._networks = [Network(member, self.dtype.name) for member in members]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gmcore.device.cuda import Array, Device
+from gmcore.device.cuda import Device
 from gmcore.device.memory import ModelSize, plan_evaluation
 from gmcore.engine.evaluator_base import EvaluatorBase, stress
 from gmcore.engine.heads import head_outputs, output_units
@@ -19,7 +19,8 @@ from gmcore.engine.neighbors import Pairs
 from gmcore.engine.neighbors_cuda import DeviceNeighborList
 from gmcore.engine.network_cuda import check_matmul, workspace_columns
 from gmcore.engine.settings import Member, ModelSettings
-from gmcore.engine.stages_cuda import DeviceContractions, DeviceMoments
+from gmcore.engine.stages import NO_REVERSE
+from gmcore.engine.stages_cuda import DeviceContractions, DeviceMoments, find_reverse
 from gmcore.engine.step_cuda import DeviceStep, MemberGroup
 from gmcore.engine.structures import Batch
 from gmcore.engine.structures_cuda import DeviceBatch
@@ -31,7 +32,6 @@ class DevicePairs(NamedTuple):
 
     batch: DeviceBatch
     geometry: Geometry
-    reverse: Array
     token: object
     n_pairs: int
 
@@ -78,7 +78,7 @@ class DeviceEvaluator(EvaluatorBase):
             members = [self._members[k] for k in run]
             scale, shift = (np.stack(tables) for tables in zip(*(self.scale_and_shift(m) for m in members)))
             tables = scale, shift, self.energy_scale(scale)
-            groups.append(MemberGroup(self.device, run, members, *tables, self.dtype, matmul))
+            groups.append(MemberGroup(self.device, self._moments, run, members, *tables, self.dtype, matmul))
         return groups
 
     # neighbors -------------------------------------------------------------------------------------------------------
@@ -96,13 +96,9 @@ class DeviceEvaluator(EvaluatorBase):
         on_device, upload = DeviceBatch(self.device, batch, self.species), self.device.upload
         geometry = Geometry(
             on_device.species, on_device.structure, upload(pairs.row_start), upload(pairs.neighbor),
-            upload(pairs.shift), upload(pairs.displacements(batch.cells)), batch.n_structures,
+            upload(pairs.shift), upload(pairs.displacements(batch.cells)), upload(NO_REVERSE), batch.n_structures,
         )  # fmt: skip
-        return DevicePairs(on_device, geometry, self.find_reverse(geometry), None, pairs.n_pairs)
-
-    def find_reverse(self, geometry: Geometry, out: Array | None = None) -> Array:
-        """Number of the reverse pair j -> i, -S of each pair i -> j, S."""
-        return self._moments.find_reverse(geometry, out=out)
+        return DevicePairs(on_device, find_reverse(self.device, geometry), None, pairs.n_pairs)
 
     # evaluation ------------------------------------------------------------------------------------------------------
 
@@ -124,7 +120,7 @@ class DeviceEvaluator(EvaluatorBase):
         if isinstance(pairs, Pairs):
             pairs = self.upload_pairs(batch, pairs)
         step = self.step(pairs, "forces" in keys or "stress" in keys)
-        step.run(pairs.geometry, pairs.reverse, pairs.token)
+        step.run(pairs.geometry, pairs.token)
         download = self.device.download
         outputs = None
         result: dict[str, list[np.ndarray]] = {key: [] for key in keys}
@@ -189,8 +185,6 @@ class TrajectoryPairs:
         self._evaluator = evaluator
         self.list = DeviceNeighborList(evaluator.device, evaluator.cutoff, skin)
         self.batch: DeviceBatch | None = None
-        self._reverse: Array | None = None
-        self._reversed = 0
 
     @property
     def n_builds(self) -> int:
@@ -211,13 +205,6 @@ class TrajectoryPairs:
         return self.pairs()
 
     def pairs(self) -> DevicePairs:
-        """The present list with the numbers of the reverse pairs, which are found once per list."""
-        geometry = self.list.geometry(self.batch)
-        if self._reversed != self.list.n_builds:
-            room = self._reverse
-            if room is None or len(room) != len(geometry.neighbor):
-                room = None
-            self._reverse = self._evaluator.find_reverse(geometry, room)
-            self._reversed = self.list.n_builds
+        """The present list."""
         token = (self.list, self.list.generation)
-        return DevicePairs(self.batch, geometry, self._reverse, token, self.list.n_pairs)
+        return DevicePairs(self.batch, self.list.geometry(self.batch), token, self.list.n_pairs)

@@ -31,6 +31,7 @@ class MemberGroup:
 
     Parameters
     ----------
+    moments : the stage that reads their radial coefficients.
     indices : which members of the committee these are.
     scale, shift, energy_scale : (n_members, n_species, n_outputs) float64; dE/dy, 0 for outputs of other heads.
     """
@@ -38,6 +39,7 @@ class MemberGroup:
     def __init__(
         self,
         device: Device,
+        moments: DeviceMoments,
         indices: Sequence[int],
         members: Sequence[Member],
         scale: np.ndarray,
@@ -48,7 +50,7 @@ class MemberGroup:
     ):
         self.indices = list(indices)
         self.networks = DeviceNetworks(device, members, dtype, matmul)
-        self.betas = [device.upload(member.beta, dtype) for member in members]
+        self.betas = [moments.pack(device.upload(member.beta, dtype)) for member in members]
         self.scale, self.shift = device.upload(scale), device.upload(shift)
         self.energy_scale = device.upload(energy_scale, dtype)
 
@@ -98,13 +100,13 @@ class DeviceStep:
         self.g_strain = device.zeros((n_members, n_structures, 3, 3), np.float64) if forces else None
         self._work = [group.networks.workspace(max(plan.chunk, 1)) for group in groups]
 
-    def run(self, geometry: Geometry, reverse: Array | None, token: object) -> None:
+    def run(self, geometry: Geometry, token: object) -> None:
         """Compute for the present positions of the batch.
 
         Parameters
         ----------
-        reverse : number of the reverse pair of each pair; needed for forces.
-        token : equal in two calls if the arrays of geometry and reverse are the same ones, whatever they hold.
+        geometry : with `reverse` filled if forces are computed.
+        token : equal in two calls if the arrays of the geometry are the same ones, whatever they hold.
         """
         with self.device.active():
             if self._graph is not None and token == self._token:
@@ -112,14 +114,14 @@ class DeviceStep:
                 self.n_replayed += 1
                 return
             self._graph = None
-            self._launch(geometry, reverse)
+            self._launch(geometry)
             if self._can_record and token is not None and token == self._token:
-                self._graph = self.device.capture(lambda: self._launch(geometry, reverse))
+                self._graph = self.device.capture(lambda: self._launch(geometry))
                 self._can_record = self._graph is not None
                 self.n_recorded += self._can_record
             self._token = token
 
-    def _launch(self, geometry: Geometry, reverse: Array | None) -> None:
+    def _launch(self, geometry: Geometry) -> None:
         for number, group in enumerate(self._groups):
             for k, beta in enumerate(group.betas):
                 self._moments.forward(geometry, self.batch.positions, beta, out=self.moments[number][k])
@@ -129,8 +131,8 @@ class DeviceStep:
                 self._structure_sum(self.outputs[member], self.sums[member])
                 if self.forces:
                     self._moments.backward(
-                        geometry, reverse, self.batch.positions, beta, self._g_moments[number][k],
-                        g_positions=self.g_positions[member], g_strain=self.g_strain[member],
+                        geometry, self.batch.positions, beta, self._g_moments[number][k],
+                        want_beta=False, out=(self.g_positions[member], self.g_strain[member]),
                     )  # fmt: skip
 
     def _launch_chunk(self, number: int, group: MemberGroup, first: int, last: int) -> None:
