@@ -94,3 +94,11 @@ def _reason(error: OSError, places: set[Path]) -> str | None:
     if isinstance(error.filename, (str, os.PathLike)) and Path(error.filename) in places:
         return (error.strerror or str(error)).lower()
     return None
+
+
+def relative_path(path: str | os.PathLike, folder: str | os.PathLike) -> str:
+    """The path as seen from a folder, with forward slashes; as it is where there is no way, on another drive."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return str(path)

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from ase import Atoms
 
-from gmcore.engine.committee import Committee
 from gmcore.engine.descriptor import check_device
 from gmcore.engine.evaluator import Evaluator
+from gmcore.engine.evaluator_base import EvaluatorBase
 from gmcore.engine.neighbors import NeighborError, Pairs
 from gmcore.engine.settings import Member, ModelSettings
 from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
-from gmcore.model_file import read_model, verify_golden
+from gmcore.model_file import read_content, verify_golden
 from gmcore.quantities import PER_ATOM
 
 
@@ -84,11 +84,11 @@ class Model:
         frames = [atoms] if isinstance(atoms, Atoms) else list(atoms)
         keys = self.evaluator.check_keys(properties)
         whole = Batch.from_atoms(frames)  # refuses any bad structure before work is spent on the good ones
-        self.species.index(whole.numbers)
+        whole.species(self.species)  # and any unknown element; the parts keep what was looked up here
         charges = _total_charges(frames, total_charge, self.settings)
         parts: dict[str, list[np.ndarray]] = {}
         for first, last in _batches(whole.offsets, batch_size, self.evaluator.batch_atoms):
-            batch = _slice(whole, first, last)
+            batch = whole.part(first, last)
             try:
                 pairs = self.evaluator.find_pairs(batch)
             except NeighborError as error:
@@ -140,12 +140,13 @@ def load_model(
     GMError : a device, dtype or matmul that does not exist, or no usable GPU.
     """
     check_device(device)
-    model = Model(*read_model(path), dtype, device, matmul)
-    verify_golden(path, model.evaluator)
+    content = read_content(path)
+    model = Model(content.settings, content.members, dtype, device, matmul)
+    verify_golden(content, model.evaluator)
     return model
 
 
-def _make_evaluator(settings, members, dtype, device, matmul) -> Committee:
+def _make_evaluator(settings, members, dtype, device, matmul) -> EvaluatorBase:
     """Evaluator of a device; what a GPU needs is imported only when one is asked for."""
     check_device(device)
     if device == "cuda":
@@ -176,14 +177,6 @@ def _batches(offsets: np.ndarray, batch_size: int | None, batch_atoms: int) -> I
         first = last
 
 
-def _slice(batch: Batch, first: int, last: int) -> Batch:
-    if (first, last) == (0, batch.n_structures):
-        return batch
-    rows = slice(batch.offsets[first], batch.offsets[last])
-    offsets = batch.offsets[first : last + 1] - batch.offsets[first]
-    return Batch(batch.positions[rows], batch.numbers[rows], batch.cells[first:last], batch.pbc[first:last], offsets)
-
-
 def _total_charges(
     frames: Sequence[Atoms], given: float | Sequence[float] | None, settings: ModelSettings
 ) -> np.ndarray | None:
@@ -191,7 +184,7 @@ def _total_charges(
     None where one is left without.
     """
     if given is None:
-        constant = next((head.options.get("total_charge") for head in settings.heads if head.kind == "charges"), None)
+        constant = next((head.options.total_charge for head in settings.heads if head.kind == "charges"), None)
         given = [frame.info.get("total_charge", constant) for frame in frames]
         if any(charge is None for charge in given):
             return None

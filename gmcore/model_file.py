@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -78,8 +78,23 @@ def write_model(
             file[name] = array
 
 
+class ModelContent(NamedTuple):
+    """What a model file holds; `golden` are the arrays of the group of that name."""
+
+    path: Path
+    settings: ModelSettings
+    members: list[Member]
+    golden: dict[str, np.ndarray]
+
+
 def read_model(path: str | os.PathLike) -> tuple[ModelSettings, list[Member]]:
-    """Settings and members of a model file.
+    """Settings and members of a model file; raises as `read_content`."""
+    content = read_content(path)
+    return content.settings, content.members
+
+
+def read_content(path: str | os.PathLike) -> ModelContent:
+    """Everything in a model file, read and checked once.
 
     Raises
     ------
@@ -107,18 +122,17 @@ def read_model(path: str | os.PathLike) -> tuple[ModelSettings, list[Member]]:
         check_model(settings, members)
     except GMError as error:
         raise ModelFileError(f"{path} does not hold a usable model: {error}") from error
-    return settings, members
+    return ModelContent(Path(path), settings, members, _under(arrays, "golden/"))
 
 
-def verify_golden(path: str | os.PathLike, evaluator: Evaluator) -> dict[str, float]:
+def verify_golden(content: ModelContent, evaluator: Evaluator) -> dict[str, float]:
     """Recompute the golden output of a file; largest deviation per output, relative to its largest magnitude.
 
     Raises
     ------
     ModelFileError : a deviation is larger than the precision explains.
     """
-    settings, arrays = _read(path)
-    golden = _under(arrays, "golden/")
+    path, settings, _, golden = content
     tolerance = max(GOLDEN_TOLERANCE[settings.dtype], GOLDEN_TOLERANCE[evaluator.dtype.name])
     deviations = {}
     try:
@@ -162,7 +176,7 @@ def golden_cluster(settings: DescriptorSettings) -> Atoms:
 
 def _golden_input(settings: ModelSettings, atoms: Atoms | None) -> dict[str, np.ndarray]:
     atoms = golden_cluster(settings.descriptor) if atoms is None else atoms
-    constants = [head.options.get("total_charge") for head in settings.heads]
+    constants = [head.options.total_charge for head in settings.heads]
     charge = atoms.info.get("total_charge", next((c for c in constants if c is not None), 0.0))
     return {
         "numbers": atoms.numbers.astype(np.int32),
@@ -195,7 +209,11 @@ def _metadata_text(settings: ModelSettings, units: dict[str, str]) -> str:
             return str(value)
         raise GMError(f"the metadata of a model must be JSON, got a {type(value).__name__} in them")
 
-    content = asdict(settings) | {"units": units, "written_by": {"gmtensor": __version__, "numpy": np.__version__}}
+    content = asdict(settings) | {
+        "heads": [head.to_dict() for head in settings.heads],
+        "units": units,
+        "written_by": {"gmtensor": __version__, "numpy": np.__version__},
+    }
     return json.dumps(content, default=plain, indent=1, sort_keys=True)
 
 
@@ -220,6 +238,8 @@ def _opened(path: str | os.PathLike) -> Iterator[h5py.File]:
             yield file
     except ModelFileError:
         raise
+    except GMError as error:
+        raise ModelFileError(f"{path} does not hold a usable model: {error}") from error
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} is truncated or damaged: {' '.join(str(error).split())}") from error
 
@@ -241,7 +261,7 @@ def _read(path: str | os.PathLike) -> tuple[ModelSettings, dict[str, np.ndarray]
         descriptor = content["descriptor"] | {"species": tuple(content["descriptor"]["species"])}
         settings = ModelSettings(
             descriptor=DescriptorSettings(**descriptor),
-            heads=tuple(HeadSettings(**head) for head in content["heads"]),
+            heads=tuple(HeadSettings.from_dict(head) for head in content["heads"]),
             dtype=content["dtype"],
             provenance=content["provenance"],
         )

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ase.data import chemical_symbols
 
 from gmcore.engine.heads import output_units
 from gmcore.engine.settings import Member, ModelSettings
+from gmcore.files import relative_path
 
 
-def model_facts(settings: ModelSettings, members: Sequence[Member]) -> dict[str, Any]:
-    """Return plain data ready for JSON: species, descriptor, network, heads, units, members, provenance."""
+def model_facts(settings: ModelSettings, members: Sequence[Member], folder: Path | None = None) -> dict[str, Any]:
+    """Return plain data ready for JSON: species, descriptor, network, heads, units, members, provenance.
+
+    Parameters
+    ----------
+    folder : of the model file; absolute paths, which earlier versions wrote into the provenance, are shown as seen from
+        it.
+    """
     descriptor, member = settings.descriptor, members[0]
     n_parameters = sum(
         array.size
@@ -34,16 +42,21 @@ def model_facts(settings: ModelSettings, members: Sequence[Member]) -> dict[str,
             "n_features": int(member.weights[0].shape[0]),
         },
         "network": [int(member.weights[0].shape[0]), *(int(weights.shape[1]) for weights in member.weights)],
-        "heads": [
-            {"name": head.name, "kind": head.kind, "width": head.width, "options": head.options}
-            for head in settings.heads
-        ],
+        "heads": [{key: value for key, value in head.to_dict().items() if key != "unit"} for head in settings.heads],
         "units": output_units(settings.heads),
         "members": len(members),
         "parameters_per_member": int(n_parameters),
         "dtype": settings.dtype,
-        "provenance": settings.provenance,
+        "provenance": settings.provenance if folder is None else _seen_from(settings.provenance, folder),
     }
+
+
+def _seen_from(value: Any, folder: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _seen_from(entry, folder) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_seen_from(entry, folder) for entry in value]
+    return relative_path(value, folder) if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def model_lines(facts: dict[str, Any]) -> list[str]:
@@ -55,10 +68,10 @@ def model_lines(facts: dict[str, Any]) -> list[str]:
         f"species: {' '.join(facts['species'])}",
         f"descriptor: r_max {descriptor['r_max']:g} A, r_min {descriptor['r_min']:g} A, "
         f"n_basis {descriptor['n_basis']}, n_radial {descriptor['n_radial']}",
-        f"network: {'-'.join(str(width) for width in facts['network'])}",
+        f"network: {'-'.join(str(size) for size in facts['network'])}",
     ]
     for head in facts["heads"]:
-        options = ", ".join(f"{key} {value}" for key, value in head["options"].items() if not isinstance(value, list))
+        options = ", ".join(f"{key} {value}" for key, value in head["options"].items())
         lines.append(f"head {head['name']}: {head['kind']}, {options or 'no options'}")
     lines += _entries("", facts["provenance"])
     return lines

@@ -81,7 +81,7 @@ def near_center(model: Model, atoms: Atoms, radius: ArrayLike, name: str | None 
 
     Empty for the basis "moments", which has no center.
     """
-    if tensor_head(model, name).options["basis"] != "positions":
+    if tensor_head(model, name).options.basis != "positions":
         return np.zeros(0, np.int64)
     return np.flatnonzero(np.linalg.norm(atoms.positions - atoms.positions.mean(axis=0), axis=1) < radius)
 
@@ -90,7 +90,7 @@ def without_core(model: Model, radius: float, name: str | None = None) -> Model:
     """The same model, with atoms within `radius` (A) of the mean position left out of a tensor of basis "positions"."""
     wanted = tensor_head(model, name)
     heads = tuple(
-        replace(head, options={**head.options, "core_radius": radius}) if head is wanted else head
+        replace(head, options=replace(head.options, core_radius=float(radius))) if head is wanted else head
         for head in model.settings.heads
     )
     return Model(replace(model.settings, heads=heads), model.evaluator.members, model.evaluator.dtype.name)

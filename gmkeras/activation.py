@@ -1,6 +1,6 @@
 """Scaled swish phi(z) = c z sigmoid(z), c such that E[phi^2] = 1 under N(0, 1), with its derivatives in closed form.
 
-    s = sigmoid(z);  phi' = c s (1 + z (1 - s));  phi'' = c s (1 - s) (2 + z (1 - 2 s))
+    s = sigmoid(z);  phi' = c s (1 + z (1 - s));  phi'' = c s (1 - s) (2 + z (1 - 2 s))    (docs/method.md, section 4)
 
 Written out because TensorFlow's own second derivative of swish passes over the hidden layer about three times as often;
 in a training on forces these passes cost as much as the matrix products.

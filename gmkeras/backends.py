@@ -20,7 +20,6 @@ import tensorflow as tf
 
 from gmcore.engine.settings import DescriptorSettings
 from gmcore.engine.stages import Contractions, Moments
-from gmcore.kernels.arguments import Geometry
 from gmcore.threads import one_at_a_time
 
 CPU, CUDA = 1, 2  # DLPack's numbers of devices
@@ -59,9 +58,11 @@ class DeviceBackend:
 
         self.device = open_device()
 
-    def moments(self, settings: DescriptorSettings, dtype: str) -> _DeviceMoments:
+    def moments(self, settings: DescriptorSettings, dtype: str) -> Any:
         """Stage "moments"."""
-        return _DeviceMoments(self.device, settings, dtype)
+        from gmcore.engine.stages_cuda import DeviceMoments
+
+        return DeviceMoments(self.device, settings, dtype)
 
     def contractions(self, n_radial: int, dtype: str) -> Any:
         """Stage "contractions"."""
@@ -106,32 +107,6 @@ class _Lent:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (CUDA if self.on_gpu else CPU), 0
-
-
-class _DeviceMoments:
-    """`DeviceMoments` with the arguments of `Moments`: the reverse of each pair is found here."""
-
-    def __init__(self, device: Any, settings: DescriptorSettings, dtype: str):
-        from gmcore.engine.stages_cuda import DeviceMoments
-
-        self._stage = DeviceMoments(device, settings, dtype)
-
-    def forward(self, geometry: Geometry, positions: Any, beta: Any) -> Any:
-        return self._stage.forward(geometry, positions, beta)
-
-    def backward(
-        self, geometry: Geometry, *arguments: Any, want_positions: bool = True, want_beta: bool = True
-    ) -> tuple:
-        reverse = self._stage.find_reverse(geometry) if want_positions else None
-        wanted = {"want_positions": want_positions, "want_beta": want_beta}
-        return self._stage.backward(geometry, reverse, *arguments, **wanted)
-
-    def double_backward(
-        self, geometry: Geometry, *arguments: Any, want_positions: bool = True, want_beta: bool = True
-    ) -> tuple:
-        reverse = self._stage.find_reverse(geometry) if want_positions else None
-        wanted = {"want_positions": want_positions, "want_beta": want_beta}
-        return self._stage.double_backward(geometry, reverse, *arguments, **wanted)
 
 
 def tensorflow_has_gpu() -> bool:

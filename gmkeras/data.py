@@ -25,14 +25,10 @@ from gmcore.engine.neighbors import build_pairs
 from gmcore.engine.settings import DescriptorSettings
 from gmcore.engine.structures import Batch, SpeciesTable
 from gmcore.errors import GMError
-from gmcore.kernels.arguments import Geometry
 from gmcore.quantities import BY_NAME
 
 SEARCHED_TOGETHER = 256
 """Structures per call of the neighbor search: bounds its memory."""
-
-GEOMETRY = Geometry._fields[:-1]
-"""Inputs that are fields of `gmcore.kernels.arguments.Geometry`; the last field is the length of `strain`."""
 
 _INPUTS = {
     "positions": ((None, 3), np.float64),
@@ -227,11 +223,6 @@ def model_inputs(
 def tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
     """Arrays of a batch as tensors."""
     return {name: tf.constant(value) for name, value in arrays.items()}
-
-
-def geometry(inputs: Mapping[str, np.ndarray]) -> Geometry:
-    """The part of the inputs that the stages of the engine need but do not differentiate."""
-    return Geometry(*(inputs[name] for name in GEOMETRY), n_structures=len(inputs["strain"]))
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:

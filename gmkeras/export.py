@@ -8,8 +8,8 @@ import numpy as np
 
 from gmcore.config.training import Properties
 from gmcore.data.datasets import Dataset
-from gmcore.engine.heads import head_width
-from gmcore.engine.settings import HeadSettings, Member
+from gmcore.engine.heads import count_outputs
+from gmcore.engine.settings import HeadOptions, HeadSettings, Member
 from gmcore.quantities import BY_NAME
 from gmkeras.model import GMModel
 
@@ -18,27 +18,28 @@ def head_settings(properties: Properties, n_radial: int, data: Dataset) -> tuple
     """Heads for the properties of a configuration; units and a total charge that never changes come from the data."""
     heads = []
     for name in properties.names:
-        section, options = getattr(properties, name), {}
+        section, options = getattr(properties, name), HeadOptions()
         unit = BY_NAME[name].unit or data.units[name]
         if name == "charges":
-            options = {"conserve": section.conserve, "origin": section.origin}
-            if section.conserve and np.ptp(data.total_charge) == 0.0:
-                options["total_charge"] = float(data.total_charge[0])
+            constant = section.conserve and np.ptp(data.total_charge) == 0.0
+            total_charge = float(data.total_charge[0]) if constant else None
+            options = HeadOptions(conserve=section.conserve, origin=section.origin, total_charge=total_charge)
         elif name != "energy":
-            options = {"basis": section.basis}
-        heads.append(HeadSettings(name, name, head_width(name, options, n_radial), unit, options))
+            options = HeadOptions(basis=section.basis)
+        heads.append(HeadSettings(name, name, count_outputs(name, options, n_radial), unit, options))
     return tuple(heads)
 
 
 def member_of(model: GMModel) -> Member:
-    """Parameters of a model as they are now; constants of training (units of scale and shift, mixing of
-    features) are multiplied in.
+    """Parameters of a model as they are now.
+
+    Constants of training (output factors, decorrelation of the features) are multiplied in.
     """
     scale, shift = {}, {}
     for head in model.head_settings:
         layer = model.scale_shift[head.name]
-        unit = layer.unit.numpy()
-        scale[head.name], shift[head.name] = layer.scale.numpy() * unit, layer.shift.numpy() * unit
+        factor = layer.output_factor.numpy()
+        scale[head.name], shift[head.name] = layer.scale.numpy() * factor, layer.shift.numpy() * factor
     return Member(
         beta=model.moments_layer.beta.numpy(),
         feature_mean=model.standardization.mean.numpy(),

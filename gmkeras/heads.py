@@ -1,15 +1,17 @@
-"""From the outputs m (n_atoms, width) of the network to energies, charges, dipoles and tensors (method, sections 4, 8).
+"""Heads: from the outputs m (n_atoms, n_outputs) of the network to energies, charges, dipoles and tensors.
 
-Everything here is float64 and linear in m (but for a constant where the total charge is conserved), so that a head has
-no weights of its own. The twin without TensorFlow, with more to read, is `gmcore.engine.heads`. Symmetric tensors are
-carried as the six elements xx, xy, xz, yy, yz, zz.
+Formulas: docs/method.md, section 5.
+
+Everything here is float64 and linear in m (but for a constant where the
+total charge is conserved), so that a head has no weights of its own. The twin without TensorFlow, with more to read, is
+`gmcore.engine.heads`. Symmetric tensors are carried as the six elements xx, xy, xz, yy, yz, zz.
 
     energy                E_k = sum_i m_i
     charges               q_i = m_i, conserved: + (Q_k - sum_j m_j) / N_k;  dipole = sum_i q_i (r_i - o)       (P eq. 2)
     d_tensor, positions   D = sum_i m_i (3 rhat_i rhat_i^T - 1), rhat_i = (r_i - rbar)/|r_i - rbar|            (P eq. 7)
     tensor, positions     P = sum_i m_i rhat_i rhat_i^T
-    moments               sum_i sum_c m_ic A_ic, A_ic = traceless part of M2_s, then of sym(M1_s M1_t), s <= t, over
-                          its constant norm; a tensor that is not traceless has one output more, times the unit tensor
+    moments               sum_i sum_c m_ic A_ic, A_ic = traceless part of M2_s, then of sym(M1_s M1_t), s <= t; a
+                          tensor that is not traceless has one output more, times the identity
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from gmcore.engine.settings import DescriptorSettings, HeadSettings
 
 ROWS, COLUMNS = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
 """Indices of the six elements of a symmetric tensor."""
-UNIT = (1.0, 0.0, 0.0, 1.0, 0.0, 1.0)
+IDENTITY = (1.0, 0.0, 0.0, 1.0, 0.0, 1.0)
+"""The identity matrix as six elements."""
 
 Inputs = Mapping[str, tf.Tensor]
 
@@ -37,7 +40,7 @@ def head_outputs(
 
     Parameters
     ----------
-    m : (n_atoms, width) float64, after scale and shift.
+    m : (n_atoms, n_outputs) float64, after scale and shift.
     moments : (n_atoms, n_radial, 16).
     inputs : as in `gmkeras.data`.
 
@@ -46,30 +49,28 @@ def head_outputs(
     energy (n_structures,) | charges (n_atoms,) and dipole (n_structures, 3) | d_tensor or tensor (n_structures, 3, 3).
     """
     if head.kind == "energy":
-        return {"energy": sum_over_atoms(m[:, 0], inputs)}
+        return {"energy": structure_sum(m[:, 0], inputs)}
     if head.kind == "charges":
         charges = m[:, 0]
-        if head.options.get("conserve", False):
-            excess = sum_over_atoms(charges, inputs) - inputs["total_charge"]
+        if head.options.conserve:
+            excess = structure_sum(charges, inputs) - inputs["total_charge"]
             charges -= tf.gather(tf.math.divide_no_nan(excess, _n_atoms(inputs)), inputs["structure"])
-        arm = inputs["positions"] - _origin(head, descriptor, inputs)
-        return {"charges": charges, "dipole": sum_over_atoms(charges[:, None] * arm, inputs)}
+        away = inputs["positions"] - _origin(head, descriptor, inputs)
+        return {"charges": charges, "dipole": structure_sum(charges[:, None] * away, inputs)}
     contributions = tf.einsum("ic,ice->ie", m, tensor_basis(head, moments, inputs))
-    return {head.kind: full_tensor(sum_over_atoms(contributions, inputs))}
+    return {head.kind: full_tensor(structure_sum(contributions, inputs))}
 
 
 def tensor_basis(head: HeadSettings, moments: tf.Tensor, inputs: Inputs) -> tf.Tensor:
-    """A_ic of a tensor head: (n_atoms, width, 6) float64."""
+    """A_ic of a tensor head: (n_atoms, n_outputs, 6) float64."""
     traceless = head.kind == "d_tensor"
-    if head.options["basis"] == "positions":
+    if head.options.basis == "positions":
         return _direction_tensors(inputs, traceless)[:, None, :]
     channels = moment_channels(moments)
-    if "channel_norm" in head.options:
-        channels /= tf.constant(head.options["channel_norm"], tf.float64)[:, None]
     if traceless:
         return channels
-    unit = tf.tile(tf.constant(UNIT, tf.float64, shape=(1, 1, 6)), [tf.shape(channels)[0], 1, 1])
-    return tf.concat([channels, unit], axis=1)
+    identity = tf.tile(tf.constant(IDENTITY, tf.float64, shape=(1, 1, 6)), [tf.shape(channels)[0], 1, 1])
+    return tf.concat([channels, identity], axis=1)
 
 
 def moment_channels(moments: tf.Tensor) -> tf.Tensor:
@@ -87,7 +88,7 @@ def moment_channels(moments: tf.Tensor) -> tf.Tensor:
     first = [0.5 * (a[:, :, x] * b[:, :, y] + a[:, :, y] * b[:, :, x]) for x, y in zip(ROWS, COLUMNS)]
     product = tf.stack(first, axis=-1)
     trace = tf.concat([trace, tf.reduce_sum(a * b, axis=-1)], axis=1)
-    return tf.concat([second, product], axis=1) - trace[:, :, None] * (tf.constant(UNIT, tf.float64) / 3.0)
+    return tf.concat([second, product], axis=1) - trace[:, :, None] * (tf.constant(IDENTITY, tf.float64) / 3.0)
 
 
 def full_tensor(elements: tf.Tensor) -> tf.Tensor:
@@ -100,36 +101,36 @@ def unique_elements(tensors: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.reshape(tensors, (-1, 9)), [0, 1, 2, 4, 5, 8], axis=1)
 
 
-def sum_over_atoms(values: tf.Tensor, inputs: Inputs) -> tf.Tensor:
+def structure_sum(values: tf.Tensor, inputs: Inputs) -> tf.Tensor:
     """(n_atoms, ...) to (n_structures, ...); a structure without atoms gives 0."""
     return tf.math.unsorted_segment_sum(values, inputs["structure"], tf.shape(inputs["strain"])[0])
 
 
 def _n_atoms(inputs: Inputs) -> tf.Tensor:
-    return sum_over_atoms(tf.ones_like(inputs["positions"][:, 0]), inputs)
+    return structure_sum(tf.ones_like(inputs["positions"][:, 0]), inputs)
 
 
-def _center(weights: tf.Tensor, inputs: Inputs) -> tf.Tensor:
+def centers(weights: tf.Tensor, inputs: Inputs) -> tf.Tensor:
     """Weighted mean position of the structure of each atom, (n_atoms, 3)."""
-    total = sum_over_atoms(weights, inputs)[:, None]
-    mean = tf.math.divide_no_nan(sum_over_atoms(weights[:, None] * inputs["positions"], inputs), total)
+    total = structure_sum(weights, inputs)[:, None]
+    mean = tf.math.divide_no_nan(structure_sum(weights[:, None] * inputs["positions"], inputs), total)
     return tf.gather(mean, inputs["structure"])
 
 
 def _origin(head: HeadSettings, descriptor: DescriptorSettings, inputs: Inputs) -> tf.Tensor | float:
-    if head.options.get("origin", "coordinates") == "coordinates":
+    if head.options.origin == "coordinates":
         return 0.0
     masses = tf.constant(atomic_masses[list(descriptor.species)], tf.float64)
-    return _center(tf.gather(masses, inputs["species"]), inputs)
+    return centers(tf.gather(masses, inputs["species"]), inputs)
 
 
 def _direction_tensors(inputs: Inputs, traceless: bool) -> tf.Tensor:
     """3 rhat rhat^T - 1, or rhat rhat^T: (n_atoms, 6)."""
-    arm = inputs["positions"] - _center(tf.ones_like(inputs["positions"][:, 0]), inputs)
-    length = tf.norm(arm, axis=1, keepdims=True)
-    at_center = length < COINCIDENT
-    direction = arm / tf.where(at_center, tf.ones_like(length), length)
-    products = tf.gather(direction, ROWS, axis=1) * tf.gather(direction, COLUMNS, axis=1)
+    away = inputs["positions"] - centers(tf.ones_like(inputs["positions"][:, 0]), inputs)
+    distance = tf.norm(away, axis=1, keepdims=True)
+    at_center = distance < COINCIDENT
+    rhat = away / tf.where(at_center, tf.ones_like(distance), distance)
+    products = tf.gather(rhat, ROWS, axis=1) * tf.gather(rhat, COLUMNS, axis=1)
     if traceless:
-        products = 3.0 * products - tf.constant(UNIT, tf.float64)
+        products = 3.0 * products - tf.constant(IDENTITY, tf.float64)
     return tf.where(at_center, tf.zeros_like(products), products)

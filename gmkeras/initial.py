@@ -1,10 +1,10 @@
 """Where a training starts: constants that standardize the features, scale and shift of every head.
 
 A head is linear in the outputs m, so what scale s and shift mu of each species contribute is known beforehand:
-prediction = constant + s u + X mu, where u is what the network predicts with scale 1 and shift 0, and X the response to
-the shifts: how many atoms of each species a structure has for energies and for the isotropic part of a tensor, which
-species an atom is for charges. Dipoles and traceless tensors start from shift 0: with few data their responses are
-nearly dependent and mu would be huge.
+prediction = constant + s u + X mu, where u, the raw prediction, is what the network predicts with scale 1 and shift 0,
+and X the response to the shifts: how many atoms of each species a structure has for energies and for the isotropic part
+of a tensor, which species an atom is for charges. Dipoles and traceless tensors start from shift 0: with few data their
+responses are nearly dependent and mu would be huge.
 
 "spread" (default): mu is the ridge regression of the references on X, minus s times that of u, and s is 0.4 times the
 ratio of the two residual spreads (of the forces where they are trained): the first prediction has the mean of the data
@@ -15,6 +15,8 @@ sum_k N_k) over its residuals y. Tensors and charges: standard deviation and mea
 traceless tensor one diagonal element is left out (P, section 2.2.2). Heads over moments start from shift 0.
 
 The ridge parameter is scaled to the data: a fixed one would leave residuals of keV on all-electron energies.
+
+Formulas: docs/method.md, section 8.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import numpy as np
 
 from gmcore.engine.settings import HeadSettings
 from gmkeras.data import PreparedData, tensors
-from gmkeras.heads import UNIT
+from gmkeras.heads import IDENTITY
 from gmkeras.model import GMModel
 from gmkeras.statistics import BATCH_SIZE, channel_norms, feature_statistics
 
@@ -43,7 +45,7 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
     Parameters
     ----------
     standardize : whether features are shifted and scaled to mean 0 and deviation 1, and partly decorrelated if the
-        model was made with `mix_features=True`.
+        model was made with `decorrelate=True`.
     initial_scale : "spread" or "reference".
 
     Raises
@@ -55,15 +57,15 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
     if standardize:
         statistics = feature_statistics(model.moments_layer, data)
         model.standardization.set_constants(statistics.mean, statistics.std)
-        if model.mix_features:
-            model.dense_layers[0].mixing.assign(statistics.mixing)
+        if model.decorrelate:
+            model.dense_layers[0].decorrelation.assign(statistics.decorrelation)
     for head in model.head_settings:
         layer = model.scale_shift[head.name]
         layer.scale.assign(np.ones(layer.scale.shape))
         layer.shift.assign(np.zeros(layer.shift.shape))
-        if head.options.get("basis") == "moments":
-            units = 1.0 / channel_norms(model.moments_layer, data)
-            layer.unit.assign(units if head.kind == "d_tensor" else np.append(units, 1.0))
+        if head.options.basis == "moments":
+            factors = 1.0 / channel_norms(model.moments_layer, data)
+            layer.output_factor.assign(factors if head.kind == "d_tensor" else np.append(factors, 1.0))
     responses, forces = _measure(model, data)
     for head in model.head_settings:
         response = responses[head.name]
@@ -73,7 +75,7 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
             scale, shift = _from_reference(head, response)
         layer = model.scale_shift[head.name]
         layer.scale.assign(np.full(layer.scale.shape, scale))
-        layer.shift.assign(np.concatenate([np.zeros((len(shift), head.width - 1)), shift[:, None]], axis=1))
+        layer.shift.assign(np.concatenate([np.zeros((len(shift), head.n_outputs - 1)), shift[:, None]], axis=1))
 
 
 def ridge(design: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -89,20 +91,20 @@ def ridge(design: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 class _Response(NamedTuple):
-    """How one head answers: prediction less its constant part = s unit + design mu, row by row.
+    """How one head answers: prediction less its constant part = s raw + design mu, row by row.
 
-    reference (n_rows,), None where the quantity has no label; unit (n_rows,); design (n_rows, n_species), of the last
+    reference (n_rows,), None where the quantity has no label; raw (n_rows,); design (n_rows, n_species), of the last
     output; n_atoms (n_rows,): atoms of the structure that a row belongs to.
     """
 
     reference: np.ndarray | None
-    unit: np.ndarray
+    raw: np.ndarray
     design: np.ndarray
     n_atoms: np.ndarray
 
 
 def _measure(model: GMModel, data: PreparedData) -> tuple[dict[str, _Response], list | None]:
-    """Responses of all heads, and (reference, unit) forces where forces are trained, over a sample of the data."""
+    """Responses of all heads, and (reference, raw) forces where forces are trained, over a sample of the data."""
     parts = {head.name: [] for head in model.head_settings}
     forces = []
     for inputs, labels in data.sample(SAMPLE, BATCH_SIZE):
@@ -132,33 +134,33 @@ def _response(model: GMModel, head: HeadSettings, inputs, labels, outputs) -> _R
         return _Response(labels.get("energy"), outputs["energy"], per_structure(species), n_atoms)
     if head.kind == "charges":
         constant = np.zeros(len(structure))
-        if head.options.get("conserve", False):
+        if head.options.conserve:
             species = species - (per_structure(species) / n_atoms[:, None])[structure]
             constant = (inputs["total_charge"] / n_atoms)[structure]
         if "charges" in labels:
             return _Response(labels["charges"] - constant, outputs["charges"] - constant, species, n_atoms[structure])
         offset = per_structure(inputs["positions"] * constant[:, None])  # the origin does not matter for a spread
-        unit = (outputs["dipole"] - offset).ravel()
-        design = np.zeros((unit.size, species.shape[1]))
-        return _Response((labels["dipole"] - offset).ravel(), unit, design, np.repeat(n_atoms, 3))
+        raw = (outputs["dipole"] - offset).ravel()
+        design = np.zeros((raw.size, species.shape[1]))
+        return _Response((labels["dipole"] - offset).ravel(), raw, design, np.repeat(n_atoms, 3))
     elements = (slice(None), *np.triu_indices(3))
-    reference, unit = labels[head.kind][elements].ravel(), outputs[head.kind][elements].ravel()
-    isotropic = {"d_tensor": 0.0, "tensor": 1.0 if head.options["basis"] == "moments" else 1.0 / 3.0}[head.kind]
-    design = isotropic * np.kron(per_structure(species), np.reshape(UNIT, (6, 1)))
-    return _Response(reference, unit, design, np.repeat(n_atoms, 6))
+    reference, raw = labels[head.kind][elements].ravel(), outputs[head.kind][elements].ravel()
+    isotropic = {"d_tensor": 0.0, "tensor": 1.0 if head.options.basis == "moments" else 1.0 / 3.0}[head.kind]
+    design = isotropic * np.kron(per_structure(species), np.reshape(IDENTITY, (6, 1)))
+    return _Response(reference, raw, design, np.repeat(n_atoms, 6))
 
 
 def _from_spread(response: _Response, forces: list | None) -> tuple[float, np.ndarray]:
-    mu_unit = ridge(response.design, response.unit)
+    mu_raw = ridge(response.design, response.raw)
     if response.reference is None:
-        return START * _ratio(*forces), np.zeros_like(mu_unit)
+        return START * _ratio(*forces), np.zeros_like(mu_raw)
     mu = ridge(response.design, response.reference)
     if forces is None:
-        scale = _ratio(response.reference - response.design @ mu, response.unit - response.design @ mu_unit)
+        scale = _ratio(response.reference - response.design @ mu, response.raw - response.design @ mu_raw)
     else:
         scale = _ratio(*forces)
     scale *= START
-    return scale, mu - scale * mu_unit
+    return scale, mu - scale * mu_raw
 
 
 def _from_reference(head: HeadSettings, response: _Response) -> tuple[float, np.ndarray]:
@@ -171,11 +173,11 @@ def _from_reference(head: HeadSettings, response: _Response) -> tuple[float, np.
         return np.sqrt(np.sum(np.square(left) / n_atoms) / n_atoms.sum()), mu + mean
     if head.kind == "d_tensor":
         reference = reference.reshape(-1, 6)[:, :5]
-    shift = np.full(response.design.shape[1], reference.mean() if head.width == 1 else 0.0)
+    shift = np.full(response.design.shape[1], reference.mean() if head.n_outputs == 1 else 0.0)
     return reference.std(), shift
 
 
-def _ratio(reference: np.ndarray, unit: np.ndarray) -> float:
+def _ratio(reference: np.ndarray, raw: np.ndarray) -> float:
     """Ratio of root mean squares; 1 where the data do not vary."""
-    wanted, given = np.sqrt(np.mean(np.square(reference))), np.sqrt(np.mean(np.square(unit)))
+    wanted, given = np.sqrt(np.mean(np.square(reference))), np.sqrt(np.mean(np.square(raw)))
     return float(wanted / given) if wanted > 0.0 and given > 0.0 else 1.0

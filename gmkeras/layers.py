@@ -13,9 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from gmcore.engine.settings import DescriptorSettings
-from gmcore.kernels.arguments import Geometry
 from gmkeras.activation import scaled_swish
-from gmkeras.data import GEOMETRY
+from gmkeras.geometry import geometry_inputs
 from gmkeras.ops import ContractionsOp, MomentsOp
 
 
@@ -80,9 +79,8 @@ class GaussianMomentsLayer(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        geometry = Geometry(*(inputs[name] for name in GEOMETRY), n_structures=tf.shape(inputs["strain"])[0])
         beta = tf.convert_to_tensor(self.beta)
-        moments = self._moments(inputs["positions"], inputs["strain"], beta, geometry)
+        moments = self._moments(inputs["positions"], inputs["strain"], beta, geometry_inputs(inputs))
         # TensorFlow adds three or more cotangents in an order that changes from step to step (AddN reuses whichever
         # buffer is free), two in one that does not matter: an identity makes the two of the contractions one.
         return self._contractions(tf.identity(moments)), moments
@@ -130,11 +128,13 @@ class Standardization(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("gmtensor")
 class NTKDense(keras.layers.Layer):
-    """Dense layer in NTK parametrization: z = x W / sqrt(n_in) + 0.1 b, W ~ N(0, 1), b = 0 (method, section 3).
+    """Dense layer in NTK parametrization: z = x W / sqrt(n_in) + 0.1 b, W ~ N(0, 1), b = 0.
+
+    Formulas: docs/method.md, section 4.
 
     Parameters
     ----------
-    units : width of the output.
+    n_outputs : size of the layer.
     activation : None or "scaled_swish".
 
     Examples
@@ -145,12 +145,17 @@ class NTKDense(keras.layers.Layer):
     """
 
     def __init__(
-        self, units: int, activation: str | None = None, kernel_initializer="normal", seed: int | None = None, **kwargs
+        self,
+        n_outputs: int,
+        activation: str | None = None,
+        kernel_initializer="normal",
+        seed: int | None = None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         if activation not in (None, "scaled_swish"):
             raise ValueError(f"activation must be None or 'scaled_swish', got {activation!r}")
-        self.units = units
+        self.n_outputs = n_outputs
         self.activation = activation
         if kernel_initializer == "normal":
             kernel_initializer = keras.initializers.RandomNormal(0.0, 1.0, seed=seed)
@@ -158,12 +163,12 @@ class NTKDense(keras.layers.Layer):
 
     def build(self, input_shape):
         n_in = input_shape[-1]
-        self.kernel = self.add_weight(name="kernel", shape=(n_in, self.units), initializer=self.kernel_initializer)
-        self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
+        self.kernel = self.add_weight(name="kernel", shape=(n_in, self.n_outputs), initializer=self.kernel_initializer)
+        self.bias = self.add_weight(name="bias", shape=(self.n_outputs,), initializer="zeros")
         self.built = True
 
     def effective_kernel(self) -> tf.Tensor:
-        """W (n_in, units)."""
+        """W (n_in, n_outputs)."""
         return tf.convert_to_tensor(self.kernel)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
@@ -173,15 +178,15 @@ class NTKDense(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {
-            "units": self.units,
+            "n_outputs": self.n_outputs,
             "activation": self.activation,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
 
 
 @keras.saving.register_keras_serializable("gmtensor")
-class MixedDense(NTKDense):
-    """NTK layer whose weights are W = P V: V is trained, P (n_in, n_in) is a constant, the unit matrix until it is set.
+class DecorrelatedDense(NTKDense):
+    """NTK layer whose weights are W = P V: V is trained, P (n_in, n_in) is a constant, the identity until it is set.
 
     As if the inputs were x P, at the cost of a product of two small matrices; see `gmkeras.statistics` for the P that
     makes descriptors train faster.
@@ -189,26 +194,28 @@ class MixedDense(NTKDense):
 
     def build(self, input_shape):
         n_in = input_shape[-1]
-        self.mixing = self.add_weight(name="mixing", shape=(n_in, n_in), initializer="identity", trainable=False)
+        self.decorrelation = self.add_weight(
+            name="decorrelation", shape=(n_in, n_in), initializer="identity", trainable=False
+        )
         super().build(input_shape)
 
     def effective_kernel(self) -> tf.Tensor:
-        return tf.matmul(tf.convert_to_tensor(self.mixing), tf.convert_to_tensor(self.kernel))
+        return tf.matmul(tf.convert_to_tensor(self.decorrelation), tf.convert_to_tensor(self.kernel))
 
 
 @keras.saving.register_keras_serializable("gmtensor")
 class ScaleShift(keras.layers.Layer):
-    """m_i = unit (scale[Z_i] y_i + shift[Z_i]), one pair of numbers per species and output.
+    """m_i = factor (scale[Z_i] y_i + shift[Z_i]), one pair of numbers per species and output.
 
-    `unit` (width,) is a constant, 1 unless it is set: it brings outputs that multiply tensors of very different size
-    to one order of magnitude.
+    The factor, `output_factor` (n_outputs,), is a constant, 1 unless it is set: it brings outputs that multiply tensors
+    of very different size to one order of magnitude.
 
     Parameters and result are float64 whatever the dtype of y: the shifts of energies may be 1e4 eV, their sums are
     wanted to 1e-3 eV.
 
     Parameters
     ----------
-    n_species, width : rows and columns of scale and shift.
+    n_species, n_outputs : rows and columns of scale and shift.
 
     Examples
     --------
@@ -219,19 +226,24 @@ class ScaleShift(keras.layers.Layer):
     [[4.0], [-8.0]]
     """
 
-    def __init__(self, n_species: int, width: int, **kwargs):
+    def __init__(self, n_species: int, n_outputs: int, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.n_species = n_species
-        self.width = width
+        self.n_outputs = n_outputs
 
     def build(self, input_shape=None):
         def table(name, initializer):
-            shape = (self.n_species, self.width)
+            shape = (self.n_species, self.n_outputs)
             return self.add_weight(name=name, shape=shape, initializer=initializer, dtype="float64", autocast=False)
 
         self.scale, self.shift = table("scale", "ones"), table("shift", "zeros")
-        self.unit = self.add_weight(
-            name="unit", shape=(self.width,), initializer="ones", dtype="float64", autocast=False, trainable=False
+        self.output_factor = self.add_weight(
+            name="output_factor",
+            shape=(self.n_outputs,),
+            initializer="ones",
+            dtype="float64",
+            autocast=False,
+            trainable=False,
         )
         self.built = True
 
@@ -240,7 +252,7 @@ class ScaleShift(keras.layers.Layer):
         chosen = tf.one_hot(species, self.n_species, dtype=tf.float64)
         scale = tf.matmul(chosen, tf.convert_to_tensor(self.scale))
         shift = tf.matmul(chosen, tf.convert_to_tensor(self.shift))
-        return (scale * tf.cast(y, tf.float64) + shift) * self.unit
+        return (scale * tf.cast(y, tf.float64) + shift) * self.output_factor
 
     def get_config(self):
-        return super().get_config() | {"n_species": self.n_species, "width": self.width}
+        return super().get_config() | {"n_species": self.n_species, "n_outputs": self.n_outputs}

@@ -1,4 +1,4 @@
-"""Losses (P eq. 10, 11, 13), each a sum over the structures of a batch divided by their number.
+"""Losses, each a sum over the structures of a batch divided by their number (docs/method.md, section 8).
 
 energy     dE_k^2                                                             eV^2
 forces     sum_i |dF_i|^2; weight 4 A^2 is lambda_F = 12 N_k A^2 of P eq. 13  (eV/A)^2

@@ -15,7 +15,7 @@ from gmcore.quantities import BY_NAME, predicted_by
 from gmkeras import losses
 from gmkeras.distribution import global_share
 from gmkeras.heads import head_outputs
-from gmkeras.layers import GaussianMomentsLayer, MixedDense, NTKDense, ScaleShift, Standardization
+from gmkeras.layers import DecorrelatedDense, GaussianMomentsLayer, NTKDense, ScaleShift, Standardization
 
 
 @keras.saving.register_keras_serializable("gmtensor")
@@ -40,10 +40,10 @@ class GMModel(keras.Model):
     ----------
     descriptor : settings of the descriptor.
     heads : outputs, in this order.
-    hidden : widths of the hidden layers.
+    hidden : sizes of the hidden layers.
     loss_weights : quantity -> weight of its loss (`gmkeras.losses`); only these quantities are trained and measured.
     seed : of beta and of the weights of the network.
-    mix_features : whether the first layer has a constant matrix that decorrelates the features (`MixedDense`).
+    decorrelate : whether the first layer sees the features partly decorrelated (`DecorrelatedDense`).
 
     Keras would compile with XLA where it finds a GPU; the engine runs outside XLA, so `jit_compile=True` is set aside
     with a warning.
@@ -56,7 +56,7 @@ class GMModel(keras.Model):
         hidden: Sequence[int] = (512, 512),
         loss_weights: Mapping[str, float] | None = None,
         seed: int = 0,
-        mix_features: bool = False,
+        decorrelate: bool = False,
         dtype: str = "float32",
         name: str = "gm_model",
     ):
@@ -65,7 +65,7 @@ class GMModel(keras.Model):
         weights = {quantity: float(weight) for quantity, weight in (loss_weights or {}).items() if weight > 0}
         _check(heads, weights)
         self.descriptor, self.head_settings = descriptor, tuple(heads)
-        self.hidden, self.loss_weights, self.seed, self.mix_features = tuple(hidden), weights, seed, mix_features
+        self.hidden, self.loss_weights, self.seed, self.decorrelate = tuple(hidden), weights, seed, decorrelate
         self.needs_derivatives = "forces" in weights or "stress" in weights
         seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(len(self.hidden) + 2) >> 1]
         self.moments_layer = GaussianMomentsLayer(
@@ -73,15 +73,15 @@ class GMModel(keras.Model):
         )
         self.standardization = Standardization(dtype=dtype, name="standardization")
         self.dense_layers = [
-            (MixedDense if mix_features and k == 0 else NTKDense)(
-                width, "scaled_swish", seed=s, dtype=dtype, name=f"hidden_{k}"
+            (DecorrelatedDense if decorrelate and k == 0 else NTKDense)(
+                size, "scaled_swish", seed=s, dtype=dtype, name=f"hidden_{k}"
             )
-            for k, (width, s) in enumerate(zip(self.hidden, seeds[1:]))
+            for k, (size, s) in enumerate(zip(self.hidden, seeds[1:]))
         ]
-        width = sum(head.width for head in self.head_settings)
-        self.dense_layers.append(NTKDense(width, seed=seeds[-1], dtype=dtype, name="output"))
+        n_outputs = sum(head.n_outputs for head in self.head_settings)
+        self.dense_layers.append(NTKDense(n_outputs, seed=seeds[-1], dtype=dtype, name="output"))
         self.scale_shift = {
-            head.name: ScaleShift(len(descriptor.species), head.width, dtype=dtype, name=head.name)
+            head.name: ScaleShift(len(descriptor.species), head.n_outputs, dtype=dtype, name=head.name)
             for head in self.head_settings
         }
         self._loss_metric = keras.metrics.Mean(name="loss", dtype="float64")
@@ -97,7 +97,7 @@ class GMModel(keras.Model):
         self.standardization.build(shape)
         for layer in self.dense_layers:
             layer.build(shape)
-            shape = (None, layer.units)
+            shape = (None, layer.n_outputs)
         for layer in self.scale_shift.values():
             layer.build()
         self.built = True
@@ -108,7 +108,7 @@ class GMModel(keras.Model):
         for layer in self.dense_layers:
             h = layer(h)
         outputs = {}
-        columns = tf.split(h, [head.width for head in self.head_settings], axis=1)
+        columns = tf.split(h, [head.n_outputs for head in self.head_settings], axis=1)
         for head, y in zip(self.head_settings, columns):
             m = self.scale_shift[head.name](y, species=inputs["species"])
             moments = tf.identity(moments)  # cotangents of several heads are added two at a time, see the layer
@@ -184,11 +184,11 @@ class GMModel(keras.Model):
     def get_config(self):
         return {
             "descriptor": asdict(self.descriptor),
-            "heads": [asdict(head) for head in self.head_settings],
+            "heads": [head.to_dict() for head in self.head_settings],
             "hidden": list(self.hidden),
             "loss_weights": dict(self.loss_weights),
             "seed": self.seed,
-            "mix_features": self.mix_features,
+            "decorrelate": self.decorrelate,
             "dtype": self.dtype_policy.name,
             "name": self.name,
         }
@@ -196,7 +196,7 @@ class GMModel(keras.Model):
     @classmethod
     def from_config(cls, config):
         settings = dict(config["descriptor"], species=tuple(config["descriptor"]["species"]))
-        heads = [HeadSettings(**head) for head in config["heads"]]
+        heads = [HeadSettings.from_dict(head) for head in config["heads"]]
         return cls(**config | {"descriptor": DescriptorSettings(**settings), "heads": heads})
 
 

@@ -1,7 +1,7 @@
 """TensorFlow operations over the two stages of the engine: value, gradient, gradient of the gradient.
 
-For a stage y = f(x) three functions are nested, each calling one method of the stage (architecture, "derivative
-contract"):
+For a stage y = f(x) three functions are nested, each calling one method of the stage (docs/derivatives.md; who computes
+what: docs/method.md, section 7.5):
 
     value            y                                    forward
     gradient         J^T gy                               backward
@@ -26,8 +26,8 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from gmcore.engine.settings import DescriptorSettings
-from gmcore.kernels.arguments import Geometry
 from gmkeras.backends import choose_backend
+from gmkeras.geometry import geometry_from
 
 N_COMPONENTS = 16
 """Independent components of the moments of one radial channel, ranks 0 to 3."""
@@ -50,19 +50,20 @@ class MomentsOp:
         self._beta_shape = (n_species, n_species, settings.n_radial, settings.n_basis)
         self._moments_shape = (None, settings.n_radial, N_COMPONENTS)
 
-    def __call__(self, positions: tf.Tensor, strain: tf.Tensor, beta: tf.Tensor, geometry: Geometry) -> tf.Tensor:
+    def __call__(
+        self, positions: tf.Tensor, strain: tf.Tensor, beta: tf.Tensor, geometry: Sequence[tf.Tensor]
+    ) -> tf.Tensor:
         """Moments of a batch: positions (n_atoms, 3) A and strain (n_structures, 3, 3), both float64; beta
-        (n_species, n_species, n_radial, n_basis); geometry: tensors in place of arrays.
+        (n_species, n_species, n_radial, n_basis); geometry: of `gmkeras.geometry.geometry_inputs`.
         """
         stage, real = self._stage, self._dtype
-        n_geometry = len(Geometry._fields)
+        n_geometry = len(geometry)
 
         def call(method: Callable, inputs: Sequence[tf.Tensor], *outputs: str) -> list[tf.Tensor]:
             """Call `method(geometry, *inputs)` of the stage; `outputs` names what it returns."""
 
             def run(*arrays):
-                *geometry_arrays, n_structures = arrays[:n_geometry]
-                return method(Geometry(*geometry_arrays, int(n_structures)), *arrays[n_geometry:])
+                return method(geometry_from(arrays[:n_geometry]), *arrays[n_geometry:])
 
             kinds = {
                 "moments": (real, self._moments_shape),

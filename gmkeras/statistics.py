@@ -6,12 +6,12 @@ last. The first layer therefore sees the features *partly decorrelated*, x -> x 
 
     P ~ U (Lambda + eps lambda_max)^(-1/4) U^T,    C = U Lambda U^T the correlation matrix of the features,
 
-which takes the square root of the range of deviations; the full whitening, exponent -1/2, blows up noise and
+which takes the square root of the range of deviations; full decorrelation, exponent -1/2, blows up noise and
 generalizes worse. Validation RMSE in cm^-1 of D of [Co(pdms)2]2- (900 frames, 12 epochs) with exponents 0, -0.17,
 -1/4, -0.3, -1/2: 3.2, 1.9, 1.7, 2.4, 6.8. Where forces are learned
 training errors fall faster too, but test errors end higher (ethanol, 950 structures, MAE of forces 17.5 meV/A after 250
 epochs, without it 13.4 after 400; not compared at equal length), so that the presets leave it out there. P is constant
-and is multiplied into the weights when a model is written.
+and is multiplied into the weights when a model is written. Formulas: docs/method.md, section 4.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 
 from gmcore.engine.heads import moment_channels
 from gmcore.engine.stages import Contractions, Moments
-from gmkeras.data import PreparedData, geometry
+from gmkeras.data import PreparedData
+from gmkeras.geometry import geometry_from, geometry_inputs
 from gmkeras.layers import GaussianMomentsLayer
 
 SMALL_DEVIATION = 1e-4
@@ -35,11 +36,15 @@ BATCH_SIZE = 32
 
 
 class FeatureStatistics(NamedTuple):
-    """mean, std (n_features,) over atoms, deviations that are nil being 1; mixing (n_features, n_features): P above."""
+    """Over the atoms of a sample.
+
+    mean, std : (n_features,), deviations that are nil being 1.
+    decorrelation : (n_features, n_features), P above.
+    """
 
     mean: np.ndarray
     std: np.ndarray
-    mixing: np.ndarray
+    decorrelation: np.ndarray
 
 
 def feature_statistics(layer: GaussianMomentsLayer, data: PreparedData) -> FeatureStatistics:
@@ -58,10 +63,10 @@ def feature_statistics(layer: GaussianMomentsLayer, data: PreparedData) -> Featu
     std = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     std = np.maximum(std, SMALL_DEVIATION * np.sqrt(np.square(mean) + np.square(std)))
     std = np.where(std > 0.0, std, 1.0)
-    return FeatureStatistics(mean, std, _partial_whitening(covariance / np.outer(std, std)))
+    return FeatureStatistics(mean, std, _decorrelation(covariance / np.outer(std, std)))
 
 
-def _partial_whitening(correlation: np.ndarray) -> np.ndarray:
+def _decorrelation(correlation: np.ndarray) -> np.ndarray:
     """P of the module's docstring, scaled such that the mean variance of the features stays what it was."""
     variances, directions = np.linalg.eigh(correlation)
     variances = np.maximum(variances, 0.0)
@@ -85,4 +90,4 @@ def channel_norms(layer: GaussianMomentsLayer, data: PreparedData) -> np.ndarray
 def batch_moments(layer: GaussianMomentsLayer, inputs: dict[str, np.ndarray]) -> np.ndarray:
     """Moments (n_atoms, n_radial, 16) of a batch with the layer's coefficients."""
     stage = Moments(layer.settings, layer.variable_dtype)
-    return stage.forward(geometry(inputs), inputs["positions"], layer.beta.numpy())
+    return stage.forward(geometry_from(geometry_inputs(inputs)), inputs["positions"], layer.beta.numpy())

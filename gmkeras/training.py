@@ -32,7 +32,7 @@ from gmcore.data.datasets import Dataset
 from gmcore.data.splits import describe_parts, load_datasets
 from gmcore.engine.heads import check_heads
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
-from gmcore.evaluation.evaluation import evaluate_model, write_report
+from gmcore.evaluation.evaluation import evaluate_model, write_evaluation
 from gmcore.evaluation.figures import loss_curves
 from gmcore.files import atomic_path
 from gmcore.model import Model, load_model
@@ -94,7 +94,7 @@ def train(config: TrainConfig, resume: bool = True) -> TrainResult:
             models.append(_train_committee(own, parts, folder, resume, progress))
     loaded: list[Model] = [load_model(path) for path in models]
     evaluations = {part: evaluate_model(loaded, data) for part, data in parts.items()}
-    write_report(config.output, evaluations, {"n_structures": {part: len(data) for part, data in parts.items()}})
+    write_evaluation(config.output, evaluations, {"n_structures": {part: len(data) for part, data in parts.items()}})
     metrics = {part: evaluation.metrics for part, evaluation in evaluations.items()}
     return TrainResult(config.output, tuple(models), metrics, parts["train"].notes)
 
@@ -141,7 +141,7 @@ def _train_committee(
         {f"{head.name}_mae": head.unit for head in heads if head.unit},
     )
     path = folder / MODEL_FILE
-    provenance = _provenance(config, parts, states)
+    provenance = _provenance(config, parts, states, folder)
     golden = min(training.atoms, key=len)
     write_model(path, ModelSettings(descriptor, heads, config.training.dtype, provenance), members, golden)
     return path
@@ -215,7 +215,7 @@ class _Trainer:
             network.hidden,
             self._weights,
             seed,
-            mix_features=network.decorrelate,
+            decorrelate=network.decorrelate,
             dtype=self._settings.dtype,
         )
 
@@ -232,8 +232,8 @@ class _Trainer:
         rates = self._settings.learning_rates.model_dump()
         if self._settings.initial_scale == "spread":
             for layer in self._model.scale_shift.values():
-                unit = float(np.abs(layer.scale.numpy()).mean())
-                rates |= {layer.scale.path: rates["scale"] * unit, layer.shift.path: rates["shift"] * unit}
+                size = float(np.abs(layer.scale.numpy()).mean())
+                rates |= {layer.scale.path: rates["scale"] * size, layer.shift.path: rates["shift"] * size}
         return rates
 
 
@@ -255,10 +255,10 @@ def _fingerprint(config: TrainConfig, data: dict[str, PreparedData], member: int
     return digest.hexdigest()
 
 
-def _provenance(config: TrainConfig, parts: dict[str, Dataset], states: list[TrainingState]) -> dict:
-    """Where the model comes from: settings, data, versions, and how far each member came."""
+def _provenance(config: TrainConfig, parts: dict[str, Dataset], states: list[TrainingState], folder: Path) -> dict:
+    """Where the model comes from: settings with paths as seen from `folder`, data, versions, how far members came."""
     return {
-        "config": config.model_dump(mode="json", exclude_none=True),
+        "config": config.model_dump(mode="json", exclude_none=True, context={"relative_to": folder}),
         "n_structures": {part: len(data) for part, data in parts.items()},
         "data_notes": list(parts["train"].notes),
         "members": [

@@ -78,12 +78,6 @@ def routine_jit(function: Callable) -> Callable:
     return numba.njit(**FLAGS)(function)
 
 
-def serial_jit(function: Callable) -> Callable:
-    """Compile a loop that runs in one thread, with the on-disk cache."""
-    with _cache_in(CACHE_FOLDER):
-        return numba.njit(cache=CACHE_FOLDER is not None, **FLAGS)(function)
-
-
 def parallel_jit(function: Callable) -> Callable:
     """Compile a loop over `numba.prange`, with the on-disk cache."""
     with _cache_in(CACHE_FOLDER):

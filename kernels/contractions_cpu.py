@@ -1,4 +1,6 @@
-"""Stage "contractions" on the CPU: M -> the invariants G of method section 2, blocks 0..7, with both derivatives.
+"""Stage "contractions" on the CPU: M -> the invariants G, blocks 0 to 7, with both derivatives.
+
+Formulas: docs/method.md, sections 3, 6.2 and 7.2.
 
 Sixteen atoms are worked on together, one per vector lane (`tiles_cpu`). All loops over channels are plain loops, only
 the components of a tensor are written out, so the same code serves every n_radial and compiles quickly.

@@ -1,4 +1,6 @@
-"""Stage "contractions" on the GPU: M -> the invariants G of method section 2, blocks 0..7, with both derivatives.
+"""Stage "contractions" on the GPU: M -> the invariants G, blocks 0 to 7, with both derivatives.
+
+Formulas: docs/method.md, sections 3, 6.2 and 7.2.
 
 A block of (lanes, n_radial) threads takes `lanes` atoms, one per lane. Their moments, expanded to the twenty packed
 components, and their features lie in shared memory, number after number, lane beside lane; global memory is read and

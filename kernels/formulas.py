@@ -1,8 +1,10 @@
 """Scalar formulas of the descriptor, written once for every machine; the loops live in the `_cpu` and `_cuda` files.
 
-Symbols of P section 2.1: rho distance, f cutoff function, phi_b normalized Gaussian. The numbers of a loop all have
-one type: a literal such as `2.0` is 64-bit to Numba and would make float32 loops compute in float64, so constants
-are cast through `real(x, value)`, which the compiler folds.
+Formulas: docs/method.md, sections 1, 2 and 6.3; symbols are those of P, section 2.1: rho distance, f cutoff function,
+phi_b normalized Gaussian.
+
+The numbers of a loop all have one type: a literal such as `2.0` is 64-bit to Numba and would make float32 loops compute
+in float64, so constants are cast through `real(x, value)`, which the compiler folds.
 """
 
 import math
@@ -124,7 +126,7 @@ def gaussian(x, gamma, height):
 def monomials(x, y, z):
     """The 16 independent components of u^(x)L, L = 0..3: 1; x y z; xx xy xz yy yz; xxx xxy xxz xyy xyz yyy yyz.
 
-    Those with two z follow from |u| = 1 (method: zz = 1 - xx - yy and so on).
+    Those with two z follow from |u| = 1 (zz = 1 - xx - yy and so on: docs/method.md, section 2).
     """
     xx = x * x
     xy = x * y
@@ -195,3 +197,54 @@ def polynomial_hessian_along(w, x, y, z, a, b, c):
     hyy = w[7] + w[7] + x2 * w[12] + (y2 + y2 + y2) * w[14] + (z + z) * w[15]
     hyz = w[8] + x * w[13] + y2 * w[15]
     return hxx * a + hxy * b + hxz * c, hxy * a + hyy * b + hyz * c, hxz * a + hyz * b
+
+
+@jit
+def add_force_terms(sums, w, x, y, z, r, dr):
+    """(t, q) with the share of one radial channel added: t = sum_s R'_s A_s and q = sum_s R_s V_s, of a pair."""
+    gx, gy, gz = polynomial_gradient(w, x, y, z)
+    return (
+        sums[0] + dr * polynomial(w, x, y, z),
+        sums[1] + r * gx, sums[2] + r * gy, sums[3] + r * gz,
+    )  # fmt: skip
+
+
+@jit
+def pair_force(sums, x, y, z, inverse):
+    """p = dE/dd = q / rho + (t - u.q / rho) u, from the sums (t, q) over the channels (`add_force_terms`)."""
+    t, qx, qy, qz = sums
+    radial = t - inverse * (x * qx + y * qy + z * qz)
+    return inverse * qx + radial * x, inverse * qy + radial * y, inverse * qz + radial * z
+
+
+@jit
+def add_force_terms_along(sums, w, x, y, z, ax, ay, az, rho_dot, r, dr, d2r):
+    """(t, q, dt, cross, b) with the share of one radial channel added, of a pair that moves by (rho_dot, ud = a).
+
+    dt = sum_s R''_s A_s, cross = sum_s R'_s V_s.ud, b = sum_s R_s H_s ud + R'_s rho_dot V_s with H_s = dV_s/du.
+    """
+    value = polynomial(w, x, y, z)
+    gx, gy, gz = polynomial_gradient(w, x, y, z)
+    hx, hy, hz = polynomial_hessian_along(w, x, y, z, ax, ay, az)
+    moving = dr * rho_dot
+    return (
+        sums[0] + dr * value,
+        sums[1] + r * gx, sums[2] + r * gy, sums[3] + r * gz,
+        sums[4] + d2r * value,
+        sums[5] + dr * (gx * ax + gy * ay + gz * az),
+        sums[6] + (r * hx + moving * gx), sums[7] + (r * hy + moving * gy), sums[8] + (r * hz + moving * gz),
+    )  # fmt: skip
+
+
+@jit
+def pair_force_along(sums, x, y, z, inverse, ax, ay, az, rho_dot, wx, wy, wz):
+    """d<p, w>/dd at fixed w, with <p, w> = t rho_dot + q.ud, from the sums of `add_force_terms_along`."""
+    t, qx, qy, qz, dt, cross, bx, by, bz = sums
+    radial = t - inverse * (x * qx + y * qy + z * qz)
+    rho_bar = cross + dt * rho_dot - inverse * (qx * ax + qy * ay + qz * az)
+    lost = inverse * rho_dot
+    vx = bx - lost * qx + radial * wx
+    vy = by - lost * qy + radial * wy
+    vz = bz - lost * qz + radial * wz
+    along = rho_bar - inverse * (x * vx + y * vy + z * vz)
+    return inverse * vx + along * x, inverse * vy + along * y, inverse * vz + along * z

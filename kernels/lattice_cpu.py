@@ -7,8 +7,10 @@ from gmcore.kernels.compile import exact_jit
 
 @exact_jit
 def complete_cells(cells, pbc, lattice, inverse, fraction):
-    """Fill `lattice` with `cells` whose non-periodic rows are unit vectors normal to the others, `inverse` with its
-    inverse and `fraction` with |volume| / product of the row lengths (0 for dependent rows; `inverse` is then void).
+    """Fill `lattice` with `cells` whose non-periodic rows are unit vectors normal to the others.
+
+    Also fill `inverse` with its inverse and `fraction` with |volume| / product of the row lengths (0 for dependent
+    rows; `inverse` is then void).
     """
     for k in range(cells.shape[0]):
         n_periodic = 0

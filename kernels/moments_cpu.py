@@ -7,30 +7,33 @@ added up by the driver, in the same order every time: no atomics, the same bits 
 
 Rows are padded to the vector length with pairs whose radial functions are zero.
 
-Formulas: method sections 1, 2, 6, 7. Because |u| = 1 only 16 of the 40 components are independent; A(u) is the
-polynomial with those 16 coefficients, V its gradient with the components of u taken as independent. The tangential
-projection (1 - u u^T)/rho makes the choice of representative irrelevant.
+Formulas: docs/method.md, sections 1, 2, 6.3, 7.3 and 7.4. Because |u| = 1 only 16 of the 40 components are independent;
+A(u) is the polynomial with those 16 coefficients, V its gradient with the components of u taken as independent. The
+tangential projection (1 - u u^T)/rho makes the choice of representative irrelevant.
 """
 
 import numba
 import numpy as np
 
+from gmcore.kernels.arguments import MAX_RADIAL
 from gmcore.kernels.compile import jit, parallel_jit
 from gmcore.kernels.formulas import (
+    add_force_terms,
+    add_force_terms_along,
     cutoff,
     gaussian,
     monomials,
     monomials_along,
+    pair_force,
+    pair_force_along,
     polynomial,
     polynomial_gradient,
-    polynomial_hessian_along,
     real,
 )
 from gmcore.kernels.vector_cpu import add_outer, beta_times_basis
 
 LANES = 16
 N_COMPONENTS = 16
-MAX_RADIAL = 8
 
 # Scratch rows. Sets of basis rows (B, B', B'') and radial rows (R, R', R'') follow the named ones.
 UX, UY, UZ, RHO, INVERSE, F, DF, D2F, PX, PY, PZ, AX, AY, AZ, N_NAMED = range(15)
@@ -125,8 +128,8 @@ def _store(row, m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11, m12, m13, m14,
 
 
 @parallel_jit
-def forward(geometry, positions, radial, beta, blocks, first, moments):
-    """Fill moments (n_centers, n_radial, 16) of the centers that `blocks` covers; row 0 belongs to center `first`."""
+def forward(geometry, positions, radial, beta, blocks, moments):
+    """Fill moments (n_atoms, n_radial, 16)."""
     n_radial = moments.shape[1]
     n_basis = radial.centers.size
     for block in numba.prange(blocks.bounds.size - 1):
@@ -158,7 +161,7 @@ def forward(geometry, positions, radial, beta, blocks, first, moments):
                     m13 += r[p] * c[13]
                     m14 += r[p] * c[14]
                     m15 += r[p] * c[15]
-                _store(moments[i - first, s], m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11, m12, m13, m14, m15)
+                _store(moments[i, s], m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, m10, m11, m12, m13, m14, m15)
 
 
 @jit
@@ -213,31 +216,26 @@ def _scatter(i, n, reals, integers, structure, g_positions, g_strain):
 
 
 @jit
-def _pair_gradient(n, n_basis, n_radial, g_moments, reals):
+def _pair_forces(n, n_basis, n_radial, g_moments, reals):
     """p = sum_s R'_s A_s u + (R_s / rho)(V_s - (u.V_s) u) into the rows PX, PY, PZ."""
     ux, uy, uz, inverse = reals[UX], reals[UY], reals[UZ], reals[INVERSE]
-    px, py, pz, along = reals[PX], reals[PY], reals[PZ], reals[AX]
+    px, py, pz, t = reals[PX], reals[PY], reals[PZ], reals[AX]
     for p in range(n):
-        px[p] = py[p] = pz[p] = along[p] = real(inverse[0], 0.0)
+        px[p] = py[p] = pz[p] = t[p] = real(inverse[0], 0.0)
     for s in range(n_radial):
         r = reals[N_NAMED + 3 * n_basis + s]
         dr = reals[N_NAMED + 3 * n_basis + MAX_RADIAL + s]
         w = _coefficients(g_moments[s])
         for p in range(n):
-            gx, gy, gz = polynomial_gradient(w, ux[p], uy[p], uz[p])
-            along[p] += dr[p] * polynomial(w, ux[p], uy[p], uz[p])
-            px[p] += r[p] * gx
-            py[p] += r[p] * gy
-            pz[p] += r[p] * gz
+            sums = t[p], px[p], py[p], pz[p]
+            t[p], px[p], py[p], pz[p] = add_force_terms(sums, w, ux[p], uy[p], uz[p], r[p], dr[p])
     for p in range(n):
-        radial_part = along[p] - inverse[p] * (ux[p] * px[p] + uy[p] * py[p] + uz[p] * pz[p])
-        px[p] = inverse[p] * px[p] + radial_part * ux[p]
-        py[p] = inverse[p] * py[p] + radial_part * uy[p]
-        pz[p] = inverse[p] * pz[p] + radial_part * uz[p]
+        sums = t[p], px[p], py[p], pz[p]
+        px[p], py[p], pz[p] = pair_force(sums, ux[p], uy[p], uz[p], inverse[p])
 
 
 @parallel_jit
-def backward(geometry, positions, radial, beta, blocks, first, g_moments, wanted, g_positions, g_strain, g_beta):
+def backward(geometry, positions, radial, beta, blocks, g_moments, wanted, g_positions, g_strain, g_beta):
     """Add to g_positions (n_blocks, n_atoms, 3), g_strain (n_blocks, n_structures, 3, 3), g_beta (n_blocks, ...).
 
     wanted = (positions, beta): what is not wanted is neither computed nor touched.
@@ -255,11 +253,11 @@ def backward(geometry, positions, radial, beta, blocks, first, g_moments, wanted
             _basis(1 if want_positions else 0, valid, n, radial, reals)
             if want_positions:
                 _radial(1, n, n_basis, beta[center], reals, integers[1])
-                _pair_gradient(n, n_basis, n_radial, g_moments[i - first], reals)
+                _pair_forces(n, n_basis, n_radial, g_moments[i], reals)
                 _scatter(i, n, reals, integers, geometry.structure[i], g_positions[block], g_strain[block])
             if want_beta:
                 for s in range(n_radial):
-                    w = _coefficients(g_moments[i - first, s])
+                    w = _coefficients(g_moments[i, s])
                     amplitude = amplitudes[s]
                     for p in range(n):
                         amplitude[p] = polynomial(w, ux[p], uy[p], uz[p])
@@ -331,82 +329,61 @@ def _moments_along(n, n_basis, n_radial, reals, out):
 
 
 @jit
-def _second_pair_gradient(n, n_basis, n_radial, g_moments, reals, curved):
-    """d<p, w>/dd into PX, PY, PZ (method section 7 (4) with U = 0); on entry they hold w.
+def _pair_forces_along(n, n_basis, n_radial, g_moments, reals, sums):
+    """d<p, w>/dd into PX, PY, PZ (docs/method.md, section 7.4 without U); on entry they hold w.
 
-    With q = sum_s R_s V_s, t = sum_s R'_s A_s: <p, w> = t rhod + q.ud. Rows 0..5 of `curved` hold q (3), t,
-    sum_s R''_s A_s and sum_s R'_s V_s.ud; sum_s R_s H_s ud + R'_s rhod V_s goes to 6..8. On return 0..2 hold p.
+    The nine rows of `sums` are the sums t, q, dt, cross, b of `add_force_terms_along`; on return 0..2 hold p.
     """
     ux, uy, uz, inverse = reals[UX], reals[UY], reals[UZ], reals[INVERSE]
     ax, ay, az, rho_dot = reals[AX], reals[AY], reals[AZ], reals[F]
     px, py, pz = reals[PX], reals[PY], reals[PZ]
-    qx, qy, qz, t, dt, cross = curved[0], curved[1], curved[2], curved[3], curved[4], curved[5]
-    bx, by, bz = curved[6], curved[7], curved[8]
+    t, qx, qy, qz, dt, cross = sums[0], sums[1], sums[2], sums[3], sums[4], sums[5]
+    bx, by, bz = sums[6], sums[7], sums[8]
     for row in range(9):
         for p in range(n):
-            curved[row, p] = real(inverse[0], 0.0)
+            sums[row, p] = real(inverse[0], 0.0)
     for s in range(n_radial):
         r = reals[N_NAMED + 3 * n_basis + s]
         dr = reals[N_NAMED + 3 * n_basis + MAX_RADIAL + s]
         d2r = reals[N_NAMED + 3 * n_basis + 2 * MAX_RADIAL + s]
         w = _coefficients(g_moments[s])
         for p in range(n):
-            x, y, z = ux[p], uy[p], uz[p]
-            value = polynomial(w, x, y, z)
-            gx, gy, gz = polynomial_gradient(w, x, y, z)
-            hx, hy, hz = polynomial_hessian_along(w, x, y, z, ax[p], ay[p], az[p])
-            moving = dr[p] * rho_dot[p]
-            qx[p] += r[p] * gx
-            qy[p] += r[p] * gy
-            qz[p] += r[p] * gz
-            t[p] += dr[p] * value
-            dt[p] += d2r[p] * value
-            cross[p] += dr[p] * (gx * ax[p] + gy * ay[p] + gz * az[p])
-            bx[p] += r[p] * hx + moving * gx
-            by[p] += r[p] * hy + moving * gy
-            bz[p] += r[p] * hz + moving * gz
+            old = t[p], qx[p], qy[p], qz[p], dt[p], cross[p], bx[p], by[p], bz[p]
+            t[p], qx[p], qy[p], qz[p], dt[p], cross[p], bx[p], by[p], bz[p] = add_force_terms_along(
+                old, w, ux[p], uy[p], uz[p], ax[p], ay[p], az[p], rho_dot[p], r[p], dr[p], d2r[p]
+            )
     for p in range(n):
-        x, y, z, over = ux[p], uy[p], uz[p], inverse[p]
-        rho_dot_bar = t[p] - over * (x * qx[p] + y * qy[p] + z * qz[p])
-        rho_bar = cross[p] + dt[p] * rho_dot[p] - over * (qx[p] * ax[p] + qy[p] * ay[p] + qz[p] * az[p])
-        lost = over * rho_dot[p]
-        vx = bx[p] - lost * qx[p] + rho_dot_bar * px[p]
-        vy = by[p] - lost * qy[p] + rho_dot_bar * py[p]
-        vz = bz[p] - lost * qz[p] + rho_dot_bar * pz[p]
-        along = rho_bar - over * (x * vx + y * vy + z * vz)
-        px[p] = over * vx + along * x
-        py[p] = over * vy + along * y
-        pz[p] = over * vz + along * z
-        along = rho_dot_bar
-        qx[p] = over * qx[p] + along * x
-        qy[p] = over * qy[p] + along * y
-        qz[p] = over * qz[p] + along * z
+        total = t[p], qx[p], qy[p], qz[p], dt[p], cross[p], bx[p], by[p], bz[p]
+        px[p], py[p], pz[p] = pair_force_along(
+            total, ux[p], uy[p], uz[p], inverse[p], ax[p], ay[p], az[p], rho_dot[p], px[p], py[p], pz[p]
+        )
+        sums[0, p], sums[1, p], sums[2, p] = pair_force(total[:4], ux[p], uy[p], uz[p], inverse[p])
 
 
 @jit
-def _scatter_second(i, n, geometry, gg_positions, gg_strain, reals, integers, curved, h_positions, h_strain):
-    """Scatter Hess w (rows PX..PZ) and p (`curved` 0..2): S^T p joins the positions, p (x) (v_j - v_i) the strain."""
+def _scatter_second(i, n, geometry, gg_positions, gg_strain, reals, integers, force, h_positions, h_strain):
+    """Scatter Hess w (rows PX..PZ) and p (rows of `force`): S^T p joins the positions, p (x) (v_j - v_i) the strain."""
     structure = geometry.structure[i]
     _scatter(i, n, reals, integers, structure, h_positions, h_strain)
     strain = gg_strain[structure]
     for pair in range(n):
         j = integers[0, pair]
         for a in range(3):
-            moved = strain[0, a] * curved[0, pair] + strain[1, a] * curved[1, pair] + strain[2, a] * curved[2, pair]
+            moved = strain[0, a] * force[0, pair] + strain[1, a] * force[1, pair] + strain[2, a] * force[2, pair]
             h_positions[j, a] += moved
             h_positions[i, a] -= moved
             for b in range(3):
-                h_strain[structure, a, b] += curved[a, pair] * (gg_positions[j, b] - gg_positions[i, b])
+                h_strain[structure, a, b] += force[a, pair] * (gg_positions[j, b] - gg_positions[i, b])
 
 
 @parallel_jit
 def double_backward(
-    geometry, positions, radial, beta, blocks, first, g_moments, gg_positions, gg_strain, wanted,
+    geometry, positions, radial, beta, blocks, g_moments, gg_positions, gg_strain, wanted,
     gg_moments, h_positions, h_strain, h_beta,
 ):  # fmt: skip
     """Derivatives of <g_positions, gg_positions> + <g_strain, gg_strain>.
 
-    Fills gg_moments (n_centers, n_radial, 16), adds to h_positions, h_strain, h_beta (per block as in `backward`).
+    Fills gg_moments (n_atoms, n_radial, 16), adds to h_positions, h_strain, h_beta (per block as in `backward`).
     wanted = (positions, beta).
     """
     n_radial = g_moments.shape[1]
@@ -424,12 +401,12 @@ def double_backward(
             _basis(2 if want_positions else 1, valid, n, radial, reals)
             _radial(2 if want_positions else 1, n, n_basis, beta[center], reals, integers[1])
             _tangent(i, n, geometry, gg_positions, gg_strain, reals, integers)
-            _moments_along(n, n_basis, n_radial, reals, gg_moments[i - first])
-            w_all = g_moments[i - first]
+            _moments_along(n, n_basis, n_radial, reals, gg_moments[i])
+            w_all = g_moments[i]
             if want_positions:
-                curved = reals[N_NAMED + 3 * n_basis + 3 * MAX_RADIAL :]
-                _second_pair_gradient(n, n_basis, n_radial, w_all, reals, curved)
-                _scatter_second(i, valid, geometry, gg_positions, gg_strain, reals, integers, curved,
+                sums = reals[N_NAMED + 3 * n_basis + 3 * MAX_RADIAL :]
+                _pair_forces_along(n, n_basis, n_radial, w_all, reals, sums)
+                _scatter_second(i, valid, geometry, gg_positions, gg_strain, reals, integers, sums,
                                 h_positions[block], h_strain[block])  # fmt: skip
             if want_beta:
                 for s in range(n_radial):

@@ -6,37 +6,42 @@ own over the 32 pairs. Thus the 16 n_radial sums of a center need few registers 
 their order is fixed. What belongs to a pair alone (its share of a force) never leaves its lane.
 
 No atomics, hence the same bits run after run: a force is p_ij of the own row minus p_ji of the neighbors' rows, so the
-vectors p are written pair by pair and summed afterwards (`sum_positions`) through the number of the reverse pair, which
-`find_reverse` writes once per neighbor list. The other ways cost more: computing p_ji again where it is needed reads
-the 16 n_radial cotangents of every neighbor, ten times the memory traffic; sums in fixed-point numbers need a bound on
-what they add. Strain is summed per center, then per structure; g_beta per block, then over blocks.
+vectors p are written pair by pair and summed afterwards (`sum_positions`) through `geometry.reverse`, the number of the
+reverse pair, which `find_reverse` writes once per neighbor list. The other ways cost more: computing p_ji again where
+it is needed reads the 16 n_radial cotangents of every neighbor, ten times the memory traffic; sums in fixed-point
+numbers need a bound on what they add. Strain is summed per center, then per structure; g_beta per block, then over
+blocks.
 
 The argument lists are those of `moments_cpu` without `blocks`. As there, the results in positions, strain and beta are
 partial sums: here one row per pair, per center and per block.
 
-In float32 kernels only differences of positions and the last sums are computed in float64. Formulas: method sections
-1, 2, 6, 7, see `moments_cpu`.
+In float32 kernels only differences of positions and the last sums are computed in float64.
+
+Formulas: docs/method.md, sections 1, 2, 6.3, 7.3 and 7.4; see also `moments_cpu`.
 """
 
 from numba import cuda
 
+from gmcore.kernels.arguments import MAX_RADIAL
 from gmcore.kernels.compile import cuda_device_jit, cuda_jit
 from gmcore.kernels.formulas import (
+    add_force_terms,
+    add_force_terms_along,
     cutoff,
     direction,
     gaussian,
     monomials,
     monomials_along,
+    pair_force,
+    pair_force_along,
     polynomial,
     polynomial_gradient,
-    polynomial_hessian_along,
     real,
 )
 
 LANES = 32  # threads of a block
 ROW = LANES + 1  # length of a row of shared memory, one more than the banks: columns are as fast as rows
 N_COMPONENTS = 16
-MAX_RADIAL = 8  # beta is padded to this; unused channels are zero
 TILE = 8  # Gaussians that the beta gradient treats at a time
 
 # Shapes of shared memory must be constants, not expressions.
@@ -135,8 +140,8 @@ def _store_sums(row, n_radial, c, half, m0, m1, m2, m3):
 
 
 @cuda_jit
-def forward(geometry, positions, radial, beta, first, moments):
-    """Fill moments (n_centers, n_radial, 16); row 0 belongs to center `first`. Launch one block per center."""
+def forward(geometry, positions, radial, beta, moments):
+    """Fill moments (n_atoms, n_radial, 16). Launch one block per center."""
     rows = cuda.shared.array((MAX_RADIAL, ROW), moments.dtype)
     powers = cuda.shared.array((N_COMPONENTS, ROW), moments.dtype)
     lane = cuda.threadIdx.x
@@ -144,7 +149,7 @@ def forward(geometry, positions, radial, beta, first, moments):
     like = radial.scalars[0]
     m0 = m1 = m2 = m3 = zero = real(like, 0.0)
     nothing = (zero, zero, zero, zero, zero, zero, zero, zero)
-    i = first + cuda.blockIdx.x
+    i = cuda.blockIdx.x
     end = geometry.row_start[i + 1]
     for start in range(geometry.row_start[i], end, LANES):
         pair = start + lane
@@ -166,7 +171,7 @@ def forward(geometry, positions, radial, beta, first, moments):
             m3 += rows[half + 6, p] * power
             p += 1
         cuda.syncthreads()
-    _store_sums(moments[i - first], moments.shape[1], c, half, m0, m1, m2, m3)
+    _store_sums(moments[i], moments.shape[1], c, half, m0, m1, m2, m3)
 
 
 @cuda_device_jit
@@ -242,25 +247,19 @@ def _add_beta(order, lane, first, n_pairs, n_radial, n_basis, basis, amplitudes,
 
 
 @cuda_device_jit
-def _pair_gradient(n_radial, lane, x, y, z, inverse, cotangent, rows):
+def _pair_force(n_radial, lane, x, y, z, inverse, cotangent, rows):
     """p = sum_s R'_s A_s u + (R_s / rho)(V_s - (u.V_s) u)."""
-    px = py = pz = along = real(inverse, 0.0)
+    zero = real(inverse, 0.0)
+    sums = zero, zero, zero, zero
     s = 0
     while s < n_radial:
-        w = _coefficients(cotangent, s)
-        r = rows[s, lane]
-        gx, gy, gz = polynomial_gradient(w, x, y, z)
-        along += rows[MAX_RADIAL + s, lane] * polynomial(w, x, y, z)
-        px += r * gx
-        py += r * gy
-        pz += r * gz
+        sums = add_force_terms(sums, _coefficients(cotangent, s), x, y, z, rows[s, lane], rows[MAX_RADIAL + s, lane])
         s += 1
-    along -= inverse * (x * px + y * py + z * pz)
-    return inverse * px + along * x, inverse * py + along * y, inverse * pz + along * z
+    return pair_force(sums, x, y, z, inverse)
 
 
 @cuda_jit
-def backward(geometry, positions, radial, beta, first, g_moments, wanted, g_positions, g_strain, g_beta):
+def backward(geometry, positions, radial, beta, g_moments, wanted, g_positions, g_strain, g_beta):
     """Fill g_positions (n_pairs, 3): p of every pair, and g_strain (n_atoms, 3, 3): sum of p (x) d of every center;
     add to g_beta (n_blocks, n_species, n_species, n_basis, 8).
 
@@ -275,11 +274,11 @@ def backward(geometry, positions, radial, beta, first, g_moments, wanted, g_posi
     lane = cuda.threadIdx.x
     like = radial.scalars[0]
     zero = real(like, 0.0)
-    for i in range(first + cuda.blockIdx.x, first + g_moments.shape[0], cuda.gridDim.x):
+    for i in range(cuda.blockIdx.x, g_moments.shape[0], cuda.gridDim.x):
         center = geometry.species[i]
         end = geometry.row_start[i + 1]
         strain = (zero, zero, zero, zero, zero, zero, zero, zero, zero)
-        _load_cotangent(lane, g_moments[i - first], cotangent)
+        _load_cotangent(lane, g_moments[i], cotangent)
         cuda.syncthreads()
         for start in range(geometry.row_start[i], end, LANES):
             pair = start + lane
@@ -290,7 +289,7 @@ def backward(geometry, positions, radial, beta, first, g_moments, wanted, g_posi
                 species[lane] = geometry.species[j]
                 if want_positions:
                     _radial(1, rho, radial, beta[center, geometry.species[j]], lane, rows)
-                    p = _pair_gradient(n_radial, lane, x, y, z, inverse, cotangent, rows)
+                    p = _pair_force(n_radial, lane, x, y, z, inverse, cotangent, rows)
                     strain = _add_outer(strain, p, (dx, dy, dz))
                     g_positions[pair, 0], g_positions[pair, 1], g_positions[pair, 2] = p
             if want_beta:
@@ -325,52 +324,29 @@ def _tangent(i, j, x, y, z, rho, inverse, geometry, gg_positions, strain):
 
 
 @cuda_device_jit
-def _second_pair_gradient(n_radial, lane, x, y, z, inverse, w_pair, along, ud, cotangent, rows):
-    """d<p, w>/dd and p (method section 7 (4) with U = 0).
-
-    With q = sum_s R_s V_s, t = sum_s R'_s A_s: <p, w> = t rhod + q.ud; dt = sum_s R''_s A_s, cross = sum_s R'_s V_s.ud,
-    b = sum_s R_s H_s ud + R'_s rhod V_s.
-    """
-    ax, ay, az = ud
-    qx = qy = qz = t = dt = cross = bx = by = bz = real(inverse, 0.0)
+def _pair_force_along(n_radial, lane, x, y, z, inverse, w_pair, rho_dot, ud, cotangent, rows):
+    """d<p, w>/dd and p (docs/method.md, section 7.4 without U)."""
+    zero = real(inverse, 0.0)
+    sums = zero, zero, zero, zero, zero, zero, zero, zero, zero
     s = 0
     while s < n_radial:
-        w = _coefficients(cotangent, s)
-        r, dr = rows[s, lane], rows[MAX_RADIAL + s, lane]
-        value = polynomial(w, x, y, z)
-        gx, gy, gz = polynomial_gradient(w, x, y, z)
-        hx, hy, hz = polynomial_hessian_along(w, x, y, z, ax, ay, az)
-        moving = dr * along
-        qx += r * gx
-        qy += r * gy
-        qz += r * gz
-        t += dr * value
-        dt += rows[2 * MAX_RADIAL + s, lane] * value
-        cross += dr * (gx * ax + gy * ay + gz * az)
-        bx += r * hx + moving * gx
-        by += r * hy + moving * gy
-        bz += r * hz + moving * gz
+        sums = add_force_terms_along(
+            sums, _coefficients(cotangent, s), x, y, z, ud[0], ud[1], ud[2], rho_dot,
+            rows[s, lane], rows[MAX_RADIAL + s, lane], rows[2 * MAX_RADIAL + s, lane],
+        )  # fmt: skip
         s += 1
-    along_bar = t - inverse * (x * qx + y * qy + z * qz)
-    rho_bar = cross + dt * along - inverse * (qx * ax + qy * ay + qz * az)
-    lost = inverse * along
-    vx = bx - lost * qx + along_bar * w_pair[0]
-    vy = by - lost * qy + along_bar * w_pair[1]
-    vz = bz - lost * qz + along_bar * w_pair[2]
-    radial_part = rho_bar - inverse * (x * vx + y * vy + z * vz)
-    h = inverse * vx + radial_part * x, inverse * vy + radial_part * y, inverse * vz + radial_part * z
-    p = inverse * qx + along_bar * x, inverse * qy + along_bar * y, inverse * qz + along_bar * z
-    return h, p
+    h = pair_force_along(sums, x, y, z, inverse, ud[0], ud[1], ud[2], rho_dot, w_pair[0], w_pair[1], w_pair[2])
+    return h, pair_force(sums[:4], x, y, z, inverse)
 
 
 @cuda_jit
 def double_backward(
-    geometry, positions, radial, beta, first, g_moments, gg_positions, gg_strain, wanted,
+    geometry, positions, radial, beta, g_moments, gg_positions, gg_strain, wanted,
     gg_moments, h_positions, h_strain, h_beta,
 ):  # fmt: skip
     """Derivatives of <g_positions, gg_positions> + <g_strain, gg_strain>.
 
-    Fills gg_moments (n_centers, n_radial, 16), h_positions per pair and h_strain per center; adds to h_beta per block,
+    Fills gg_moments (n_atoms, n_radial, 16), h_positions per pair and h_strain per center; adds to h_beta per block,
     as in `backward`. wanted = (positions, beta).
     """
     rows = cuda.shared.array((ROWS_TO_SECOND, ROW), g_moments.dtype)
@@ -385,7 +361,7 @@ def double_backward(
     c, half = lane % N_COMPONENTS, lane // N_COMPONENTS
     like = radial.scalars[0]
     zero = real(like, 0.0)
-    for i in range(first + cuda.blockIdx.x, first + g_moments.shape[0], cuda.gridDim.x):
+    for i in range(cuda.blockIdx.x, g_moments.shape[0], cuda.gridDim.x):
         center, structure = geometry.species[i], geometry.structure[i]
         strain = (
             real(like, gg_strain[structure, 0, 0]), real(like, gg_strain[structure, 0, 1]),
@@ -397,7 +373,7 @@ def double_backward(
         end = geometry.row_start[i + 1]
         sums = (zero, zero, zero, zero, zero, zero, zero, zero, zero)
         m0 = m1 = m2 = m3 = zero
-        _load_cotangent(lane, g_moments[i - first], cotangent)
+        _load_cotangent(lane, g_moments[i], cotangent)
         cuda.syncthreads()
         for start in range(geometry.row_start[i], end, LANES):
             pair = start + lane
@@ -414,7 +390,7 @@ def double_backward(
                 _store_powers(powers, lane, monomials(x, y, z))
                 _store_powers(tangents, lane, monomials_along(x, y, z, ud[0], ud[1], ud[2]))
                 if want_positions:
-                    h, p = _second_pair_gradient(n_radial, lane, x, y, z, inverse, w, along, ud, cotangent, rows)
+                    h, p = _pair_force_along(n_radial, lane, x, y, z, inverse, w, along, ud, cotangent, rows)
                     sums = _add_outer(_add_outer(sums, h, (dx, dy, dz)), p, v)
                     h_positions[pair, 0] = h[0] + strain[0] * p[0] + strain[3] * p[1] + strain[6] * p[2]
                     h_positions[pair, 1] = h[1] + strain[1] * p[0] + strain[4] * p[1] + strain[7] * p[2]
@@ -441,7 +417,7 @@ def double_backward(
                     _add_beta(1, lane, b, count, n_radial, n_basis, tangents, powers, species,
                               h_beta[cuda.blockIdx.x, center])  # fmt: skip
                     cuda.syncthreads()
-        _store_sums(gg_moments[i - first], n_radial, c, half, m0, m1, m2, m3)
+        _store_sums(gg_moments[i], n_radial, c, half, m0, m1, m2, m3)
         if want_positions:
             _store_strain(lane, sums, rows, h_strain[i])
         cuda.syncthreads()

@@ -29,99 +29,101 @@ MARGIN = 1e-9
 
 
 @exact_jit
-def wrap_atoms(positions, offsets, lattice, inverse, pbc, wrapped, fractional, turns, bounds):
-    """wrapped = positions - turns @ lattice, with fractional coordinates in [0, 1] along periodic axes.
+def wrap_atoms(positions, offsets, cells, atoms, bounds):
+    """Fill positions, fractional coordinates and cell offsets of `atoms`.
 
-    bounds (n_structures, 3, 4): smallest and largest fractional coordinate, smallest and largest turn.
+    bounds (n_structures, 3, 4): smallest and largest fractional coordinate, smallest and largest cell offset.
     """
     for k in range(offsets.size - 1):
         bounds[k] = 0.0
         for i in range(offsets[k], offsets[k + 1]):
             first = i == offsets[k]
             for b in range(3):
-                wrapped[i, b] = positions[i, b]
+                atoms.positions[i, b] = positions[i, b]
             for a in range(3):
                 s = 0.0
                 for b in range(3):
-                    s += positions[i, b] * inverse[k, b, a]
-                turn = math.floor(s) if pbc[k, a] else 0.0
-                s -= turn
-                fractional[i, a] = s
-                turns[i, a] = np.int64(turn)
-                if turn != 0.0:
+                    s += positions[i, b] * cells.inverse[k, b, a]
+                offset = math.floor(s) if cells.pbc[k, a] else 0.0
+                s -= offset
+                atoms.fractional[i, a] = s
+                atoms.cell_offsets[i, a] = np.int64(offset)
+                if offset != 0.0:
                     for b in range(3):
-                        wrapped[i, b] -= turn * lattice[k, a, b]
+                        atoms.positions[i, b] -= offset * cells.lattice[k, a, b]
                 if first or s < bounds[k, a, 0]:
                     bounds[k, a, 0] = s
                 if first or s > bounds[k, a, 1]:
                     bounds[k, a, 1] = s
-                if first or turn < bounds[k, a, 2]:
-                    bounds[k, a, 2] = turn
-                if first or turn > bounds[k, a, 3]:
-                    bounds[k, a, 3] = turn
+                if first or offset < bounds[k, a, 2]:
+                    bounds[k, a, 2] = offset
+                if first or offset > bounds[k, a, 3]:
+                    bounds[k, a, 3] = offset
 
 
 @exact_jit
-def plan_grids(
-    cutoff, offsets, inverse, pbc, bounds, slices, single_bin, reach, grid, n_bins, first_bin, shift_range, size
-):
-    """Choose the bins of each structure.
+def plan_grids(cutoff, offsets, cells, bounds, slices, single_bin, grid, shift_range, size):
+    """Choose the bins of each structure: fill `grid`.
 
     slices (3,): bins per cutoff along each axis; single_bin: no bins below this number of images.
-    Fills reach (n_structures, 3); grid (n_structures, 3, 2): origin and bins per unit; n_bins (n_structures, 3);
-    first_bin (n_structures + 1,); shift_range (n_structures, 3); size (2,): upper bounds, as floats that cannot
-    overflow, of the numbers of images and of rows of the shift table.
+    Fills shift_range (n_structures, 3) too, and size (2,): upper bounds, as floats that cannot overflow, of the numbers
+    of images and of rows of the shift table.
     """
     size[:] = 0.0
-    first_bin[0] = 0
+    grid.first_bin[0] = 0
     for k in range(offsets.size - 1):
         images, rows = float(offsets[k + 1] - offsets[k]), 1.0
         for a in range(3):
-            norm = math.sqrt(inverse[k, 0, a] ** 2 + inverse[k, 1, a] ** 2 + inverse[k, 2, a] ** 2)
-            reach[k, a] = cutoff * norm * (1.0 + MARGIN) + MARGIN
+            inverse = cells.inverse[k]
+            norm = math.sqrt(inverse[0, a] ** 2 + inverse[1, a] ** 2 + inverse[2, a] ** 2)
+            reach = cutoff * norm * (1.0 + MARGIN) + MARGIN
+            grid.reach[k, a] = reach
             shift_range[k, a] = 0
-            if pbc[k, a]:
-                images *= 2.0 + 2.0 * reach[k, a]
-                turns = math.floor(1.0 + reach[k, a]) + bounds[k, a, 3] - bounds[k, a, 2]
-                rows *= 1.0 + 2.0 * turns
-                shift_range[k, a] = np.int64(turns)
+            if cells.pbc[k, a]:
+                images *= 2.0 + 2.0 * reach
+                farthest = math.floor(1.0 + reach) + bounds[k, a, 3] - bounds[k, a, 2]
+                rows *= 1.0 + 2.0 * farthest
+                shift_range[k, a] = np.int64(farthest)
         size[0] += images
         size[1] += rows
-        _choose_bins(k, images, pbc, bounds, slices, single_bin, reach, grid, n_bins)
-        first_bin[k + 1] = first_bin[k] + n_bins[k, 0] * n_bins[k, 1] * n_bins[k, 2]
+        _choose_bins(k, images, cells.pbc, bounds, slices, single_bin, grid)
+        n_bins = grid.n_bins[k]
+        grid.first_bin[k + 1] = grid.first_bin[k] + n_bins[0] * n_bins[1] * n_bins[2]
 
 
 @exact_jit
-def _choose_bins(k, images, pbc, bounds, slices, single_bin, reach, grid, n_bins):
+def _choose_bins(k, images, pbc, bounds, slices, single_bin, grid):
+    axes, n_bins, reach = grid.axes[k], grid.n_bins[k], grid.reach[k]
     total = 1.0
     for a in range(3):
         low, high = bounds[k, a, 0], bounds[k, a, 1]
         if pbc[k, a]:
-            low, high = -reach[k, a], 1.0 + reach[k, a]
+            low, high = -reach[a], 1.0 + reach[a]
         extent = high - low + MARGIN
-        bins = max(1.0, math.floor(extent * slices[a] / reach[k, a])) if images > single_bin else 1.0
-        grid[k, a, 0] = low
-        grid[k, a, 1] = extent
-        n_bins[k, a] = np.int64(min(bins, 1e6))
-        total *= n_bins[k, a]
+        bins = max(1.0, math.floor(extent * slices[a] / reach[a])) if images > single_bin else 1.0
+        axes[a, 0] = low
+        axes[a, 1] = extent
+        n_bins[a] = np.int64(min(bins, 1e6))
+        total *= n_bins[a]
     while total > 2.0 * images + 8.0:  # mostly empty space: halve the longest axis
-        a = np.argmax(n_bins[k])
-        total /= n_bins[k, a]
-        n_bins[k, a] = (n_bins[k, a] + 1) // 2
-        total *= n_bins[k, a]
+        a = np.argmax(n_bins)
+        total /= n_bins[a]
+        n_bins[a] = (n_bins[a] + 1) // 2
+        total *= n_bins[a]
     for a in range(3):
-        grid[k, a, 1] = n_bins[k, a] / grid[k, a, 1]
+        axes[a, 1] = n_bins[a] / axes[a, 1]
 
 
 @exact_jit
-def _bin(s, grid, n):
-    return min(max(np.int64(math.floor((s - grid[0]) * grid[1])), 0), n - 1)
+def _bin(s, axis, n):
+    return min(max(np.int64(math.floor((s - axis[0]) * axis[1])), 0), n - 1)
 
 
 @exact_jit
-def _bins_in_reach(s, reach, grid, n):
-    """First and one past the last bin that meets [s - reach, s + reach]."""
-    return _bin(s - reach, grid, n), _bin(s + reach, grid, n) + 1
+def _bins_in_reach(i, k, a, atoms, grid):
+    """First and one past the last bin along axis a that meets [s - reach, s + reach], s that of atom i."""
+    s, reach, axis, n = atoms.fractional[i, a], grid.reach[k, a], grid.axes[k, a], grid.n_bins[k, a]
+    return _bin(s - reach, axis, n), _bin(s + reach, axis, n) + 1
 
 
 @exact_jit
@@ -133,72 +135,75 @@ def _image_span(s, reach, periodic):
 
 
 @exact_jit
-def count_images(offsets, fractional, pbc, reach, grid, n_bins, first_bin, bin_start):
+def count_images(offsets, cells, atoms, grid, bin_start):
     """bin_start (n_all_bins + 1,): first image of each bin in the order in which `place_images` writes them."""
     bin_start[:] = 0
     for k in range(offsets.size - 1):
+        axes, n_bins, reach, pbc = grid.axes[k], grid.n_bins[k], grid.reach[k], cells.pbc[k]
         for i in range(offsets[k], offsets[k + 1]):
-            x0, x1 = _image_span(fractional[i, 0], reach[k, 0], pbc[k, 0])
-            y0, y1 = _image_span(fractional[i, 1], reach[k, 1], pbc[k, 1])
-            z0, z1 = _image_span(fractional[i, 2], reach[k, 2], pbc[k, 2])
+            s = atoms.fractional[i]
+            x0, x1 = _image_span(s[0], reach[0], pbc[0])
+            y0, y1 = _image_span(s[1], reach[1], pbc[1])
+            z0, z1 = _image_span(s[2], reach[2], pbc[2])
             for x in range(x0, x1):
-                bx = _bin(fractional[i, 0] + x, grid[k, 0], n_bins[k, 0])
+                bx = _bin(s[0] + x, axes[0], n_bins[0])
                 for y in range(y0, y1):
-                    by = _bin(fractional[i, 1] + y, grid[k, 1], n_bins[k, 1])
-                    column = first_bin[k] + (bx * n_bins[k, 1] + by) * n_bins[k, 2]
+                    by = _bin(s[1] + y, axes[1], n_bins[1])
+                    column = grid.first_bin[k] + (bx * n_bins[1] + by) * n_bins[2]
                     for z in range(z0, z1):
-                        bz = _bin(fractional[i, 2] + z, grid[k, 2], n_bins[k, 2])
+                        bz = _bin(s[2] + z, axes[2], n_bins[2])
                         bin_start[column + bz + 1] += 1
     for b in range(1, bin_start.size):
         bin_start[b] += bin_start[b - 1]
 
 
 @exact_jit
-def place_images(
-    offsets, fractional, wrapped, turns, lattice, pbc, reach, grid, n_bins, first_bin, stride, cursor, image, atom, code
-):
-    """Write the images bin by bin: image (6, n_images), wrapped position and displacement; atom and code (n_images,).
+def place_images(offsets, cells, atoms, grid, stride, cursor, images):
+    """Fill place, atom and code of `images` bin by bin.
 
     cursor: a copy of bin_start, used up. stride (n_structures, 2) of the x and y components in `linear`.
     """
     for k in range(offsets.size - 1):
+        axes, n_bins, reach = grid.axes[k], grid.n_bins[k], grid.reach[k]
+        lattice, pbc = cells.lattice[k], cells.pbc[k]
         for i in range(offsets[k], offsets[k + 1]):
-            x0, x1 = _image_span(fractional[i, 0], reach[k, 0], pbc[k, 0])
-            y0, y1 = _image_span(fractional[i, 1], reach[k, 1], pbc[k, 1])
-            z0, z1 = _image_span(fractional[i, 2], reach[k, 2], pbc[k, 2])
+            s, offset = atoms.fractional[i], atoms.cell_offsets[i]
+            x0, x1 = _image_span(s[0], reach[0], pbc[0])
+            y0, y1 = _image_span(s[1], reach[1], pbc[1])
+            z0, z1 = _image_span(s[2], reach[2], pbc[2])
             for x in range(x0, x1):
-                bx = _bin(fractional[i, 0] + x, grid[k, 0], n_bins[k, 0])
+                bx = _bin(s[0] + x, axes[0], n_bins[0])
                 for y in range(y0, y1):
-                    by = _bin(fractional[i, 1] + y, grid[k, 1], n_bins[k, 1])
-                    column = first_bin[k] + (bx * n_bins[k, 1] + by) * n_bins[k, 2]
+                    by = _bin(s[1] + y, axes[1], n_bins[1])
+                    column = grid.first_bin[k] + (bx * n_bins[1] + by) * n_bins[2]
                     for z in range(z0, z1):
-                        bz = _bin(fractional[i, 2] + z, grid[k, 2], n_bins[k, 2])
+                        bz = _bin(s[2] + z, axes[2], n_bins[2])
                         g = cursor[column + bz]
                         cursor[column + bz] = g + 1
                         for b in range(3):
-                            image[b, g] = wrapped[i, b]
-                            image[3 + b, g] = x * lattice[k, 0, b] + y * lattice[k, 1, b] + z * lattice[k, 2, b]
-                        atom[g] = i
-                        code[g] = (
-                            (x - turns[i, 0]) * stride[k, 0] + (y - turns[i, 1]) * stride[k, 1] + (z - turns[i, 2])
+                            images.place[b, g] = atoms.positions[i, b]
+                            images.place[3 + b, g] = x * lattice[0, b] + y * lattice[1, b] + z * lattice[2, b]
+                        images.atom[g] = i
+                        images.code[g] = (
+                            (x - offset[0]) * stride[k, 0] + (y - offset[1]) * stride[k, 1] + (z - offset[2])
                         )
 
 
 @exact_jit
-def count_rows(begin, end, limit2, close2, structure, fractional, wrapped, reach, grid, n_bins, first_bin, bin_start,
-               image, count, n_close):  # fmt: skip
+def count_rows(begin, end, limit2, close2, atoms, grid, images, count, n_close):
     """Per center in [begin, end): neighbors, and images closer than sqrt(close2), the center itself included."""
-    wx, wy, wz, sx, sy, sz = image[0], image[1], image[2], image[3], image[4], image[5]
+    place, bin_start = images.place, images.bin_start
+    wx, wy, wz, sx, sy, sz = place[0], place[1], place[2], place[3], place[4], place[5]
     for i in range(begin, end):
-        k = structure[i]
-        x, y, z = wrapped[i, 0], wrapped[i, 1], wrapped[i, 2]
-        x0, x1 = _bins_in_reach(fractional[i, 0], reach[k, 0], grid[k, 0], n_bins[k, 0])
-        y0, y1 = _bins_in_reach(fractional[i, 1], reach[k, 1], grid[k, 1], n_bins[k, 1])
-        z0, z1 = _bins_in_reach(fractional[i, 2], reach[k, 2], grid[k, 2], n_bins[k, 2])
+        k = atoms.structure[i]
+        x, y, z = atoms.positions[i, 0], atoms.positions[i, 1], atoms.positions[i, 2]
+        x0, x1 = _bins_in_reach(i, k, 0, atoms, grid)
+        y0, y1 = _bins_in_reach(i, k, 1, atoms, grid)
+        z0, z1 = _bins_in_reach(i, k, 2, atoms, grid)
         within, close = 0, 0
         for bx in range(x0, x1):
             for by in range(y0, y1):
-                column = first_bin[k] + (bx * n_bins[k, 1] + by) * n_bins[k, 2]
+                column = grid.first_bin[k] + (bx * grid.n_bins[k, 1] + by) * grid.n_bins[k, 2]
                 for g in range(np.uint64(bin_start[column + z0]), np.uint64(bin_start[column + z1])):
                     dx, dy, dz = (wx[g] - x) + sx[g], (wy[g] - y) + sy[g], (wz[g] - z) + sz[g]
                     d2 = dx * dx + dy * dy + dz * dz
@@ -209,23 +214,23 @@ def count_rows(begin, end, limit2, close2, structure, fractional, wrapped, reach
 
 
 @exact_jit
-def fill_rows(begin, end, limit2, structure, fractional, wrapped, reach, grid, n_bins, first_bin, bin_start,
-              image, atom, code, center_code, row_start, scratch, neighbor, shift):  # fmt: skip
+def fill_rows(begin, end, limit2, atoms, grid, images, center_code, row_start, scratch, neighbor, shift):
     """Write the rows of the centers in [begin, end); scratch has room for the longest row and two more.
 
     Only the center itself lies at distance zero: coincident atoms were refused after the count.
     """
-    wx, wy, wz, sx, sy, sz = image[0], image[1], image[2], image[3], image[4], image[5]
+    place, bin_start = images.place, images.bin_start
+    wx, wy, wz, sx, sy, sz = place[0], place[1], place[2], place[3], place[4], place[5]
     for i in range(begin, end):
-        k = structure[i]
-        x, y, z = wrapped[i, 0], wrapped[i, 1], wrapped[i, 2]
-        x0, x1 = _bins_in_reach(fractional[i, 0], reach[k, 0], grid[k, 0], n_bins[k, 0])
-        y0, y1 = _bins_in_reach(fractional[i, 1], reach[k, 1], grid[k, 1], n_bins[k, 1])
-        z0, z1 = _bins_in_reach(fractional[i, 2], reach[k, 2], grid[k, 2], n_bins[k, 2])
+        k = atoms.structure[i]
+        x, y, z = atoms.positions[i, 0], atoms.positions[i, 1], atoms.positions[i, 2]
+        x0, x1 = _bins_in_reach(i, k, 0, atoms, grid)
+        y0, y1 = _bins_in_reach(i, k, 1, atoms, grid)
+        z0, z1 = _bins_in_reach(i, k, 2, atoms, grid)
         n = np.uint64(0)
         for bx in range(x0, x1):
             for by in range(y0, y1):
-                column = first_bin[k] + (bx * n_bins[k, 1] + by) * n_bins[k, 2]
+                column = grid.first_bin[k] + (bx * grid.n_bins[k, 1] + by) * grid.n_bins[k, 2]
                 for g in range(np.uint64(bin_start[column + z0]), np.uint64(bin_start[column + z1])):
                     dx, dy, dz = (wx[g] - x) + sx[g], (wy[g] - y) + sy[g], (wz[g] - z) + sz[g]
                     d2 = dx * dx + dy * dy + dz * dz
@@ -234,32 +239,30 @@ def fill_rows(begin, end, limit2, structure, fractional, wrapped, reach, grid, n
         start = row_start[i]
         for m in range(row_start[i + 1] - start):
             g = scratch[m]
-            neighbor[start + m] = atom[g]
-            shift[start + m] = code[g] + center_code[i]
+            neighbor[start + m] = images.atom[g]
+            shift[start + m] = images.code[g] + center_code[i]
 
 
 @parallel_jit
-def count_rows_parallel(chunks, limit2, close2, structure, fractional, wrapped, reach, grid, n_bins, first_bin,
-                        bin_start, image, count, n_close):  # fmt: skip
+def count_rows_parallel(chunks, limit2, close2, atoms, grid, images, count, n_close):
     for c in numba.prange(chunks.size - 1):
-        count_rows(chunks[c], chunks[c + 1], limit2, close2, structure, fractional, wrapped, reach, grid, n_bins,
-                   first_bin, bin_start, image, count, n_close)  # fmt: skip
+        count_rows(chunks[c], chunks[c + 1], limit2, close2, atoms, grid, images, count, n_close)
 
 
 @parallel_jit
-def fill_rows_parallel(chunks, limit2, structure, fractional, wrapped, reach, grid, n_bins, first_bin, bin_start,
-                       image, atom, code, center_code, row_start, scratch, neighbor, shift):  # fmt: skip
+def fill_rows_parallel(chunks, limit2, atoms, grid, images, center_code, row_start, scratch, neighbor, shift):
     for c in numba.prange(chunks.size - 1):
-        fill_rows(chunks[c], chunks[c + 1], limit2, structure, fractional, wrapped, reach, grid, n_bins, first_bin,
-                  bin_start, image, atom, code, center_code, row_start, scratch[c], neighbor, shift)  # fmt: skip
+        fill_rows(chunks[c], chunks[c + 1], limit2, atoms, grid, images, center_code, row_start, scratch[c],
+                  neighbor, shift)  # fmt: skip
 
 
 @exact_jit
-def number_centers(offsets, turns, stride, zero, center_code):
+def number_centers(offsets, cell_offsets, stride, zero, center_code):
     """Add to the code of an image to get the number of the pair's shift; zero (n_structures,): number of S = 0."""
     for k in range(offsets.size - 1):
         for i in range(offsets[k], offsets[k + 1]):
-            center_code[i] = zero[k] + turns[i, 0] * stride[k, 0] + turns[i, 1] * stride[k, 1] + turns[i, 2]
+            offset = cell_offsets[i]
+            center_code[i] = zero[k] + offset[0] * stride[k, 0] + offset[1] * stride[k, 1] + offset[2]
 
 
 @exact_jit

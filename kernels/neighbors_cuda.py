@@ -22,36 +22,38 @@ MAX_COORDINATE = 1e8
 
 
 @cuda_jit
-def wrap_atoms(positions, structure, lattice, inverse, pbc, wrapped, fractional, turns, bad):
-    """wrapped = positions - turns @ lattice, fractional coordinates in [0, 1] along periodic axes; bad[0] = 1 where a
-    position is not a number or out of bounds.
+def wrap_atoms(positions, cells, atoms, bad):
+    """Fill positions, fractional coordinates and cell offsets of `atoms`.
+
+    bad[0] = 1 where a position is not a number or out of bounds.
     """
     i = cuda.grid(1)
     if i >= positions.shape[0]:
         return
-    k = structure[i]
+    k = atoms.structure[i]
     valid = True
     for a in range(3):
         valid = valid and abs(positions[i, a]) < MAX_COORDINATE
     if not valid:
         bad[0] = 1
     for b in range(3):
-        wrapped[i, b] = positions[i, b] if valid else 0.0
+        atoms.positions[i, b] = positions[i, b] if valid else 0.0
     for a in range(3):
         s = 0.0
         for b in range(3):
-            s += (positions[i, b] if valid else 0.0) * inverse[k, b, a]
-        turn = math.floor(s) if pbc[k, a] else 0
-        fractional[i, a] = s - turn
-        turns[i, a] = turn
-        if turn != 0:
+            s += (positions[i, b] if valid else 0.0) * cells.inverse[k, b, a]
+        offset = math.floor(s) if cells.pbc[k, a] else 0
+        atoms.fractional[i, a] = s - offset
+        atoms.cell_offsets[i, a] = offset
+        if offset != 0:
             for b in range(3):
-                wrapped[i, b] -= turn * lattice[k, a, b]
+                atoms.positions[i, b] -= offset * cells.lattice[k, a, b]
 
 
 @cuda_jit
-def tile_bounds(first, last, fractional, turns, bounds):
-    """bounds (n_tiles, 3, 4): smallest and largest fractional coordinate and turn of the atoms first <= i < last."""
+def tile_bounds(first, last, atoms, bounds):
+    """bounds (n_tiles, 3, 4): smallest and largest fractional coordinate and cell offset of the atoms
+    first <= i < last."""
     t = cuda.grid(1)
     if t >= first.shape[0]:
         return
@@ -59,8 +61,9 @@ def tile_bounds(first, last, fractional, turns, bounds):
         low, high = math.inf, -math.inf
         fewest, most = math.inf, -math.inf
         for i in range(first[t], last[t]):
-            low, high = min(low, fractional[i, a]), max(high, fractional[i, a])
-            fewest, most = min(fewest, float(turns[i, a])), max(most, float(turns[i, a]))
+            low, high = min(low, atoms.fractional[i, a]), max(high, atoms.fractional[i, a])
+            offset = float(atoms.cell_offsets[i, a])
+            fewest, most = min(fewest, offset), max(most, offset)
         bounds[t, a, 0], bounds[t, a, 1] = low, high
         bounds[t, a, 2], bounds[t, a, 3] = fewest, most
 
@@ -79,52 +82,55 @@ def first_and_last(s, reach, periodic, origin, per_unit, n):
     return bin_of(s - reach, origin, per_unit, n), bin_of(s + reach, origin, per_unit, n)
 
 
-@cuda_jit
-def bin_atoms(structure, fractional, turns, grid, n_bins, first_bin, stride, zero, key, code, center_code):
-    """Bin of every atom, and its part in the number of a pair's shift, as neighbor and as center.
+@exact_jit
+def bins_in_reach(i, k, a, atoms, cells, grid):
+    """First and last bin along axis a within the cutoff of atom i."""
+    return first_and_last(
+        atoms.fractional[i, a], grid.reach[k, a], cells.pbc[k, a], grid.axes[k, a, 0], grid.axes[k, a, 1],
+        grid.n_bins[k, a],
+    )  # fmt: skip
 
-    grid (n_structures, 3, 2): origin and bins per unit; zero (n_structures,): number of S = 0.
-    """
+
+@cuda_jit
+def bin_atoms(atoms, grid, numbers, key):
+    """Bin of every atom into key (n_atoms,), and the codes of `numbers`."""
     i = cuda.grid(1)
-    if i >= structure.shape[0]:
+    if i >= atoms.structure.shape[0]:
         return
-    k = structure[i]
+    k = atoms.structure[i]
     b, wound = np.int64(0), np.int64(0)
     for a in range(3):
-        b = b * n_bins[k, a] + bin_of(fractional[i, a], grid[k, a, 0], grid[k, a, 1], n_bins[k, a])
-        wound += turns[i, a] * stride[k, a]
-    key[i] = first_bin[k] + b
-    code[i] = -wound
-    center_code[i] = zero[k] + wound
+        n = grid.n_bins[k, a]
+        b = b * n + bin_of(atoms.fractional[i, a], grid.axes[k, a, 0], grid.axes[k, a, 1], n)
+        wound += atoms.cell_offsets[i, a] * numbers.stride[k, a]
+    key[i] = grid.first_bin[k] + b
+    numbers.code[i] = -wound
+    numbers.center_code[i] = numbers.zero[k] + wound
 
 
 @cuda_jit
-def count_rows(
-    order, place, structure, fractional, lattice, pbc, reach, grid, n_bins, first_bin, bin_start, limit2, count,
-    nearest2,
-):  # fmt: skip
-    """Number of neighbors of every center and the squared distance of the nearest one (inf without any).
-
-    order (n_atoms,): atoms bin by bin; bin_start (n_all_bins + 1,) counts in it; place (n_atoms, 3): their wrapped
-    positions in this order; limit2: squared cutoff.
-    """
+def count_rows(binned, atoms, cells, grid, limit2, count, nearest2):
+    """Number of neighbors of every center and the squared distance of the nearest one (inf without any); limit2:
+    squared cutoff."""
     slot = cuda.grid(1)
-    if slot >= order.shape[0]:
+    place, bin_start = binned.place, binned.bin_start
+    if slot >= place.shape[0]:
         return
-    i = order[slot]
-    k = structure[i]
+    i = binned.order[slot]
+    k = atoms.structure[i]
     x, y, z = place[slot, 0], place[slot, 1], place[slot, 2]
-    nx, ny, nz = n_bins[k, 0], n_bins[k, 1], n_bins[k, 2]
-    x0, x1 = first_and_last(fractional[i, 0], reach[k, 0], pbc[k, 0], grid[k, 0, 0], grid[k, 0, 1], nx)
-    y0, y1 = first_and_last(fractional[i, 1], reach[k, 1], pbc[k, 1], grid[k, 1, 0], grid[k, 1, 1], ny)
-    z0, z1 = first_and_last(fractional[i, 2], reach[k, 2], pbc[k, 2], grid[k, 2, 0], grid[k, 2, 1], nz)
+    nx, ny, nz = grid.n_bins[k, 0], grid.n_bins[k, 1], grid.n_bins[k, 2]
+    x0, x1 = bins_in_reach(i, k, 0, atoms, cells, grid)
+    y0, y1 = bins_in_reach(i, k, 1, atoms, cells, grid)
+    z0, z1 = bins_in_reach(i, k, 2, atoms, cells, grid)
+    lattice = cells.lattice
     within = 0
     nearest = math.inf
     for bx in range(x0, x1 + 1):
         tx = bx // nx
         for by in range(y0, y1 + 1):
             ty = by // ny
-            column = first_bin[k] + ((bx - tx * nx) * ny + (by - ty * ny)) * nz
+            column = grid.first_bin[k] + ((bx - tx * nx) * ny + (by - ty * ny)) * nz
             for tz in range(z0 // nz, z1 // nz + 1):
                 sx = tx * lattice[k, 0, 0] + ty * lattice[k, 1, 0] + tz * lattice[k, 2, 0]
                 sy = tx * lattice[k, 0, 1] + ty * lattice[k, 1, 1] + tz * lattice[k, 2, 1]
@@ -142,46 +148,45 @@ def count_rows(
 
 
 @cuda_jit
-def fill_rows(
-    order, place, structure, fractional, lattice, pbc, reach, grid, n_bins, first_bin, bin_start, limit2, stride, code,
-    center_code, row_start, neighbor, shift, overflow,
-):  # fmt: skip
+def fill_rows(binned, atoms, cells, grid, numbers, limit2, row_start, neighbor, shift, overflow):
     """Write the rows that `count_rows` counted. A row that does not fit into `neighbor` is left out and overflow[0]
     set to 1: the arrays are then of no use until they have been made larger and filled again.
     """
     slot = cuda.grid(1)
-    if slot >= order.shape[0]:
+    place, bin_start = binned.place, binned.bin_start
+    if slot >= place.shape[0]:
         return
-    i = order[slot]
+    i = binned.order[slot]
     if row_start[i + 1] > neighbor.shape[0]:
         overflow[0] = 1
         return
-    k = structure[i]
+    k = atoms.structure[i]
     x, y, z = place[slot, 0], place[slot, 1], place[slot, 2]
-    nx, ny, nz = n_bins[k, 0], n_bins[k, 1], n_bins[k, 2]
-    x0, x1 = first_and_last(fractional[i, 0], reach[k, 0], pbc[k, 0], grid[k, 0, 0], grid[k, 0, 1], nx)
-    y0, y1 = first_and_last(fractional[i, 1], reach[k, 1], pbc[k, 1], grid[k, 1, 0], grid[k, 1, 1], ny)
-    z0, z1 = first_and_last(fractional[i, 2], reach[k, 2], pbc[k, 2], grid[k, 2, 0], grid[k, 2, 1], nz)
+    nx, ny, nz = grid.n_bins[k, 0], grid.n_bins[k, 1], grid.n_bins[k, 2]
+    x0, x1 = bins_in_reach(i, k, 0, atoms, cells, grid)
+    y0, y1 = bins_in_reach(i, k, 1, atoms, cells, grid)
+    z0, z1 = bins_in_reach(i, k, 2, atoms, cells, grid)
+    lattice, stride = cells.lattice, numbers.stride
     p = row_start[i]
     for bx in range(x0, x1 + 1):
         tx = bx // nx
         for by in range(y0, y1 + 1):
             ty = by // ny
-            column = first_bin[k] + ((bx - tx * nx) * ny + (by - ty * ny)) * nz
+            column = grid.first_bin[k] + ((bx - tx * nx) * ny + (by - ty * ny)) * nz
             for tz in range(z0 // nz, z1 // nz + 1):
                 sx = tx * lattice[k, 0, 0] + ty * lattice[k, 1, 0] + tz * lattice[k, 2, 0]
                 sy = tx * lattice[k, 0, 1] + ty * lattice[k, 1, 1] + tz * lattice[k, 2, 1]
                 sz = tx * lattice[k, 0, 2] + ty * lattice[k, 1, 2] + tz * lattice[k, 2, 2]
                 home = tx == 0 and ty == 0 and tz == 0
-                moved = tx * stride[k, 0] + ty * stride[k, 1] + tz * stride[k, 2] + center_code[i]
+                moved = tx * stride[k, 0] + ty * stride[k, 1] + tz * stride[k, 2] + numbers.center_code[i]
                 begin, end = max(z0 - tz * nz, 0), min(z1 - tz * nz, nz - 1) + 1
                 for g in range(bin_start[column + begin], bin_start[column + end]):
                     dx, dy, dz = (place[g, 0] - x) + sx, (place[g, 1] - y) + sy, (place[g, 2] - z) + sz
                     d2 = dx * dx + dy * dy + dz * dz
                     if d2 < limit2 and not (home and g == slot):
-                        j = order[g]
+                        j = binned.order[g]
                         neighbor[p] = j
-                        shift[p] = moved + code[j]
+                        shift[p] = moved + numbers.code[j]
                         p += 1
 
 

@@ -1,5 +1,7 @@
 """The network on a grid of tasks: serial matrix products and fused element-wise loops, layer by layer.
 
+Formulas: docs/method.md, sections 4 and 6.1.
+
 phi(z) = SWISH z sigmoid(z),  phi'(z) = SWISH (sigmoid(z) + z sigmoid(z) (1 - sigmoid(z)));  sigmoid from e^(-|z|),
 which never overflows. A task is a block of atoms times a block of a layer's columns. `starts` (n_blocks + 1,) are the
 atoms where blocks begin, `n_columns` the number of column blocks. BLAS copies its share of the weights into an order of

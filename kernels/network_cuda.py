@@ -3,6 +3,8 @@
 Each thread owns one column of `ROWS` rows, so that the integer divisions that say which are paid for eight elements;
 the threads of a warp own adjacent columns, which lie side by side in memory. The matrix products between these loops
 are cuBLAS (`gmcore.engine.network_cuda`). phi and phi' are those of `network_cpu`.
+
+Formulas: docs/method.md, sections 4 and 6.1.
 """
 
 from numba import cuda
@@ -64,8 +66,9 @@ def multiply_outer(slope, weight, g_outputs, g_hidden):
 
 @cuda_jit
 def scale_and_shift(outputs, bias, species, scale, shift, first, scaled):
-    """scaled (n_members, n_all_atoms, width) float64 = scale (outputs + bias) + shift for the atoms from `first` on;
-    scale, shift (n_members, n_species, width) float64.
+    """scaled = scale (outputs + bias) + shift for the atoms from `first` on.
+
+    scaled (n_members, n_all_atoms, width), scale and shift (n_members, n_species, width) are float64.
     """
     m, begin, end, k = own_rows(outputs.shape)
     for i in range(begin, end):

@@ -1,8 +1,8 @@
 """Arithmetic of packed tensors, and where each invariant stands among the features; scalar formulas.
 
 Packed orders as in `trilinear`: vector x y z; matrix xx xy xz yy yz zz; cubic tensor xxx xxy xxz xyy xyz xzz yyy yyz
-yzz zzz. Features come in the blocks 0 to 7 of method section 2, within a block in the order of their channels, the
-last channel fastest.
+yzz zzz. Features come in the blocks 0 to 7 (docs/method.md, section 3), within a block in the order of their channels,
+the last channel fastest.
 """
 
 from gmcore.kernels.compile import jit

@@ -4,6 +4,8 @@
     strain:     per center -> per part of a structure -> per structure
     beta:       per block -> sum
 
+What is summed: docs/method.md, section 6.3.
+
 Sums over pairs and atoms are carried in float64; what comes in may be float32.
 """
 
@@ -17,8 +19,8 @@ from gmcore.kernels.moments_cuda import LANES, ROW
 
 
 @cuda_jit
-def find_reverse(geometry, reverse):
-    """reverse[p]: number of the pair j -> i, -S of each pair p = i -> j, S; -1 if the list lacks it.
+def find_reverse(geometry):
+    """Fill geometry.reverse: number of the pair j -> i, -S of each pair i -> j, S; -1 if the list lacks it.
 
     Launch one block of 32 lanes per center; they search the row of j side by side. Shifts are compared through their
     displacements, which are exact opposites of each other.
@@ -26,7 +28,7 @@ def find_reverse(geometry, reverse):
     lane = cuda.threadIdx.x
     i = cuda.blockIdx.x
     for pair in range(geometry.row_start[i] + lane, geometry.row_start[i + 1], LANES):
-        reverse[pair] = -1
+        geometry.reverse[pair] = -1
     cuda.syncthreads()
     for pair in range(geometry.row_start[i], geometry.row_start[i + 1]):
         j, k = geometry.neighbor[pair], geometry.shift[pair]
@@ -38,11 +40,11 @@ def find_reverse(geometry, reverse):
                     and geometry.displacement[back, 1] == -geometry.displacement[k, 1]
                     and geometry.displacement[back, 2] == -geometry.displacement[k, 2]
                 ):
-                    reverse[pair] = other
+                    geometry.reverse[pair] = other
 
 
 @cuda_jit
-def sum_positions(row_start, reverse, pairs, positions):
+def sum_positions(geometry, pairs, positions):
     """Fill positions (n_atoms, 3), float64, from pairs (n_pairs, 3). Launch one block of 32 lanes per atom.
 
     A pair without a reverse makes the result not-a-number rather than wrong.
@@ -51,8 +53,8 @@ def sum_positions(row_start, reverse, pairs, positions):
     lane = cuda.threadIdx.x
     i = cuda.blockIdx.x
     x = y = z = real(positions[i, 0], 0.0)
-    for pair in range(row_start[i] + lane, row_start[i + 1], LANES):
-        other = reverse[pair]
+    for pair in range(geometry.row_start[i] + lane, geometry.row_start[i + 1], LANES):
+        other = geometry.reverse[pair]
         if other < 0:
             x = real(x, math.nan)
         else:

@@ -2,6 +2,8 @@
 
 Component c of channel s lies at [(20 s + c) 16 + lane] of a flat array, feature f at [16 f + lane]. Here are the ways
 in and out of a tile, and the loops over its lanes around the trilinear forms.
+
+Components, multiplicities and folding: docs/method.md, section 2.
 """
 
 from gmcore.kernels.compile import jit, routine_jit
@@ -82,54 +84,63 @@ def _add_cubic(t, o, c):
 
 @jit
 def clear(q):
+    """Set a small tensor to zero."""
     for k in range(SMALL):
         q[k] = real(q[0], 0.0)
 
 
 @routine_jit
 def add_outer(q, a, i, b, j):
+    """q += d(u.C.v)/dC for the vectors u = a[i], v = b[j]."""
     for k in range(LANES):
         _add_matrix(q, k, outer(_vector(a, i + k), _vector(b, j + k)))
 
 
 @routine_jit
 def add_product(q, o, a, i, b, j):
+    """q[o] += d tr(A B C)/dC for the matrices A = a[i], B = b[j]."""
     for k in range(LANES):
         _add_matrix(q, o + k, product(_matrix(a, i + k), _matrix(b, j + k)))
 
 
 @routine_jit
 def add_cubic_product(q, a, i, b, j):
+    """q += d(A:B:C)/dC for the cubic tensors A = a[i], B = b[j]."""
     for k in range(LANES):
         _add_matrix(q, k, cubic_product(_cubic(a, i + k), _cubic(b, j + k)))
 
 
 @routine_jit
 def add_cubic_on_matrix(q, a, i, b, j):
+    """q += d(A:B.v)/dv for the cubic tensor A = a[i] and the matrix B = b[j]."""
     for k in range(LANES):
         _add_vector(q, k, cubic_on_matrix(_cubic(a, i + k), _matrix(b, j + k)))
 
 
 @routine_jit
 def add_matrix_vector(t, o, c, v, j):
+    """t[o] += d(u.C.v)/du for the small matrix C = c and the vector v[j]."""
     for k in range(LANES):
         _add_vector(t, o + k, matrix_vector(_matrix(c, k), _vector(v, j + k)))
 
 
 @routine_jit
 def add_cubic_matrix(t, o, c, b, j):
+    """t[o] += d(A:B:C)/dA for the small matrix C = c and the cubic tensor B = b[j]."""
     for k in range(LANES):
         _add_cubic(t, o + k, cubic_matrix(_cubic(b, j + k), _matrix(c, k)))
 
 
 @routine_jit
 def add_cubic_on_vector(t, o, v, a, j):
+    """t[o] += d(A:B.v)/dB for the small vector v and the cubic tensor A = a[j]."""
     for k in range(LANES):
         _add_matrix(t, o + k, cubic_on_vector(_cubic(a, j + k), _vector(v, k)))
 
 
 @routine_jit
 def add_matrix_times_vector(t, o, v, b, j):
+    """t[o] += d(A:B.v)/dA for the small vector v and the matrix B = b[j]."""
     for k in range(LANES):
         _add_cubic(t, o + k, matrix_times_vector(_matrix(b, j + k), _vector(v, k)))
 
@@ -195,6 +206,7 @@ def store_cotangent(first, tile, g_moments):
 
 @routine_jit
 def load_features(first, features, tile):
+    """Features of sixteen atoms from number `first` on into a tile; absent atoms are zero."""
     n_atoms, n = features.shape
     for k in range(LANES):
         i = first + k
@@ -204,6 +216,7 @@ def load_features(first, features, tile):
 
 @routine_jit
 def store_features(first, tile, features):
+    """Write the features of a tile to the atoms from number `first` on."""
     n_atoms, n = features.shape
     for k in range(min(LANES, n_atoms - first)):
         for f in range(n):

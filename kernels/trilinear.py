@@ -11,6 +11,8 @@ Packed orders: vector x y z; matrix xx xy xz yy yz zz; cubic tensor xxx xxy xxz 
 Every function below is the derivative of one form with respect to the packed components of one argument, so that
 form = sum over packed components of derivative x argument, and the same functions serve value, gradient and the
 second derivative. Off-diagonal components count as often as they occur in the full tensor.
+
+Where they enter: docs/method.md, sections 3, 6.2 and 7.2.
 """
 
 from gmcore.kernels.compile import jit

@@ -47,11 +47,11 @@ class DeviceGemms:
         def stack(*shape: int):
             return device.upload(rng.normal(size=(1, *shape)).astype(np.float32))
 
-        widths = (n_features(5), *HIDDEN)
-        self._weights = [stack(*shape) for shape in pairwise(widths)]
-        self._inputs = [stack(rows, width) for width in widths[:-1]]
-        self._outputs = [device.empty((1, rows, width), np.float32) for width in widths[1:]]
-        self._down = [device.empty((1, rows, width), np.float32) for width in widths[:-1]]
+        sizes = (n_features(5), *HIDDEN)
+        self._weights = [stack(*shape) for shape in pairwise(sizes)]
+        self._inputs = [stack(rows, size) for size in sizes[:-1]]
+        self._outputs = [device.empty((1, rows, size), np.float32) for size in sizes[1:]]
+        self._down = [device.empty((1, rows, size), np.float32) for size in sizes[:-1]]
 
     def __call__(self) -> None:
         with self._device.active():
@@ -70,7 +70,7 @@ def _rows(device: Device, n_atoms: int) -> list[Row]:
     pairs = evaluator.find_pairs(batch)
 
     def energy_forces() -> None:
-        evaluator.step(pairs, forces=True).run(pairs.geometry, pairs.reverse, pairs.token)
+        evaluator.step(pairs, forces=True).run(pairs.geometry, pairs.token)
         device.synchronize()
 
     functions = {"bare GEMMs": DeviceGemms(device, n_atoms), "gmtensor": energy_forces}

@@ -27,26 +27,35 @@ from types import SimpleNamespace
 import numba
 from numba import types
 
-from gmcore.kernels.arguments import Geometry, RadialBasis
+from gmcore.kernels.arguments import BinnedAtoms, Cells, Geometry, Grid, RadialBasis, ShiftNumbers, WrappedAtoms
 
 BUDGET = Path(__file__).with_name("cuda_budget.json")
 CAPABILITIES = ((8, 0), (9, 0))
 SLACK = 8  # registers
 
 # Types of the arguments: r working real, d float64, i int32, l int64, b bool, with the number of axes (0 a scalar);
-# `geometry`, `radial` and `wanted` are the tuples of `gmcore.kernels.arguments` and of two flags.
+# the named tuples of `gmcore.kernels.arguments` stand in TUPLES; `wanted` is a tuple of two flags.
+TUPLES = {
+    "geometry": (Geometry, "i1 i1 l1 i1 i1 d2 i1 l0"),
+    "radial": (RadialBasis, "r1 r1"),
+    "cells": (Cells, "d3 d3 b2"),
+    "atoms": (WrappedAtoms, "i1 d2 d2 l2"),
+    "grid": (Grid, "d2 d3 l2 l1"),
+    "binned": (BinnedAtoms, "l1 l1 d2"),
+    "numbers": (ShiftNumbers, "l2 l1 l1 l1"),
+}
 SIGNATURES = {
     "contractions_cuda.forward": "r3 r2",
     "contractions_cuda.backward": "r3 r2 r3",
     "contractions_cuda.double_backward": "r3 r2 r3 r2 r3",
-    "moments_cuda.forward": "geometry d2 radial r4 l0 r3",
-    "moments_cuda.backward": "geometry d2 radial r4 l0 r3 wanted r2 r3 r5",
-    "moments_cuda.double_backward": "geometry d2 radial r4 l0 r3 d2 d3 wanted r3 r2 r3 r5",
-    "neighbors_cuda.wrap_atoms": "d2 i1 d3 d3 b2 d2 d2 l2 i1",
-    "neighbors_cuda.tile_bounds": "l1 l1 d2 l2 d3",
-    "neighbors_cuda.bin_atoms": "i1 d2 l2 d3 l2 l1 l2 l1 l1 l1 l1",
-    "neighbors_cuda.count_rows": "l1 d2 i1 d2 d3 b2 d2 d3 l2 l1 l1 d0 l1 d1",
-    "neighbors_cuda.fill_rows": "l1 d2 i1 d2 d3 b2 d2 d3 l2 l1 l1 d0 l2 l1 l1 l1 i1 i1 i1",
+    "moments_cuda.forward": "geometry d2 radial r4 r3",
+    "moments_cuda.backward": "geometry d2 radial r4 r3 wanted r2 r3 r5",
+    "moments_cuda.double_backward": "geometry d2 radial r4 r3 d2 d3 wanted r3 r2 r3 r5",
+    "neighbors_cuda.wrap_atoms": "d2 cells atoms i1",
+    "neighbors_cuda.tile_bounds": "l1 l1 atoms d3",
+    "neighbors_cuda.bin_atoms": "atoms grid numbers l1",
+    "neighbors_cuda.count_rows": "binned atoms cells grid d0 l1 d1",
+    "neighbors_cuda.fill_rows": "binned atoms cells grid numbers d0 l1 i1 i1 i1",
     "neighbors_cuda.find_movers": "d2 d2 i1 d3 d1 i1",
     "network_cuda.subtract": "r3 r2",
     "network_cuda.activate": "r3 r2 r3",
@@ -54,8 +63,8 @@ SIGNATURES = {
     "network_cuda.multiply_outer": "r3 r3 r3 r3",
     "network_cuda.scale_and_shift": "r3 r2 i1 d3 d3 l0 d3",
     "network_cuda.take_rows": "r3 r3 i1 l0",
-    "pair_sums_cuda.find_reverse": "geometry i1",
-    "pair_sums_cuda.sum_positions": "l1 i1 r2 d2",
+    "pair_sums_cuda.find_reverse": "geometry",
+    "pair_sums_cuda.sum_positions": "geometry r2 d2",
     "pair_sums_cuda.sum_strain_parts": "i1 r3 d3",
     "pair_sums_cuda.sum_strain": "d3 d3",
     "pair_sums_cuda.sum_beta": "r5 r4",
@@ -88,15 +97,20 @@ def kernel_names() -> set[str]:
     return names
 
 
+def dtypes_of(name: str) -> tuple[str, ...]:
+    """Working types that a kernel is compiled for; float64 alone where none of its arguments has the working type."""
+    codes = " ".join(TUPLES[code][1] if code in TUPLES else code for code in SIGNATURES[name].split())
+    return ("float32", "float64") if "r" in codes else ("float64",)
+
+
 def argument_types(name: str, dtype: str) -> tuple[types.Type, ...]:
     """Numba types of a kernel's arguments for one working type."""
     scalars = {"r": getattr(types, dtype), "d": types.float64, "i": types.int32, "l": types.int64, "b": types.boolean}
 
     def of(code: str) -> types.Type:
-        if code == "geometry":
-            return types.NamedTuple([of(c) for c in "i1 i1 l1 i1 i1 d2 l0".split()], Geometry)
-        if code == "radial":
-            return types.NamedTuple([of("r1"), of("r1")], RadialBasis)
+        if code in TUPLES:
+            kind, fields = TUPLES[code]
+            return types.NamedTuple([of(c) for c in fields.split()], kind)
         if code == "wanted":
             return types.UniTuple(types.boolean, 2)
         scalar, n_axes = scalars[code[0]], int(code[1])
@@ -176,8 +190,7 @@ def double_instructions(ptx: str) -> set[str]:
 def usage() -> Iterator[tuple[str, str, str, dict[str, int]]]:
     """(capability, working type, kernel, what it takes) of all kernels."""
     for name in sorted(SIGNATURES):
-        dtypes = ("float32", "float64") if "r" in {code[0] for code in SIGNATURES[name].split()} else ("float64",)
-        for dtype in dtypes:
+        for dtype in dtypes_of(name):
             for capability in CAPABILITIES:
                 yield (
                     "{}.{}".format(*capability),

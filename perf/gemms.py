@@ -13,7 +13,7 @@ class BareGemms:
     """The products of the two hidden layers for `n_atoms`, by NumPy's BLAS with its own threads.
 
     Output arrays are there already; weights are stored as each product likes them best. No bias, no activation, and
-    the last layer, of width one, is left out.
+    the last layer, which has one output, is left out.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from gmcore.engine.neighbors import build_pairs
-from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
+from gmcore.engine.settings import DescriptorSettings, HeadOptions, HeadSettings, Member, ModelSettings
 from gmcore.engine.structures import Batch
 from gmcore.kernels.contractions_cpu import n_features
 
@@ -52,15 +52,15 @@ def model_parts(kind: str = "energy", r_max: float = 6.5, seed: int = 0) -> tupl
     """The network of the paper, 360-512-512-1, with random parameters; one head."""
     rng = np.random.default_rng(seed)
     descriptor = DescriptorSettings(SPECIES, r_max)
-    options = {"basis": "positions"} if kind == "d_tensor" else {}
-    widths = [n_features(descriptor.n_radial), *HIDDEN, 1]
+    options = HeadOptions(basis="positions" if kind == "d_tensor" else None)
+    sizes = [n_features(descriptor.n_radial), *HIDDEN, 1]
     n = len(SPECIES)
     member = Member(
         beta=rng.uniform(-1, 1, (n, n, descriptor.n_radial, descriptor.n_basis)),
-        feature_mean=0.1 * rng.normal(size=widths[0]),
-        feature_std=rng.uniform(1.0, 3.0, widths[0]),
-        weights=[rng.normal(size=shape) for shape in pairwise(widths)],
-        biases=[rng.normal(size=width) for width in widths[1:]],
+        feature_mean=0.1 * rng.normal(size=sizes[0]),
+        feature_std=rng.uniform(1.0, 3.0, sizes[0]),
+        weights=[rng.normal(size=shape) for shape in pairwise(sizes)],
+        biases=[rng.normal(size=size) for size in sizes[1:]],
         scale={kind: rng.uniform(0.5, 1.5, (n, 1))},
         shift={kind: rng.normal(size=(n, 1))},
     )

@@ -24,7 +24,7 @@ FLOORS = {
     "device": "ground kernels",
     "engine": "ground kernels device",
     "molecules": "ground engine",
-    "config": "ground",
+    "config": "ground kernels",
     "faces": "ground device engine",
     "data": "ground config engine",
     "exchange": "ground data molecules",
@@ -172,12 +172,12 @@ def test_the_cache_notices_a_changed_formula(tmp_path):
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     code = (
         "import numpy as np; from gmcore.kernels import arguments\n"
-        "from gmcore.kernels.compile import serial_jit; from gmcore.kernels import probe_cpu\n"
+        "from gmcore.kernels.compile import exact_jit; from gmcore.kernels import probe_cpu\n"
         "out = np.zeros(1); probe_cpu.fill(np.array([1.0]), out); print(out[0])\n"
     )
     probe = (
-        "from gmcore.kernels.compile import serial_jit\nfrom gmcore.kernels.formulas import cutoff\n\n\n"
-        "@serial_jit\ndef fill(x, out):\n    out[0] = cutoff(x[0], x[0] + x[0])[0]\n"
+        "from gmcore.kernels.compile import exact_jit\nfrom gmcore.kernels.formulas import cutoff\n\n\n"
+        "@exact_jit\ndef fill(x, out):\n    out[0] = cutoff(x[0], x[0] + x[0])[0]\n"
     )
     (tmp_path / "kernels" / "probe_cpu.py").write_text(probe)
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ from ase import Atoms
 from ase.build import make_supercell
 
 from gmcore.engine import evaluator as evaluator_module
-from gmcore.engine import reference
+from gmcore.engine import reference, structures
 from gmcore.engine.evaluator import Evaluator
 from gmcore.engine.neighbors import NeighborError, NeighborList
-from gmcore.engine.structures import Batch, StructureError, UnknownElementError
+from gmcore.engine.structures import Batch, SpeciesTable, StructureError, UnknownElementError
 from gmcore.errors import GMError
 from gmcore.model import Model, load_model
-from support.models import SPECIES, make_head, random_model, random_parts, unit_norms
+from support.models import SPECIES, make_head, random_model, random_parts
 from support.places import environment
 from support.systems import (
     empty,
@@ -37,7 +38,7 @@ from support.tolerances import TOLERANCE, relative_error
 EVERYTHING = (
     "energy",
     "charges",
-    make_head("d_tensor", 3, basis="moments", channel_norm=unit_norms(3)),
+    make_head("d_tensor", 3, basis="moments"),
     make_head("tensor", 3, name="alpha"),
 )
 DIFFERENCES = {f.__name__: f for f in (molecule, triclinic, strongly_skewed, small_cell, slab, wire)}
@@ -366,6 +367,47 @@ def test_prediction_needs_no_tensorflow(tmp_path):
     run = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_a_batch_is_checked_and_indexed_once(model, monkeypatch, batch_size):
+    """Whatever the number of batches: checks and species of all structures once, pairs and geometry once per batch."""
+    frames = [triclinic(), water_molecule(), empty(), molecule(), triclinic()]
+    expected, calls = model.predict(frames), Counter()
+
+    def count(owner, name):
+        original = getattr(owner, name)
+        counted = lambda *a, **k: calls.update([name]) or original(*a, **k)  # noqa: E731
+        monkeypatch.setattr(owner, name, counted)
+
+    count(Batch, "_check_values")
+    count(Batch, "_check_positions")
+    count(SpeciesTable, "index")
+    count(structures, "complete_cells")
+    count(evaluator_module, "build_pairs")
+    count(evaluator_module, "make_geometry")
+    result = model.predict(frames, batch_size=batch_size)
+    n_batches = 1 if batch_size is None else 3
+    assert calls == {
+        "_check_values": 1, "_check_positions": 1, "index": 1, "complete_cells": 1, "build_pairs": n_batches,
+        "make_geometry": n_batches,
+    }  # fmt: skip
+    assert relative_error(result["energy"], expected["energy"]) < 1e-13
+
+
+def test_a_part_of_a_batch_is_the_batch_of_these_structures(model):
+    frames = [triclinic(), water_molecule(), empty(), slab(), molecule()]
+    whole = Batch.from_atoms(frames)
+    for table in (model.species, None):  # before and after the species have been looked up
+        part, expected = whole.part(1, 4), Batch.from_atoms(frames[1:4])
+        for name in ("positions", "numbers", "cells", "pbc", "offsets", "structure", "lattice", "inverse_lattice"):
+            np.testing.assert_array_equal(getattr(part, name), getattr(expected, name))
+        np.testing.assert_array_equal(part.volumes, expected.volumes)
+        np.testing.assert_array_equal(part.species(model.species), expected.species(model.species))
+        if table is not None:
+            whole.species(table)
+    other = SpeciesTable([1, 2, 6, 7, 8])
+    np.testing.assert_array_equal(whole.species(other), other.index(whole.numbers))
 
 
 def test_evaluator_returns_every_member():

@@ -14,17 +14,24 @@ from ase import Atoms
 from gmcore import model_file
 from gmcore.engine.consistency import check_model, member_arrays
 from gmcore.engine.evaluator import Evaluator
+from gmcore.engine.settings import HeadSettings
 from gmcore.errors import GMError
 from gmcore.model import load_model
 from gmcore.model_file import ModelFileError, checksum, golden_cluster, read_model, write_model
-from support.models import make_head, random_model, random_parts, unit_norms
-from support.places import environment
+from support.models import make_head, random_model, random_parts
+from support.places import TESTS, environment
+from support.systems import mixed_batch, triclinic, water_molecule
+from support.tolerances import relative_error
 
 HEADS = (
     "energy",
     make_head("charges", 3, conserve=True, total_charge=-2.0),
-    make_head("d_tensor", 3, basis="moments", channel_norm=unit_norms(3)),
+    make_head("d_tensor", 3, basis="moments"),
 )
+
+
+SCHEMA_1 = TESTS / "files" / "model_schema1.h5"
+"""Written before heads had typed options, with what it then predicted beside it."""
 
 
 @pytest.fixture
@@ -58,6 +65,54 @@ def test_round_trip(tmp_path, dtype):
         old, new = member_arrays(old), member_arrays(new)
         assert old.keys() == new.keys()
         assert all(np.array_equal(old[name], new[name]) and old[name].dtype == new[name].dtype for name in old)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames"),
+    [("water", lambda: [water_molecule()]), ("triclinic", lambda: [triclinic()]), ("mixed", mixed_batch)],
+)
+def test_a_file_of_an_earlier_version_predicts_what_it_did(name, frames):
+    expected = np.load(SCHEMA_1.with_name("model_schema1_expected.npz"))
+    keys = {key.removeprefix(f"{name}/") for key in expected if key.startswith(f"{name}/")}
+    found = load_model(SCHEMA_1).predict(frames())
+    assert found.keys() == keys and {"forces", "charges_std", "dipole", "d_tensor", "alpha_std"} < keys
+    for key, values in found.items():
+        values = np.concatenate(values) if isinstance(values, list) else values
+        stored = expected[f"{name}/{key}"]
+        known = np.isfinite(stored)
+        assert np.array_equal(known, np.isfinite(values)) and known.any() == (name != "water" or "stress" not in key)
+        assert values.shape == stored.shape and relative_error(values[known], stored[known]) < 1e-10, key
+
+
+def test_a_file_of_an_earlier_version_keeps_its_metadata(tmp_path):
+    """Schema 1 means: the same keys, whichever version wrote them."""
+    write_model(tmp_path / "model.h5", *read_model(SCHEMA_1))
+    texts = []
+    for path in (SCHEMA_1, tmp_path / "model.h5"):
+        with h5py.File(path, "r") as file:
+            assert file.attrs["schema"] == 1
+            texts.append(json.loads(file["metadata"].asstr()[()]))
+    old, new = texts
+    assert old.pop("written_by").keys() == new.pop("written_by").keys()
+    assert new == old
+    assert set(old["heads"][1]) == {"name", "kind", "width", "unit", "options"}
+    assert set(old["heads"][1]["options"]) == {"conserve", "origin", "total_charge"}
+
+
+@pytest.mark.parametrize("head", HEADS[1:], ids=lambda head: head.kind)
+def test_heads_survive_json(head):
+    assert HeadSettings.from_dict(json.loads(json.dumps(head.to_dict()))) == head
+
+
+def test_an_unknown_option_is_refused(path):
+    with h5py.File(path, "r+") as file:
+        content = json.loads(file["metadata"].asstr()[()])
+        content["heads"][2]["options"]["color"] = "red"
+        file["metadata"][()] = json.dumps(content)
+    reseal(path)
+    words = r"model.h5 does not hold a usable model: the options of head d_tensor must be among .*basis.*, got 'color'"
+    with pytest.raises(ModelFileError, match=words):
+        read_model(path)
 
 
 def test_more_than_ten_members_and_layers_stay_in_order(tmp_path):
@@ -113,6 +168,14 @@ def test_golden_holds_in_the_other_precision(tmp_path):
     for dtype, other in (("float32", "float64"), ("float64", "float32")):
         path = random_model(tmp_path / f"{dtype}.h5", HEADS, dtype=dtype)
         assert load_model(path, other).evaluator.dtype == other
+
+
+def test_loading_reads_and_hashes_the_file_once(path, monkeypatch):
+    calls, opened, hashed = [], h5py.File, model_file.checksum
+    monkeypatch.setattr(model_file.h5py, "File", lambda *a, **k: calls.append("open") or opened(*a, **k))
+    monkeypatch.setattr(model_file, "checksum", lambda *a: calls.append("checksum") or hashed(*a))
+    load_model(path)
+    assert calls == ["open", "checksum"]
 
 
 def test_golden_structure_of_the_caller(tmp_path):

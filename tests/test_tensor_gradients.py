@@ -9,16 +9,16 @@ from ase import Atoms
 from gmcore.errors import GMError
 from gmcore.model import Model
 from gmcore.tensor_gradients import d_tensor_gradient, member_gradients, near_center, tensor_head, without_core
-from support.models import make_head, random_parts, unit_norms
+from support.models import make_head, random_parts
 from support.systems import molecule, triclinic, water_molecule
 from support.tolerances import TOLERANCE, relative_error
 
 N_RADIAL = 3
 HEADS = {
     "D of positions": make_head("d_tensor", N_RADIAL),
-    "D of moments": make_head("d_tensor", N_RADIAL, basis="moments", channel_norm=unit_norms(N_RADIAL)),
+    "D of moments": make_head("d_tensor", N_RADIAL, basis="moments"),
     "tensor of positions": make_head("tensor", N_RADIAL),
-    "tensor of moments": make_head("tensor", N_RADIAL, basis="moments", channel_norm=unit_norms(N_RADIAL)),
+    "tensor of moments": make_head("tensor", N_RADIAL, basis="moments"),
 }
 every_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 

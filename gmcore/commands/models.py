@@ -52,7 +52,7 @@ def evaluate(
     """
     from gmcore.commands.data import charge_or_key, labels_in, name_value_pairs, parts_of_config, stated_units
     from gmcore.data.datasets import read_dataset
-    from gmcore.evaluation.evaluation import evaluate_model, metrics_table, write_report
+    from gmcore.evaluation.evaluation import evaluate_model, metrics_table, write_evaluation
     from gmcore.quantities import BY_NAME
 
     loaded = _load_model(model, threads, device)
@@ -76,7 +76,7 @@ def evaluate(
         for line in (*dataset.notes, *metrics_table(evaluations[name].metrics)):
             typer.echo(f"  {line}")
     if output is not None:
-        typer.echo(f"written: {write_report(output, evaluations)}")
+        typer.echo(f"written: {write_evaluation(output, evaluations)}")
 
 
 def predict(
@@ -116,7 +116,7 @@ def info(
     from gmcore.model_file import read_model
     from gmcore.model_summary import model_facts, model_lines
 
-    facts = model_facts(*read_model(model))
+    facts = model_facts(*read_model(model), model.parent)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
     else:

@@ -6,8 +6,19 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    ValidationInfo,
+    model_validator,
+)
 
+from gmcore.files import relative_path
 from gmcore.suggest import did_you_mean
 
 
@@ -18,11 +29,17 @@ def _resolved(path: Path, info: ValidationInfo) -> Path:
     return path if folder is None else Path(os.path.normpath(folder / path))  # no "examples/x/../../runs" in messages
 
 
+def _written(path: Path, info: SerializationInfo) -> str:
+    """Return the path as text, seen from the folder of the context where there is one."""
+    folder = (info.context or {}).get("relative_to")
+    return str(path) if folder is None else relative_path(path, folder)
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, (str, Path)) else value
 
 
-ConfigPath = Annotated[Path, AfterValidator(_resolved)]
+ConfigPath = Annotated[Path, AfterValidator(_resolved), PlainSerializer(_written, return_type=str, when_used="json")]
 ConfigPaths = Annotated[list[ConfigPath], BeforeValidator(_listed)]
 Weight = Annotated[float, Field(ge=0.0, le=1e9)]
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -20,6 +20,7 @@ from pydantic import (
 
 from gmcore.config.section import ConfigPath, ConfigPaths, Rate, Section, Weight
 from gmcore.formats import file_format
+from gmcore.kernels.arguments import MAX_RADIAL
 from gmcore.quantities import BY_NAME, predicted_by
 from gmcore.suggest import did_you_mean
 from gmcore.units import UNITS, conversion, not_stated
@@ -121,7 +122,7 @@ class Descriptor(Section):
     r_max: float = Field(6.5, gt=0.5, le=30.0, description="cutoff radius, A; the paper: 8.0 for D, 6.5 for energies")
     r_min: float = Field(0.5, ge=0.0, description="center of the first Gaussian, A; below r_max")
     n_basis: int = Field(7, ge=1, le=64, description="Gaussians per pair of species")
-    n_radial: int = Field(5, ge=1, le=12, description="radial functions; 5 give 360 features")
+    n_radial: int = Field(5, ge=1, le=MAX_RADIAL, description="radial functions; 5 give 360 features")
 
     @model_validator(mode="after")
     def _ordered(self) -> Descriptor:
@@ -130,13 +131,13 @@ class Descriptor(Section):
         return self
 
 
-class Network(Section):
+class NetworkSection(Section):
     """The fully connected network in NTK parametrization."""
 
     section = "network"
 
     hidden: list[Annotated[int, Field(ge=1, le=16384)]] = Field(
-        [512, 512], min_length=1, max_length=16, description="widths of the hidden layers"
+        [512, 512], min_length=1, max_length=16, description="sizes of the hidden layers"
     )
     standardize: bool | None = Field(
         None,
@@ -283,7 +284,7 @@ class TrainConfig(Section):
     seed: int = Field(1, ge=0, description="seed of the initial parameters and of the order of the batches")
     data: Data = Field(description="structures, labels and their units")
     descriptor: Descriptor = Field(default_factory=Descriptor, description="environment of an atom as numbers")
-    network: Network = Field(default_factory=Network, description="from features to outputs")
+    network: NetworkSection = Field(default_factory=NetworkSection, description="from features to outputs")
     properties: Properties = Field(description="what is learned")
     training: Training = Field(default_factory=Training, description="how it is learned")
 

@@ -21,7 +21,7 @@ SPARE_PAIRS = 1.15
 ATOM_BYTES = 24 + 24 + 4 + 4 + 8
 """Positions, the positions that the list was built at, species, structure, start of the row."""
 SEARCH_BYTES = 2 * 24 + 24 + 24 + 3 * 8 + 4 * 8 + 2 * 8 + 2 * 2 * 8
-"""While a list is built: wrapped positions (twice), fractions, turns, keys and codes, sort, counts, bins."""
+"""While a list is built: wrapped positions (twice), fractions, cell offsets, keys and codes, sort, counts, bins."""
 N_COMPONENTS = 16
 
 
@@ -31,13 +31,13 @@ class ModelSize:
 
     Attributes
     ----------
-    widths : number of columns of every array that exists for a chunk of atoms, all layers together.
+    n_columns : number of columns of every array that exists for a chunk of atoms, all layers together.
     """
 
     n_members: int
     n_radial: int
     n_outputs: int
-    widths: int
+    n_columns: int
     itemsize: int
 
 
@@ -86,7 +86,7 @@ def plan_evaluation(
     DeviceMemoryError : it does not fit with the smallest chunk either.
     """
     fixed = scratch + evaluation_bytes(size, n_atoms, n_structures, forces)
-    per_row = size.n_members * size.widths * size.itemsize
+    per_row = size.n_members * size.n_columns * size.itemsize
     least = min(n_atoms, MIN_CHUNK)
     if fixed + least * per_row > budget:
         raise DeviceMemoryError(fixed + least * per_row, budget)

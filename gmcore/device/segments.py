@@ -21,11 +21,11 @@ class SegmentSum:
     Parameters
     ----------
     offsets : (n_structures + 1,); the rows of structure k are offsets[k] ... offsets[k + 1] - 1.
-    width : columns of what will be summed.
+    n_columns : columns of what will be summed.
     """
 
-    def __init__(self, device: Device, offsets: np.ndarray, width: int):
-        self.device, self.width = device, width
+    def __init__(self, device: Device, offsets: np.ndarray, n_columns: int):
+        self.device, self.n_columns = device, n_columns
         self._levels: list[tuple[Array, Array]] = []
         self._partial: list[Array] = []
         while True:
@@ -39,11 +39,11 @@ class SegmentSum:
             self._levels.append((device.upload(first, np.int64), device.upload(last, np.int64)))
             if last_level:
                 return
-            self._partial.append(device.empty((len(first), width), np.float64))
+            self._partial.append(device.empty((len(first), n_columns), np.float64))
             offsets = starts
 
     def __call__(self, values: Array, out: Array) -> None:
-        """out (n_structures, width) float64 = sums of values (n_rows, width) per structure; zero for empty ones."""
+        """out (n_structures, n_columns) float64 = sums of values (n_rows, n_columns) per structure, 0 where empty."""
         for (first, last), target in zip(self._levels, [*self._partial, out]):
-            self.device.launch(kernels.sum_segments, len(first) * self.width, first, last, values, target)
+            self.device.launch(kernels.sum_segments, len(first) * self.n_columns, first, last, values, target)
             values = target

@@ -105,5 +105,5 @@ class DeviceForces:
     def _run(self) -> DeviceStep:
         pairs = self._pairs.pairs()
         step = self._evaluator.step(pairs, forces=True)
-        step.run(pairs.geometry, pairs.reverse, pairs.token)
+        step.run(pairs.geometry, pairs.token)
         return step

@@ -24,16 +24,16 @@ def member_arrays(member: Member) -> dict[str, np.ndarray]:
 
 
 def expected_shapes(settings: ModelSettings, member: Member) -> dict[str, tuple[int, ...]]:
-    """Shape that each array must have; widths of hidden layers are those of the biases."""
+    """Shape that each array must have; sizes of hidden layers are those of the biases."""
     d, n_species = settings.descriptor, len(settings.descriptor.species)
-    widths = [n_features(d.n_radial), *(np.size(bias) for bias in member.biases[:-1])]
-    widths.append(sum(head.width for head in settings.heads))
+    layer_sizes = [n_features(d.n_radial), *(np.size(bias) for bias in member.biases[:-1])]
+    layer_sizes.append(sum(head.n_outputs for head in settings.heads))
     shapes = {"beta": (n_species, n_species, d.n_radial, d.n_basis)}
-    shapes |= {"feature_mean": (widths[0],), "feature_std": (widths[0],)}
-    shapes |= {f"weights/{k}": (widths[k], widths[k + 1]) for k in range(len(widths) - 1)}
-    shapes |= {f"biases/{k}": (widths[k + 1],) for k in range(len(widths) - 1)}
+    shapes |= {"feature_mean": (layer_sizes[0],), "feature_std": (layer_sizes[0],)}
+    shapes |= {f"weights/{k}": (layer_sizes[k], layer_sizes[k + 1]) for k in range(len(layer_sizes) - 1)}
+    shapes |= {f"biases/{k}": (layer_sizes[k + 1],) for k in range(len(layer_sizes) - 1)}
     for head in settings.heads:
-        shapes |= {f"scale/{head.name}": (n_species, head.width), f"shift/{head.name}": (n_species, head.width)}
+        shapes |= {f"scale/{head.name}": (n_species, head.n_outputs), f"shift/{head.name}": (n_species, head.n_outputs)}
     return shapes
 
 

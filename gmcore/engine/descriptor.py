@@ -1,6 +1,6 @@
 """The public descriptor: Gaussian-moment features of structures.
 
-Source: P section 2.1; Zaverkin & Kaestner, JCTC 2020, 16, 5410. The mathematics is in `gmcore.engine.stages`.
+Formulas: docs/method.md, sections 1, 2 and 3.
 """
 
 from __future__ import annotations
@@ -93,5 +93,5 @@ class GaussianMoments:
         batch = Batch.from_atoms(atoms)
         if self._on_device is not None:
             return self._on_device(batch)
-        geometry = make_geometry(batch, self.species.index(batch.numbers), build_pairs(batch, self.settings.r_max))
+        geometry = make_geometry(batch, batch.species(self.species), build_pairs(batch, self.settings.r_max))
         return self._contractions.forward(self._moments.forward(geometry, batch.positions, self.coefficients))

@@ -25,7 +25,7 @@ class DeviceFeatures:
         self._species = SpeciesTable(settings.species)
         self._moments = DeviceMoments(device, settings, dtype)
         self._contractions = DeviceContractions(device, settings.n_radial, dtype)
-        self._beta = device.upload(coefficients, self._moments.dtype)
+        self._beta = self._moments.pack(device.upload(coefficients, self._moments.dtype))
 
     def __call__(self, batch: Batch) -> np.ndarray:
         """Features (n_atoms, n_features), on the host."""

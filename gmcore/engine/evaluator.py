@@ -4,7 +4,7 @@ Per member: moments -> for chunks of atoms (contractions -> network up -> networ
 back. Features and hidden layers exist for one chunk at a time, so memory is linear in the number of atoms with a small
 factor: pairs, moments and their cotangents.
 
-    forces = -dE/dr;  stress = sym(dE/deps)/V, eV/A^3, NaN where no cell is defined        (method section 4)
+    forces = -dE/dr;  stress = sym(dE/deps)/V, eV/A^3, NaN where no cell is defined    (docs/method.md, section 5)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from gmcore.engine.committee import Committee
+from gmcore.engine.evaluator_base import EvaluatorBase, stress
 from gmcore.engine.heads import basis_cotangents, head_outputs, output_cotangents, output_units
 from gmcore.engine.neighbors import NeighborList, Pairs, build_pairs
 from gmcore.engine.network import Network
@@ -26,8 +26,8 @@ CHUNK = 1024  # atoms; with many threads more, so that each has enough rows for 
 ROWS_PER_THREAD = 128
 
 
-class Evaluator(Committee):
-    """A committee ready to compute on the CPU; parameters and attributes as in `Committee`."""
+class Evaluator(EvaluatorBase):
+    """A committee ready to compute on the CPU; parameters and attributes as in `EvaluatorBase`."""
 
     batch_atoms = 8192
     """Atoms evaluated together; bounds the memory of neighbor lists, whatever the number of structures."""
@@ -36,7 +36,8 @@ class Evaluator(Committee):
         super().__init__(settings, members, dtype)
         self._moments = Moments(settings.descriptor, self.dtype.name)
         self._contractions = Contractions(settings.descriptor.n_radial, self.dtype.name)
-        self._betas = [np.ascontiguousarray(member.beta, self.dtype) for member in members]
+        self._betas = [self._moments.pack(member.beta) for member in members]
+        self._tables = [self.scale_and_shift(member) for member in members]
         self._networks = [Network(member, self.dtype.name) for member in members]
 
     def find_pairs(self, batch: Batch) -> Pairs:
@@ -74,8 +75,7 @@ class Evaluator(Committee):
         GMError : unknown key, or a total charge that is needed and missing.
         """
         keys = self.check_keys(keys)
-        species = self.species.index(batch.numbers)
-        geometry = make_geometry(batch, species, pairs)
+        geometry = make_geometry(batch, batch.species(self.species), pairs)
         with serial_blas():  # also keeps other Python threads out of the networks' work arrays
             results = [self._member(k, batch, geometry, keys, total_charge) for k in range(self.n_members)]
         return {key: np.stack([result[key] for result in results]) for key in keys}
@@ -92,18 +92,18 @@ class Evaluator(Committee):
         -------
         (n_members, n_atoms, 3) float64, unit of the tensor per A.
         """
-        geometry = make_geometry(batch, self.species.index(batch.numbers), pairs)
+        geometry = make_geometry(batch, batch.species(self.species), pairs)
         with serial_blas():
             return np.stack(
                 [self._tensor_gradient(k, batch, geometry, head, cotangents) for k in range(self.n_members)]
             )
 
     def _tensor_gradient(self, k, batch, geometry, head, cotangents) -> np.ndarray:
-        member, network, beta = self._members[k], self._networks[k], self._betas[k]
+        network, beta = self._networks[k], self._betas[k]
         columns = {known.name: columns for known, columns in self._columns()}[head.name]
-        scale, shift = (table[head.name].astype(np.float64)[geometry.species] for table in (member.scale, member.shift))
+        scale, shift = (table[geometry.species, columns] for table in self._tables[k])
         moments = self._moments.forward(geometry, batch.positions, beta)
-        m = np.empty((batch.n_atoms, head.width))
+        m = np.empty((batch.n_atoms, head.n_outputs))
         g_outputs = np.zeros((batch.n_atoms, network.n_outputs))
         g_outputs[:, columns] = scale * output_cotangents(head, batch, moments, cotangents)
         g_moments = np.empty_like(moments)
@@ -123,13 +123,13 @@ class Evaluator(Committee):
         return (slice(start, start + size) for start in range(0, n_atoms, size))
 
     def _member(self, k, batch, geometry, keys, total_charge) -> dict[str, np.ndarray]:
-        member, network, beta = self._members[k], self._networks[k], self._betas[k]
+        network, beta = self._networks[k], self._betas[k]
         want_forces = "forces" in keys or "stress" in keys
         moments = self._moments.forward(geometry, batch.positions, beta)
         outputs = np.empty((batch.n_atoms, network.n_outputs))
         g_moments = np.empty_like(moments) if want_forces else None
-        scale, shift = (self._table(by_head)[geometry.species] for by_head in (member.scale, member.shift))
-        g_outputs = np.where(self.energy_columns(), scale, 0.0).astype(self.dtype) if want_forces else None
+        scale, shift = (table[geometry.species] for table in self._tables[k])
+        g_outputs = self.energy_scale(scale).astype(self.dtype) if want_forces else None
         for rows in self._chunks(batch.n_atoms):
             outputs[rows] = network.forward(self._contractions.forward(moments[rows]))
             if want_forces:
@@ -145,5 +145,5 @@ class Evaluator(Committee):
                 geometry, batch.positions, beta, g_moments, want_beta=False
             )
             result["forces"] = -g_positions
-            result["stress"] = 0.5 * (g_strain + g_strain.swapaxes(1, 2)) / batch.volumes[:, None, None]
+            result["stress"] = stress(g_strain, batch.volumes)
         return result

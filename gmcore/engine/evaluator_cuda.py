@@ -11,15 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gmcore.device.cuda import Array, Device
+from gmcore.device.cuda import Device
 from gmcore.device.memory import ModelSize, plan_evaluation
-from gmcore.engine.committee import Committee
+from gmcore.engine.evaluator_base import EvaluatorBase, stress
 from gmcore.engine.heads import head_outputs, output_units
 from gmcore.engine.neighbors import Pairs
 from gmcore.engine.neighbors_cuda import DeviceNeighborList
-from gmcore.engine.network_cuda import check_matmul, workspace_widths
+from gmcore.engine.network_cuda import check_matmul, workspace_columns
 from gmcore.engine.settings import Member, ModelSettings
-from gmcore.engine.stages_cuda import DeviceContractions, DeviceMoments
+from gmcore.engine.stages import NO_REVERSE
+from gmcore.engine.stages_cuda import DeviceContractions, DeviceMoments, find_reverse
 from gmcore.engine.step_cuda import DeviceStep, MemberGroup
 from gmcore.engine.structures import Batch
 from gmcore.engine.structures_cuda import DeviceBatch
@@ -31,13 +32,12 @@ class DevicePairs(NamedTuple):
 
     batch: DeviceBatch
     geometry: Geometry
-    reverse: Array
     token: object
     n_pairs: int
 
 
-class DeviceEvaluator(Committee):
-    """A committee ready to compute on the GPU; parameters and attributes as in `Committee`.
+class DeviceEvaluator(EvaluatorBase):
+    """A committee ready to compute on the GPU; parameters and attributes as in `EvaluatorBase`.
 
     Parameters
     ----------
@@ -65,20 +65,20 @@ class DeviceEvaluator(Committee):
         self._step: DeviceStep | None = None
 
     def _make_groups(self, matmul: str) -> list[MemberGroup]:
-        """Neighboring members of the same widths together."""
+        """Neighboring members whose layers have the same sizes together."""
         runs: list[list[int]] = []
         for k, member in enumerate(self._members):
-            widths = [np.shape(w) for w in member.weights]
-            if runs and widths == [np.shape(w) for w in self._members[runs[-1][0]].weights]:
+            shapes = [np.shape(w) for w in member.weights]
+            if runs and shapes == [np.shape(w) for w in self._members[runs[-1][0]].weights]:
                 runs[-1].append(k)
             else:
                 runs.append([k])
         groups = []
         for run in runs:
             members = [self._members[k] for k in run]
-            scale, shift = (np.stack([self._table(getattr(m, name)) for m in members]) for name in ("scale", "shift"))
-            tables = scale, shift, self.energy_columns()
-            groups.append(MemberGroup(self.device, run, members, *tables, self.dtype, matmul))
+            scale, shift = (np.stack(tables) for tables in zip(*(self.scale_and_shift(m) for m in members)))
+            tables = scale, shift, self.energy_scale(scale)
+            groups.append(MemberGroup(self.device, self._moments, run, members, *tables, self.dtype, matmul))
         return groups
 
     # neighbors -------------------------------------------------------------------------------------------------------
@@ -96,13 +96,9 @@ class DeviceEvaluator(Committee):
         on_device, upload = DeviceBatch(self.device, batch, self.species), self.device.upload
         geometry = Geometry(
             on_device.species, on_device.structure, upload(pairs.row_start), upload(pairs.neighbor),
-            upload(pairs.shift), upload(pairs.displacements(batch.cells)), batch.n_structures,
+            upload(pairs.shift), upload(pairs.displacements(batch.cells)), upload(NO_REVERSE), batch.n_structures,
         )  # fmt: skip
-        return DevicePairs(on_device, geometry, self.find_reverse(geometry), None, pairs.n_pairs)
-
-    def find_reverse(self, geometry: Geometry, out: Array | None = None) -> Array:
-        """Number of the reverse pair j -> i, -S of each pair i -> j, S."""
-        return self._moments.find_reverse(geometry, out=out)
+        return DevicePairs(on_device, find_reverse(self.device, geometry), None, pairs.n_pairs)
 
     # evaluation ------------------------------------------------------------------------------------------------------
 
@@ -124,7 +120,7 @@ class DeviceEvaluator(Committee):
         if isinstance(pairs, Pairs):
             pairs = self.upload_pairs(batch, pairs)
         step = self.step(pairs, "forces" in keys or "stress" in keys)
-        step.run(pairs.geometry, pairs.reverse, pairs.token)
+        step.run(pairs.geometry, pairs.token)
         download = self.device.download
         outputs = None
         result: dict[str, list[np.ndarray]] = {key: [] for key in keys}
@@ -137,15 +133,14 @@ class DeviceEvaluator(Committee):
                 continue
             outputs = download(step.outputs) if outputs is None else outputs
             for k in range(self.n_members):
-                moments = self._moments_of(step, k) if head.options.get("basis") == "moments" else None
+                moments = self._moments_of(step, k) if head.options.basis == "moments" else None
                 values = head_outputs(head, outputs[k][:, columns], batch, moments, total_charge)
                 for key in set(values) & set(keys):
                     result[key].append(values[key])
         if "forces" in keys:
             result["forces"] = list(-download(step.g_positions))
         if "stress" in keys:
-            g_strain = download(step.g_strain)
-            result["stress"] = list(0.5 * (g_strain + g_strain.swapaxes(2, 3)) / batch.volumes[:, None, None])
+            result["stress"] = list(stress(download(step.g_strain), batch.volumes))
         return {key: np.stack(values) for key, values in result.items()}
 
     def _moments_of(self, step: DeviceStep, member: int) -> np.ndarray:
@@ -167,10 +162,10 @@ class DeviceEvaluator(Committee):
 
     def model_size(self) -> ModelSize:
         """What the memory of an evaluation depends on."""
-        widths = max(sum(workspace_widths(group.networks.sizes)) for group in self._groups)
-        n_outputs = self._groups[0].networks.sizes[-1]
+        columns = max(sum(workspace_columns(group.networks.layer_sizes)) for group in self._groups)
+        n_outputs = self._groups[0].networks.layer_sizes[-1]
         n_radial = self.settings.descriptor.n_radial
-        return ModelSize(self.n_members, n_radial, n_outputs, widths, self.dtype.itemsize)
+        return ModelSize(self.n_members, n_radial, n_outputs, columns, self.dtype.itemsize)
 
 
 class TrajectoryPairs:
@@ -190,8 +185,6 @@ class TrajectoryPairs:
         self._evaluator = evaluator
         self.list = DeviceNeighborList(evaluator.device, evaluator.cutoff, skin)
         self.batch: DeviceBatch | None = None
-        self._reverse: Array | None = None
-        self._reversed = 0
 
     @property
     def n_builds(self) -> int:
@@ -212,13 +205,6 @@ class TrajectoryPairs:
         return self.pairs()
 
     def pairs(self) -> DevicePairs:
-        """The present list with the numbers of the reverse pairs, which are found once per list."""
-        geometry = self.list.geometry(self.batch)
-        if self._reversed != self.list.n_builds:
-            room = self._reverse
-            if room is None or len(room) != len(geometry.neighbor):
-                room = None
-            self._reverse = self._evaluator.find_reverse(geometry, room)
-            self._reversed = self.list.n_builds
+        """The present list."""
         token = (self.list, self.list.generation)
-        return DevicePairs(self.batch, geometry, self._reverse, token, self.list.n_pairs)
+        return DevicePairs(self.batch, self.list.geometry(self.batch), token, self.list.n_pairs)

@@ -1,4 +1,4 @@
-"""Heads: from the network's outputs m_i (n_atoms, width), after scale and shift, to the quantities of a structure.
+"""Heads: from the network's outputs m_i (n_atoms, n_outputs), after scale and shift, to the quantities of a structure.
 
     energy      E = sum_i m_i, in double precision
     charges     q_i = m_i, or with conserved total charge q_i = m_i + (Q - sum m)/N;  dipole = sum q_i (r_i - o)
@@ -12,13 +12,12 @@ the option "core_radius" (A), has no direction and contributes nothing. This bas
 cell boundary.
 
 The moment channels A_ic are symmetric and traceless: first M2_s - tr(M2_s)/3 for every radial channel s, then
-sym(M1_s M1_t) - (M1_s . M1_t)/3 for s <= t, each divided by `channel_norm[c]`. They need no origin, so wrapped and
-unwrapped structures are the same.
+sym(M1_s M1_t) - (M1_s . M1_t)/3 for s <= t. They need no origin, so wrapped and unwrapped structures are the same.
 
 The gradient of <W, D>, W (3, 3) one cotangent per structure, comes in two parts: <W, dD/dm_i>, which does not depend on
 m and goes down the network (`output_cotangents`), and what acts on rhat or the moments directly (`basis_cotangents`).
 
-Source: P eq. 2 and 7, end of 2.2.1; the moment basis goes beyond P. The TensorFlow twin is `gmkeras.heads`.
+Formulas: docs/method.md, sections 5 and 6.4. The TensorFlow twin is `gmkeras.heads`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase.data import atomic_masses
 
-from gmcore.engine.settings import HeadSettings
+from gmcore.engine.settings import HeadOptions, HeadSettings
 from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
 from gmcore.quantities import BY_NAME, HEAD_KINDS, predicted_by
@@ -43,9 +42,11 @@ def n_moment_channels(n_radial: int) -> int:
     return n_radial + n_radial * (n_radial + 1) // 2
 
 
-def head_width(kind: str, options: dict, n_radial: int) -> int:
-    """Number of network outputs that a head takes."""
-    if options.get("basis") != "moments":
+def count_outputs(kind: str, options: HeadOptions, n_radial: int) -> int:
+    """Number of outputs of the network, per atom, that a head takes: one, or with the basis "moments" one per channel
+    and for a tensor that is not traceless one more.
+    """
+    if options.basis != "moments":
         return 1
     return n_moment_channels(n_radial) + (kind == "tensor")
 
@@ -66,7 +67,8 @@ def check_heads(heads: Sequence[HeadSettings], n_radial: int) -> None:
 
     Raises
     ------
-    GMError : no head, unknown kind, wrong width, unknown option value, or two heads with the same outputs.
+    GMError : no head, unknown kind, wrong number of outputs, an option that the head cannot have, or two heads with
+        the same outputs.
     """
     if not heads:
         raise GMError("a model must have at least one head, got none")
@@ -74,19 +76,10 @@ def check_heads(heads: Sequence[HeadSettings], n_radial: int) -> None:
     for head in heads:
         if head.kind not in HEAD_KINDS:
             raise GMError(f"the kind of a head must be one of {', '.join(HEAD_KINDS)}, got {head.kind!r}")
-        if head.kind in ("d_tensor", "tensor") and head.options.get("basis") not in ("positions", "moments"):
-            raise GMError(
-                f"the basis of head {head.name} must be 'positions' or 'moments', got {head.options.get('basis')!r}"
-            )
-        origin = head.options.get("origin", "coordinates")
-        if origin not in ("coordinates", "center_of_mass"):
-            raise GMError(f"the origin of head {head.name} must be 'coordinates' or 'center_of_mass', got {origin!r}")
-        width = head_width(head.kind, head.options, n_radial)
-        if head.width != width:
-            raise GMError(f"head {head.name} must have width {width}, got {head.width}")
-        norm, n_channels = head.options.get("channel_norm"), n_moment_channels(n_radial)
-        if norm is not None and (np.shape(norm) != (n_channels,) or not np.all(np.asarray(norm) > 0.0)):
-            raise GMError(f"channel_norm of head {head.name} must be {n_channels} positive numbers, got {norm}")
+        head.options.check(head.name, head.kind)
+        n_outputs = count_outputs(head.kind, head.options, n_radial)
+        if head.n_outputs != n_outputs:
+            raise GMError(f"the number of outputs of head {head.name} must be {n_outputs}, got {head.n_outputs}")
         outputs = list(output_units([head]))
         if set(outputs) & set(taken) or (head.kind in ("d_tensor", "tensor") and head.name in TAKEN):
             raise GMError(f"the outputs of two heads must differ, got {', '.join(outputs)} again from head {head.name}")
@@ -124,11 +117,11 @@ def _directions_and_distances(batch: Batch, core_radius: float) -> tuple[np.ndar
 
 
 def _core_radius(head: HeadSettings) -> float:
-    return float(head.options.get("core_radius", COINCIDENT))
+    return COINCIDENT if head.options.core_radius is None else head.options.core_radius
 
 
 def moment_channels(moments: np.ndarray) -> np.ndarray:
-    """A_ic before normalization, (n_atoms, n_channels, 3, 3) float64, of packed moments (n_atoms, n_radial, 16)."""
+    """A_ic, (n_atoms, n_channels, 3, 3) float64, of packed moments (n_atoms, n_radial, 16)."""
     m = moments.astype(np.float64)
     n_atoms, n_radial = m.shape[:2]
     r, s = np.triu_indices(n_radial)
@@ -152,7 +145,7 @@ def head_outputs(
 
     Parameters
     ----------
-    m : (n_atoms, width) float64.
+    m : (n_atoms, n_outputs) float64.
     moments : (n_atoms, n_radial, 16), read by the moment basis only.
     total_charge : (n_structures,), e; read only where the charges are to sum up to it.
 
@@ -169,7 +162,7 @@ def head_outputs(
         return {"energy": structure_sum(m[:, 0], batch.offsets)}
     if head.kind == "charges":
         return _charges(head, m[:, 0], batch, total_charge)
-    if head.options["basis"] == "positions":
+    if head.options.basis == "positions":
         rhat = directions(batch, _core_radius(head))
         tensor = rhat[:, :, None] * rhat[:, None, :]
         if head.kind == "d_tensor":
@@ -181,7 +174,7 @@ def head_outputs(
 def _moment_tensors(head: HeadSettings, m: np.ndarray, moments: np.ndarray) -> np.ndarray:
     """sum_c m_ic A_ic of every atom, (n_atoms, 3, 3)."""
     n_channels = n_moment_channels(moments.shape[1])
-    weights = m[:, :n_channels] / _channel_norm(head, n_channels)
+    weights = m[:, :n_channels]
     tensors = np.zeros((len(m), 3, 3))
     for i in range(0, len(m), CHUNK):
         channels = moment_channels(moments[i : i + CHUNK])
@@ -192,7 +185,7 @@ def _moment_tensors(head: HeadSettings, m: np.ndarray, moments: np.ndarray) -> n
 
 
 def output_cotangents(head: HeadSettings, batch: Batch, moments: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
-    """Derivative of sum <W, tensor> over the structures in the outputs m, (n_atoms, width).
+    """Derivative of sum <W, tensor> over the structures in the outputs m, (n_atoms, n_outputs).
 
     Parameters
     ----------
@@ -202,18 +195,17 @@ def output_cotangents(head: HeadSettings, batch: Batch, moments: np.ndarray, cot
     """
     w = cotangents[batch.structure]
     trace = np.trace(w, axis1=1, axis2=2)
-    if head.options["basis"] == "positions":
+    if head.options.basis == "positions":
         rhat = directions(batch, _core_radius(head))
         along = np.einsum("ia,iab,ib->i", rhat, w, rhat)
         if head.kind == "d_tensor":
             along = 3.0 * along - (rhat * rhat).sum(axis=1) * trace
         return along[:, None]
     n_channels = n_moment_channels(moments.shape[1])
-    g_m = np.empty((batch.n_atoms, head.width))
+    g_m = np.empty((batch.n_atoms, head.n_outputs))
     for i in range(0, batch.n_atoms, CHUNK):
         channels = moment_channels(moments[i : i + CHUNK])
         np.einsum("iab,icab->ic", w[i : i + CHUNK], channels, out=g_m[i : i + CHUNK, :n_channels])
-    g_m[:, :n_channels] /= _channel_norm(head, n_channels)
     if head.kind == "tensor":
         g_m[:, n_channels] = trace
     return g_m
@@ -222,7 +214,7 @@ def output_cotangents(head: HeadSettings, batch: Batch, moments: np.ndarray, cot
 def basis_cotangents(
     head: HeadSettings, m: np.ndarray, batch: Batch, moments: np.ndarray, cotangents: np.ndarray
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Derivatives of sum <W, tensor> at fixed outputs m (n_atoms, width).
+    """Derivatives of sum <W, tensor> at fixed outputs m (n_atoms, n_outputs).
 
     Returns
     -------
@@ -230,11 +222,11 @@ def basis_cotangents(
     not read.
     """
     w = 0.5 * (cotangents + cotangents.swapaxes(1, 2))[batch.structure]
-    if head.options["basis"] == "positions":
+    if head.options.basis == "positions":
         return _position_cotangents(head, m, batch, w), None
     n_radial = moments.shape[1]
     n_channels = n_moment_channels(n_radial)
-    weights = m[:, :n_channels] / _channel_norm(head, n_channels)
+    weights = m[:, :n_channels]
     w = w - np.trace(w, axis1=1, axis2=2)[:, None, None] / 3.0 * np.eye(3)
     g_moments = np.zeros((*moments.shape[:2], 16))
     second = weights[:, :n_radial]
@@ -257,14 +249,10 @@ def _position_cotangents(head: HeadSettings, m: np.ndarray, batch: Batch, w: np.
     return g_away - mean[batch.structure]
 
 
-def _channel_norm(head: HeadSettings, n_channels: int) -> np.ndarray:
-    return np.asarray(head.options.get("channel_norm", np.ones(n_channels)))
-
-
 def _charges(head: HeadSettings, q: np.ndarray, batch: Batch, total_charge: np.ndarray | None) -> dict[str, np.ndarray]:
-    if head.options.get("conserve"):
+    if head.options.conserve:
         if total_charge is None:
-            total_charge = head.options.get("total_charge")
+            total_charge = head.options.total_charge
         if total_charge is None:
             raise GMError(
                 "the charges of this model sum up to the total charge, which must be given: total_charge=... or "
@@ -274,6 +262,6 @@ def _charges(head: HeadSettings, q: np.ndarray, batch: Batch, total_charge: np.n
         excess = np.broadcast_to(total_charge, n_atoms.shape) - structure_sum(q, batch.offsets)
         q = q + (excess / np.maximum(n_atoms, 1))[batch.structure]
     origin = np.zeros(3)
-    if head.options.get("origin", "coordinates") == "center_of_mass":
+    if head.options.origin == "center_of_mass":
         origin = centers(batch, atomic_masses[batch.numbers])[batch.structure]
     return {"charges": q, "dipole": structure_sum(q[:, None] * (batch.positions - origin), batch.offsets)}

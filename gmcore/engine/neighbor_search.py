@@ -9,6 +9,7 @@ import numpy as np
 from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
 from gmcore.kernels import neighbors_cpu as kernels
+from gmcore.kernels.arguments import Cells, Grid, Images, WrappedAtoms
 
 COINCIDENT = 1e-6
 """Atoms closer than this, A, are taken for one atom written twice."""
@@ -42,37 +43,35 @@ class Search:
     def __init__(self, batch: Batch, cutoff: float):
         check_cutoff(cutoff)
         self.batch, self.cutoff = batch, cutoff
-        n_atoms, n_structures = batch.n_atoms, batch.n_structures
-        lattice, inverse, pbc, offsets = batch.lattice, batch.inverse_lattice, batch.pbc, batch.offsets
-        self.wrapped, fractional = np.empty((n_atoms, 3)), np.empty((n_atoms, 3))
-        turns, bounds = np.empty((n_atoms, 3), dtype=np.int64), np.empty((n_structures, 3, 4))
-        kernels.wrap_atoms(batch.positions, offsets, lattice, inverse, pbc, self.wrapped, fractional, turns, bounds)
-        reach, grid = np.empty((n_structures, 3)), np.empty((n_structures, 3, 2))
-        n_bins, self.shift_range = np.empty((n_structures, 3), np.int64), np.empty((n_structures, 3), np.int64)
-        first_bin, size = np.zeros(n_structures + 1, dtype=np.int64), np.empty(2)
-        kernels.plan_grids(
-            cutoff, offsets, inverse, pbc, bounds, SLICES, SINGLE_BIN, reach, grid, n_bins, first_bin,
-            self.shift_range, size,
+        n_atoms, n_structures, offsets = batch.n_atoms, batch.n_structures, batch.offsets
+        cells = Cells(batch.lattice, batch.inverse_lattice, batch.pbc)
+        self._atoms = atoms = WrappedAtoms(
+            batch.structure, np.empty((n_atoms, 3)), np.empty((n_atoms, 3)), np.empty((n_atoms, 3), np.int64)
+        )
+        bounds = np.empty((n_structures, 3, 4))
+        kernels.wrap_atoms(batch.positions, offsets, cells, atoms, bounds)
+        self._grid = grid = Grid(
+            np.empty((n_structures, 3)), np.empty((n_structures, 3, 2)), np.empty((n_structures, 3), np.int64),
+            np.zeros(n_structures + 1, np.int64),
         )  # fmt: skip
+        self.shift_range, size = np.empty((n_structures, 3), np.int64), np.empty(2)
+        kernels.plan_grids(cutoff, offsets, cells, bounds, SLICES, SINGLE_BIN, grid, self.shift_range, size)
         self._guard(*size)
         span = 2 * self.shift_range + 1
         stride = np.stack((span[:, 1] * span[:, 2], span[:, 2]), axis=1)
         self.first_shift = np.zeros(n_structures + 1, dtype=np.int64)
         np.cumsum(span.prod(axis=1), out=self.first_shift[1:])
 
-        bin_start = np.empty(first_bin[-1] + 1, dtype=np.int64)
-        kernels.count_images(offsets, fractional, pbc, reach, grid, n_bins, first_bin, bin_start)
+        bin_start = np.empty(grid.first_bin[-1] + 1, dtype=np.int64)
+        kernels.count_images(offsets, cells, atoms, grid, bin_start)
         n_images = int(bin_start[-1])
-        image = np.empty((6, n_images))
-        self.atom, self.code = np.empty(n_images, dtype=np.int32), np.empty(n_images, dtype=np.int32)
-        kernels.place_images(
-            offsets, fractional, self.wrapped, turns, lattice, pbc, reach, grid, n_bins, first_bin, stride,
-            bin_start.copy(), image, self.atom, self.code,
-        )  # fmt: skip
+        self._images = Images(
+            bin_start, np.empty((6, n_images)), np.empty(n_images, np.int32), np.empty(n_images, np.int32)
+        )
+        kernels.place_images(offsets, cells, atoms, grid, stride, bin_start.copy(), self._images)
         zero = self.first_shift[:-1] + (self.shift_range[:, :2] * stride).sum(axis=1) + self.shift_range[:, 2]
-        self.center_code = np.empty(n_atoms, dtype=np.int32)
-        kernels.number_centers(offsets, turns, stride, zero, self.center_code)
-        self._grid = (batch.structure, fractional, self.wrapped, reach, grid, n_bins, first_bin, bin_start, image)
+        self._center_code = np.empty(n_atoms, dtype=np.int32)
+        kernels.number_centers(offsets, atoms.cell_offsets, stride, zero, self._center_code)
         self._chunks = np.append(np.arange(0, n_atoms, CHUNK), n_atoms)
 
     def _guard(self, n_images: float, n_shifts: float) -> None:
@@ -91,19 +90,20 @@ class Search:
         n_atoms = self.batch.n_atoms
         count, n_close = np.empty(n_atoms, dtype=np.int64), np.empty(n_atoms, dtype=np.int64)
         limit2, close2 = self.cutoff**2, COINCIDENT**2
+        search = self._atoms, self._grid, self._images
         if n_atoms < SERIAL_ATOMS:
-            kernels.count_rows(0, n_atoms, limit2, close2, *self._grid, count, n_close)
+            kernels.count_rows(0, n_atoms, limit2, close2, *search, count, n_close)
         else:
-            kernels.count_rows_parallel(self._chunks, limit2, close2, *self._grid, count, n_close)
+            kernels.count_rows_parallel(self._chunks, limit2, close2, *search, count, n_close)
         if n_close.max(initial=0) > 1:
             self._refuse_coincident(int(np.argmax(n_close > 1)))
         return count
 
     def _refuse_coincident(self, center: int) -> None:
-        image = self._grid[-1]
-        distance2 = ((image[:3].T + image[3:].T - self.wrapped[center]) ** 2).sum(axis=1)
+        place, atom = self._images.place, self._images.atom
+        distance2 = ((place[:3].T + place[3:].T - self._atoms.positions[center]) ** 2).sum(axis=1)
         structure = self.batch.structure[center]
-        close = self.atom[(distance2 < COINCIDENT**2) & (self.batch.structure[self.atom] == structure)]
+        close = atom[(distance2 < COINCIDENT**2) & (self.batch.structure[atom] == structure)]
         first = self.batch.offsets[structure]
         other = next((atom for atom in close if atom != center), center)
         raise NeighborError(
@@ -116,15 +116,13 @@ class Search:
         n_atoms, n_pairs = self.batch.n_atoms, int(row_start[-1])
         longest = int(np.diff(row_start).max(initial=0)) + 2
         neighbor, shift = np.empty(n_pairs, dtype=np.int32), np.empty(n_pairs, dtype=np.int32)
-        images = (self.atom, self.code, self.center_code)
+        search = self._atoms, self._grid, self._images, self._center_code, row_start
         if n_atoms < SERIAL_ATOMS:
             scratch = np.empty(longest, dtype=np.int32)
-            kernels.fill_rows(0, n_atoms, self.cutoff**2, *self._grid, *images, row_start, scratch, neighbor, shift)
+            kernels.fill_rows(0, n_atoms, self.cutoff**2, *search, scratch, neighbor, shift)
         else:
             scratch = np.empty((len(self._chunks) - 1, longest), dtype=np.int32)
-            kernels.fill_rows_parallel(
-                self._chunks, self.cutoff**2, *self._grid, *images, row_start, scratch, neighbor, shift
-            )
+            kernels.fill_rows_parallel(self._chunks, self.cutoff**2, *search, scratch, neighbor, shift)
         return neighbor, shift
 
     def shift_table(self, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

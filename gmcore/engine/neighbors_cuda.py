@@ -24,11 +24,12 @@ from gmcore.device.cuda import Array, Device
 from gmcore.device.memory import SPARE_PAIRS, DeviceMemoryError, list_bytes
 from gmcore.engine.neighbor_search import COINCIDENT, MAX_SHIFTS, NeighborError, check_cutoff
 from gmcore.engine.neighbors import ROUNDING, build_pairs
+from gmcore.engine.stages_cuda import find_reverse
 from gmcore.engine.structures import Batch, StructureError
 from gmcore.engine.structures_cuda import DeviceBatch
 from gmcore.kernels import neighbors_cpu
 from gmcore.kernels import neighbors_cuda as kernels
-from gmcore.kernels.arguments import Geometry
+from gmcore.kernels.arguments import BinnedAtoms, Cells, Geometry, Grid, ShiftNumbers, WrappedAtoms
 
 SLICES = 2.0
 """Bins per cutoff along each axis of the cell."""
@@ -36,41 +37,42 @@ TILE = 64
 """Atoms per thread where bounds are sought."""
 
 
-class _Grid:
+class _Plan:
     """Bins and cell shifts of a batch, planned on the host from the bounds (n_structures, 3, 4) of its atoms."""
 
     def __init__(self, batch: Batch, bounds: np.ndarray, cutoff: float):
         margin, pbc = neighbors_cpu.MARGIN, batch.pbc
-        self.reach = cutoff * np.linalg.norm(batch.inverse_lattice, axis=1) * (1.0 + margin) + margin
+        reach = cutoff * np.linalg.norm(batch.inverse_lattice, axis=1) * (1.0 + margin) + margin
         origin = np.where(pbc, 0.0, bounds[:, :, 0])
         extent = np.where(pbc, 1.0, bounds[:, :, 1] - bounds[:, :, 0] + margin)
-        self.n_bins = self._choose_bins(extent, np.diff(batch.offsets))
-        self.grid = np.stack((origin, self.n_bins / extent), axis=2)
-        self.first_bin = np.concatenate(([0], np.cumsum(self.n_bins.prod(axis=1))))
-        turns = np.where(pbc, np.floor(1.0 + self.reach) + bounds[:, :, 3] - bounds[:, :, 2], 0.0)
-        rows = (2.0 * turns + 1.0).prod(axis=1).sum()
+        n_bins = _choose_bins(extent, reach, np.diff(batch.offsets))
+        first_bin = np.concatenate(([0], np.cumsum(n_bins.prod(axis=1))))
+        self.grid = Grid(reach, np.stack((origin, n_bins / extent), axis=2), n_bins, first_bin)
+        farthest = np.where(pbc, np.floor(1.0 + reach) + bounds[:, :, 3] - bounds[:, :, 2], 0.0)
+        rows = (2.0 * farthest + 1.0).prod(axis=1).sum()
         if not rows <= MAX_SHIFTS:
             raise NeighborError(
                 f"atoms of a periodic structure must lie within a few hundred cells of each other, got {rows:.2g} "
                 "cell shifts: wrap the positions or lower the cutoff"
             )
-        self.shift_range = turns.astype(np.int64)
-        span = 2 * self.shift_range + 1
+        shift_range = farthest.astype(np.int64)
+        span = 2 * shift_range + 1
         self.stride = np.stack((span[:, 1] * span[:, 2], span[:, 2], np.ones_like(span[:, 2])), axis=1)
         first_shift = np.concatenate(([0], np.cumsum(span.prod(axis=1))))
-        self.zero = first_shift[:-1] + (self.shift_range * self.stride).sum(axis=1)
+        self.zero = first_shift[:-1] + (shift_range * self.stride).sum(axis=1)
         self.shifts = np.empty((first_shift[-1], 3), np.int32)
         self.shift_structure = np.empty(first_shift[-1], np.int32)
-        neighbors_cpu.number_shifts(self.shift_range, first_shift, self.shifts, self.shift_structure)
+        neighbors_cpu.number_shifts(shift_range, first_shift, self.shifts, self.shift_structure)
 
-    def _choose_bins(self, extent: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
-        """(n_structures, 3) int64; never many more bins than atoms, however much of the space is empty."""
-        n_bins = np.clip(np.floor(extent * SLICES / self.reach), 1, 1e6).astype(np.int64)
-        while (crowded := n_bins.prod(axis=1) > 2 * n_atoms + 8).any():
-            rows = np.flatnonzero(crowded)
-            longest = n_bins[rows].argmax(axis=1)
-            n_bins[rows, longest] = (n_bins[rows, longest] + 1) // 2
-        return n_bins
+
+def _choose_bins(extent: np.ndarray, reach: np.ndarray, n_atoms: np.ndarray) -> np.ndarray:
+    """(n_structures, 3) int64; never many more bins than atoms, however much of the space is empty."""
+    n_bins = np.clip(np.floor(extent * SLICES / reach), 1, 1e6).astype(np.int64)
+    while (crowded := n_bins.prod(axis=1) > 2 * n_atoms + 8).any():
+        rows = np.flatnonzero(crowded)
+        longest = n_bins[rows].argmax(axis=1)
+        n_bins[rows, longest] = (n_bins[rows, longest] + 1) // 2
+    return n_bins
 
 
 class DeviceNeighborList:
@@ -97,7 +99,7 @@ class DeviceNeighborList:
         self.n_pairs = self.n_builds = self.generation = 0
         self._buffers: dict[str, Array] = {}
         self._nearest = math.inf
-        self._built: tuple[Batch, np.ndarray] | None = None
+        self._built: Batch | None = None
         self._moved = device.zeros(1, np.int32)
 
     # reuse -----------------------------------------------------------------------------------------------------------
@@ -121,7 +123,7 @@ class DeviceNeighborList:
         """Whether the list belongs to this batch and may serve its present cells; `check_movers` then tells."""
         if self._built is None:
             return False
-        old, _ = self._built
+        old = self._built
         host = batch.host
         if not (np.array_equal(host.offsets, old.offsets) and np.array_equal(host.pbc, old.pbc)):
             return False
@@ -160,7 +162,7 @@ class DeviceNeighborList:
         b = self._buffers
         return Geometry(
             batch.species, batch.structure, b["row_start"], b["neighbor"], b["shift"], b["displacement"],
-            batch.n_structures,
+            b["reverse"], batch.n_structures,
         )  # fmt: skip
 
     # building --------------------------------------------------------------------------------------------------------
@@ -170,55 +172,46 @@ class DeviceNeighborList:
         self._built = None  # a refused batch must not leave the list of an older one behind
         device, host, n_atoms = self.device, batch.host, batch.n_atoms
         with device.active():
-            fractional, wrapped, turns, bounds = self._wrap(batch)
-            grid = _Grid(host, bounds, self.cutoff + self.skin)
-            self.shifts, self.shift_structure = grid.shifts, grid.shift_structure
-            names = ("reach", "grid", "n_bins", "first_bin", "stride", "zero")
-            on_device = {name: device.upload(getattr(grid, name)) for name in names}
-            lattice, pbc = device.upload(host.lattice), device.upload(host.pbc)
+            cells = Cells(*map(device.upload, (host.lattice, host.inverse_lattice, host.pbc)))
+            atoms, bounds = self._wrap(batch, cells)
+            plan = _Plan(host, bounds, self.cutoff + self.skin)
+            self.shifts, self.shift_structure = plan.shifts, plan.shift_structure
+            grid = Grid(*map(device.upload, plan.grid))
             key, code, center_code = (device.empty(n_atoms, np.int64) for _ in range(3))
-            device.launch(
-                kernels.bin_atoms, n_atoms, batch.structure, fractional, turns, on_device["grid"], on_device["n_bins"],
-                on_device["first_bin"], on_device["stride"], on_device["zero"], key, code, center_code,
-            )  # fmt: skip
+            numbers = ShiftNumbers(device.upload(plan.stride), device.upload(plan.zero), code, center_code)
+            device.launch(kernels.bin_atoms, n_atoms, atoms, grid, numbers, key)
             order = device.stable_argsort(key)
-            bins = device.xp.arange(int(grid.first_bin[-1]) + 1)
-            bin_start = device.xp.searchsorted(key[order], bins)
-            search = (
-                order, wrapped[order], batch.structure, fractional, lattice, pbc, on_device["reach"], on_device["grid"],
-                on_device["n_bins"], on_device["first_bin"], bin_start, (self.cutoff + self.skin) ** 2,
-            )  # fmt: skip
+            bins = device.xp.arange(int(plan.grid.first_bin[-1]) + 1)
+            binned = BinnedAtoms(device.xp.searchsorted(key[order], bins), order, atoms.positions[order])
+            search = binned, atoms, cells, grid
             self._count(batch, search)
-            codes = (on_device["stride"], code, center_code)
-            while not self._fill(n_atoms, search, codes):
+            while not self._fill(n_atoms, search, numbers):
                 self._reserve("neighbor", int(SPARE_PAIRS * self.n_pairs) + TILE, np.int32)
                 self._reserve("shift", int(SPARE_PAIRS * self.n_pairs) + TILE, np.int32)
             self._write("displacement", self._displacements(host))
+            self._reserve("reverse", len(self._buffers["neighbor"]), np.int32)
+            find_reverse(device, self.geometry(batch))
             self._reserve("reference", (n_atoms, 3), np.float64)
             self._buffers["reference"][...] = batch.positions
             self._moved.fill(0)
-        self._built = (host, grid.shifts)
+        self._built = host
         self.prepare(batch)
         self.n_builds += 1
 
-    def _wrap(self, batch: DeviceBatch) -> tuple[Array, Array, Array, np.ndarray]:
-        """Fractional coordinates, wrapped positions, turns, and the bounds of each structure on the host."""
+    def _wrap(self, batch: DeviceBatch, cells: Cells) -> tuple[WrappedAtoms, np.ndarray]:
+        """Wrapped atoms, and the bounds of each structure on the host."""
         device, host, n = self.device, batch.host, batch.n_atoms
         wrapped, fractional = device.empty((n, 3), np.float64), device.empty((n, 3), np.float64)
-        turns, bad = device.empty((n, 3), np.int64), device.zeros(1, np.int32)
-        device.launch(
-            kernels.wrap_atoms, n, batch.positions, batch.structure, device.upload(host.lattice),
-            device.upload(host.inverse_lattice), device.upload(host.pbc), wrapped, fractional, turns, bad,
-        )  # fmt: skip
+        atoms = WrappedAtoms(batch.structure, wrapped, fractional, device.empty((n, 3), np.int64))
+        bad = device.zeros(1, np.int32)
+        device.launch(kernels.wrap_atoms, n, batch.positions, cells, atoms, bad)
         n_tiles = -(-np.diff(host.offsets) // TILE)
         first_tile = np.concatenate(([0], np.cumsum(n_tiles)))
         structure = np.repeat(np.arange(host.n_structures), n_tiles)
         first = host.offsets[structure] + TILE * (np.arange(len(structure)) - first_tile[structure])
         last = np.minimum(first + TILE, host.offsets[structure + 1])
         bounds = device.empty((len(first), 3, 4), np.float64)
-        device.launch(
-            kernels.tile_bounds, len(first), device.upload(first), device.upload(last), fractional, turns, bounds
-        )
+        device.launch(kernels.tile_bounds, len(first), device.upload(first), device.upload(last), atoms, bounds)
         tiles = device.download(bounds)
         if device.download(bad)[0]:
             self._refuse_positions(batch)
@@ -228,13 +221,13 @@ class DeviceNeighborList:
             starts = first_tile[:-1][filled]
             result[filled, :, 0::2] = np.minimum.reduceat(tiles[:, :, 0::2], starts, axis=0)
             result[filled, :, 1::2] = np.maximum.reduceat(tiles[:, :, 1::2], starts, axis=0)
-        return fractional, wrapped, turns, result
+        return atoms, result
 
     def _count(self, batch: DeviceBatch, search: tuple) -> None:
         """Fill row_start, n_pairs and the smallest distance."""
         device, n = self.device, batch.n_atoms
         count, nearest2 = device.empty(n, np.int64), device.empty(n, np.float64)
-        device.launch(kernels.count_rows, n, *search, count, nearest2)
+        device.launch(kernels.count_rows, n, *search, (self.cutoff + self.skin) ** 2, count, nearest2)
         self._reserve("row_start", n + 1, np.int64)
         row_start = self._buffers["row_start"]
         row_start[:1] = 0
@@ -247,7 +240,7 @@ class DeviceNeighborList:
         if self._nearest < COINCIDENT:
             self._refuse_coincident(batch)
 
-    def _fill(self, n_atoms: int, search: tuple, codes: tuple) -> bool:
+    def _fill(self, n_atoms: int, search: tuple, numbers: ShiftNumbers) -> bool:
         """Write the pairs; whether there was room for all of them."""
         device, buffers = self.device, self._buffers
         for name in ("neighbor", "shift"):
@@ -255,8 +248,8 @@ class DeviceNeighborList:
                 self._reserve(name, int(SPARE_PAIRS * self.n_pairs) + TILE, np.int32)
         overflow = device.zeros(1, np.int32)
         device.launch(
-            kernels.fill_rows, n_atoms, *search, *codes, buffers["row_start"], buffers["neighbor"], buffers["shift"],
-            overflow,
+            kernels.fill_rows, n_atoms, *search, numbers, (self.cutoff + self.skin) ** 2,
+            buffers["row_start"], buffers["neighbor"], buffers["shift"], overflow,
         )  # fmt: skip
         return not device.download(overflow)[0]
 

@@ -1,11 +1,10 @@
 """Inference network of one committee member, up and down by hand: matrix products and fused loops, nothing else.
 
-    h_0 = (G - mean) / std;  z_l = h_(l-1) W_l / sqrt(n_in) + 0.1 b_l;  h_l = phi(z_l);  y = z_last      (NTK, P 2.1)
+    h_0 = (G - mean) / std;  z_l = h_(l-1) W_l / sqrt(n_in) + 0.1 b_l;  h_l = phi(z_l);  y = z_last      (NTK)
     down:  g_h = g_z W_l^T / sqrt(n_in),  g_z = g_h phi'(z)
 
-What is constant is folded once: 1/sqrt(n_in), 0.1 and 1/std go into the weights. The mean is subtracted from the
-features rather than folded into the first bias: with features that hardly vary, as along molecular dynamics, the
-folded form would lose in single precision the digits that matter.
+Formulas: docs/method.md, sections 4 and 6.1. What is constant is folded into the weights once, see
+`gmcore.engine.folding`.
 
 Atoms are dealt out in blocks, and where there are fewer of these than threads the columns of each layer as well; each
 thread calls single-threaded BLAS. BLAS's own threads would be idle, yet awake, through all other kernels, and take
@@ -20,6 +19,7 @@ import math
 
 import numpy as np
 
+from gmcore.engine.folding import fold
 from gmcore.engine.settings import Member
 from gmcore.errors import GMError
 from gmcore.kernels import network_cpu
@@ -44,14 +44,13 @@ class Network:
 
     def __init__(self, member: Member, dtype: str = "float32"):
         self.dtype = np.dtype(dtype)
-        weights = [np.asarray(w, np.float64) / math.sqrt(len(w)) for w in member.weights]
-        self._sizes = np.array([len(weights[0]), *(w.shape[1] for w in weights)])
-        self.n_features, self.n_outputs = int(self._sizes[0]), int(self._sizes[-1])
-        weights[0] /= np.asarray(member.feature_std, np.float64)[:, None]
-        self._mean = np.asarray(member.feature_mean).astype(self.dtype)
-        self._weights = np.concatenate([w.ravel() for w in weights]).astype(self.dtype)
-        self._transposed = np.concatenate([w.T.ravel() for w in weights]).astype(self.dtype)
-        self._biases = np.concatenate([0.1 * np.asarray(b, np.float64) for b in member.biases]).astype(self.dtype)
+        folded = fold(member)
+        self._sizes = np.array(folded.layer_sizes)
+        self.n_features, self.n_outputs = folded.layer_sizes[0], folded.layer_sizes[-1]
+        self._mean = folded.mean.astype(self.dtype)
+        self._weights = np.concatenate([w.ravel() for w in folded.weights]).astype(self.dtype)
+        self._transposed = np.concatenate([w.T.ravel() for w in folded.weights]).astype(self.dtype)
+        self._biases = np.concatenate(folded.biases).astype(self.dtype)
         self._inputs = np.empty((0, self.n_features), self.dtype)
         self._hidden = self._slopes = self._products = np.empty(0, self.dtype)
         self._grid = None

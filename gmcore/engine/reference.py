@@ -7,7 +7,7 @@ Memory grows with pairs x channels x 27: for small systems only.
 Pairs are given as `first`, `neighbor` (n_pairs,) and `offset` (n_pairs, 3) = S @ cell, d = r_j - r_i + S @ cell; they
 may come from any neighbor list. `find_pairs` is the brute-force one.
 
-Source: P = Zaverkin et al., JCTC 2022, 18, 1; Zaverkin & Kaestner, JCTC 2020, 16, 5410.
+Formulas: docs/method.md, sections 1, 2, 3 and 4.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def features(positions, species, first, neighbor, offset, beta, settings, strain
 
 
 def network(inputs, member: Member):
-    """Bare network output (n_atoms, sum of widths): NTK layers with the scaled swish between them."""
+    """Bare network output (n_atoms, n_outputs): NTK layers with the scaled swish between them."""
     h = (inputs - member.feature_mean) / member.feature_std
     for layer, (weight, bias) in enumerate(zip(member.weights, member.biases)):
         if layer > 0:
@@ -147,12 +147,12 @@ def network(inputs, member: Member):
 
 
 def head_outputs(inputs, species, member: Member, heads: tuple[HeadSettings, ...]):
-    """Dict of m_i = scale[Z_i] y_i + shift[Z_i], (n_atoms, width) by head name."""
+    """Dict of m_i = scale[Z_i] y_i + shift[Z_i], (n_atoms, n_outputs) by head name."""
     y, start, outputs = network(inputs, member), 0, {}
     for head in heads:
-        part = y[:, start : start + head.width]
+        part = y[:, start : start + head.n_outputs]
         outputs[head.name] = member.scale[head.name][species] * part + member.shift[head.name][species]
-        start += head.width
+        start += head.n_outputs
     return outputs
 
 

@@ -6,10 +6,14 @@ Nothing here computes. `gmkeras` writes these objects at the end of a training, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
+
+from gmcore.errors import GMError
 
 
 @dataclass(frozen=True)
@@ -31,27 +35,89 @@ class DescriptorSettings:
 
 
 @dataclass(frozen=True)
+class HeadOptions:
+    """What a head can be told; each kind of head reads its own (`HEAD_OPTIONS`), the others keep their defaults.
+
+    Attributes
+    ----------
+    conserve : charges: whether they sum up exactly to the total charge of the structure.
+    origin : charges: of the dipole, "coordinates" or "center_of_mass".
+    total_charge : charges: e, used where a structure does not state its own.
+    basis : d_tensor and tensor: "positions" (P eq. 7) or "moments" (no origin). It must be given.
+    core_radius : d_tensor and tensor of positions: A, atoms closer to the mean position contribute nothing.
+    """
+
+    conserve: bool = False
+    origin: str = "coordinates"
+    total_charge: float | None = None
+    basis: str | None = None
+    core_radius: float | None = None
+
+    def check(self, name: str, kind: str) -> None:
+        """Refuse options that head `name`, of a kind in `HEAD_KINDS`, cannot have.
+
+        Raises
+        ------
+        GMError : an option of another kind of head, or a value that it cannot have.
+        """
+        for option in fields(self):
+            if option.name not in HEAD_OPTIONS[kind] and getattr(self, option.name) != option.default:
+                raise GMError(f"head {name} is of kind {kind}, which has no option {option.name}: leave it out")
+        if HEAD_OPTIONS[kind] == TENSOR_OPTIONS and self.basis not in ("positions", "moments"):
+            raise GMError(f"the basis of head {name} must be 'positions' or 'moments', got {self.basis!r}")
+        if self.origin not in ("coordinates", "center_of_mass"):
+            raise GMError(f"the origin of head {name} must be 'coordinates' or 'center_of_mass', got {self.origin!r}")
+        if not isinstance(self.conserve, bool):
+            raise GMError(f"conserve of head {name} must be true or false, got {self.conserve!r}")
+        if self.total_charge is not None and not _is_finite(self.total_charge):
+            raise GMError(f"total_charge of head {name} must be a finite number, got {self.total_charge!r}")
+        if self.core_radius is not None and not (_is_finite(self.core_radius) and self.core_radius >= 0.0):
+            raise GMError(f"core_radius of head {name} must be a length in A, got {self.core_radius!r}")
+
+
+TENSOR_OPTIONS = ("basis", "core_radius")
+HEAD_OPTIONS = {
+    "energy": (),
+    "charges": ("conserve", "origin", "total_charge"),
+    "d_tensor": TENSOR_OPTIONS,
+    "tensor": TENSOR_OPTIONS,
+}
+"""Options that each kind of head reads."""
+
+
+@dataclass(frozen=True)
 class HeadSettings:
     """One output of a model; `name` is also the key of its scale and shift.
 
-    kind, options and the number of network outputs m per atom (`width`):
-
-    ==========  ==========================================================  =====================================
-    kind        options                                                     width
-    ==========  ==========================================================  =====================================
-    energy      none                                                        1
-    charges     conserve (bool): total charge reproduced exactly;           1
-                origin "coordinates" | "center_of_mass" for the dipole
-    d_tensor    basis "positions" (P eq. 7) | "moments" (no origin)         1 | n_moment_channels(n_radial)
-    tensor      basis "positions" | "moments": symmetric, not traceless     1 | n_moment_channels(n_radial) + 1
-    ==========  ==========================================================  =====================================
+    Attributes
+    ----------
+    kind : one of `HEAD_KINDS`.
+    n_outputs : outputs m of the network per atom that the head takes, see `gmcore.engine.heads.count_outputs`.
+    unit : of a tensor; empty for the unit that its kind has.
     """
 
     name: str
     kind: str
-    width: int = 1
+    n_outputs: int = 1
     unit: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: HeadOptions = HeadOptions()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, as in model files (schema 1, where `n_outputs` is called "width")."""
+        named = {option: getattr(self.options, option) for option in HEAD_OPTIONS[self.kind]}
+        options = {option: value for option, value in named.items() if value is not None}
+        return {
+            "name": self.name, "kind": self.kind, "width": self.n_outputs, "unit": self.unit, "options": options
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> HeadSettings:
+        """The head that `to_dict` gave; GMError for an option that does not exist."""
+        options, known = content["options"], [option.name for option in fields(HeadOptions)]
+        for option in options:
+            if option not in known:
+                raise GMError(f"the options of head {content['name']} must be among {', '.join(known)}, got {option!r}")
+        return cls(content["name"], content["kind"], content["width"], content["unit"], HeadOptions(**options))
 
 
 @dataclass
@@ -65,7 +131,7 @@ class Member:
     weights, biases : per layer (n_in, n_out) and (n_out,), the *bare* NTK parameters:
         z = (h @ W) / sqrt(n_in) + 0.1 b, scaled swish between the layers, linear last layer whose columns are the
         heads' outputs one after another in the order of `ModelSettings.heads`.
-    scale, shift : per head name (n_species, width): m_i -> scale[Z_i] m_i + shift[Z_i].
+    scale, shift : per head name (n_species, n_outputs): m_i -> scale[Z_i] m_i + shift[Z_i].
     """
 
     beta: np.ndarray
@@ -88,3 +154,7 @@ class ModelSettings:
     heads: tuple[HeadSettings, ...]
     dtype: str = "float32"
     provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -10,13 +10,13 @@ Per channel M holds the 16 independent components 1; x y z; xx xy xz yy yz; xxx 
 sum_j R_s(rho) u^(x)L; because |u| = 1 the others follow (zz = 1 - xx - yy, ...). Derivatives "with respect to M" are
 derivatives with respect to these sixteen numbers.
 
-Source: P section 2.1; method sections 1, 2, 6, 7.
+Formulas: docs/method.md, sections 1, 2, 3, 6 and 7.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -30,6 +30,8 @@ from gmcore.kernels.arguments import Blocks, Geometry, RadialBasis
 from gmcore.threads import one_at_a_time
 
 DTYPES = ("float32", "float64")
+NO_REVERSE = np.empty(0, np.int32)
+"""`Geometry.reverse` where nothing reads it."""
 
 
 def make_geometry(batch: Batch, species: np.ndarray, pairs: Pairs) -> Geometry:
@@ -41,6 +43,7 @@ def make_geometry(batch: Batch, species: np.ndarray, pairs: Pairs) -> Geometry:
         pairs.neighbor,
         pairs.shift,
         pairs.displacements(batch.cells),
+        NO_REVERSE,
         batch.n_structures,
     )
 
@@ -53,16 +56,17 @@ def check_dtype(dtype: str) -> np.dtype:
     return np.dtype(name)
 
 
-@dataclass(frozen=True)
-class Span:
-    """Centers first <= i < last; a call for a span returns rows of these centers only."""
+class PackedBeta(NamedTuple):
+    """beta as the kernels read it, from `Moments.pack`: the channels of one Gaussian side by side, padded with zeros.
 
-    first: int
-    last: int
+    values (n_species, n_species, n_basis, 8) in working type.
+    """
+
+    values: np.ndarray
 
 
 class Moments:
-    """Stage "moments" (method sections 1, 2, 6, 7).
+    """Stage "moments" (docs/method.md, sections 1, 2, 6.3, 7.3 and 7.4).
 
     Parameters
     ----------
@@ -71,7 +75,7 @@ class Moments:
     """
 
     def __init__(self, settings: DescriptorSettings, dtype: str = "float32"):
-        if not 0.0 < settings.r_min < settings.r_max:
+        if not 0.0 <= settings.r_min < settings.r_max:
             raise GMError(f"r_min must lie between 0 and r_max, got r_min={settings.r_min}, r_max={settings.r_max}")
         if settings.n_basis < 1:
             raise GMError(f"n_basis must be at least 1, got {settings.n_basis}")
@@ -92,38 +96,44 @@ class Moments:
         n = len(self.settings.species)
         return (n, n, self.settings.n_radial, self.settings.n_basis)
 
-    def forward(self, geometry: Geometry, positions: np.ndarray, beta: np.ndarray, span: Span | None = None):
-        """M (n_centers, n_radial, 16) of all centers, or of those in `span`."""
-        positions, packed, span = self._inputs(geometry, positions, beta, span)
-        moments = np.empty((span.last - span.first, self.settings.n_radial, moments_cpu.N_COMPONENTS), self.dtype)
+    @property
+    def _packed_shape(self) -> tuple[int, int, int, int]:
+        n = len(self.settings.species)
+        return (n, n, self.settings.n_basis, moments_cpu.MAX_RADIAL)
+
+    def pack(self, beta: np.ndarray) -> PackedBeta:
+        """beta (n_species, n_species, n_radial, n_basis) for many calls; a call that is given an array packs it."""
+        if np.shape(beta) != self.beta_shape:
+            raise GMError(f"beta must have shape {self.beta_shape}, got {np.shape(beta)}")
+        values = np.zeros(self._packed_shape, self.dtype)
+        values[..., : self.settings.n_radial] = np.swapaxes(beta, 2, 3)
+        return PackedBeta(values)
+
+    def forward(self, geometry: Geometry, positions: np.ndarray, beta: np.ndarray | PackedBeta) -> np.ndarray:
+        """M (n_atoms, n_radial, 16)."""
+        positions, packed = self._inputs(geometry, positions, beta)
+        moments = np.empty((len(positions), self.settings.n_radial, moments_cpu.N_COMPONENTS), self.dtype)
         with one_at_a_time:
-            blocks = self._blocks(geometry, span)
-            moments_cpu.forward(geometry, positions, self.radial, packed, blocks, span.first, moments)
+            moments_cpu.forward(geometry, positions, self.radial, packed, self._blocks(geometry), moments)
         return moments
 
-    def backward(
-        self, geometry, positions, beta, g_moments, *, span=None, want_positions=True, want_beta=True, accumulator=None
-    ):
+    def backward(self, geometry, positions, beta, g_moments, *, want_positions=True, want_beta=True):
         """J^T g_moments.
 
         Returns
         -------
         g_positions (n_atoms, 3) and g_strain (n_structures, 3, 3), float64, and g_beta with the shape of beta; None
-        for what is not wanted. With an `accumulator` positions and strain are added to it instead (over many spans)
-        and None is returned for both.
+        for what is not wanted.
         """
-        positions, packed, span = self._inputs(geometry, positions, beta, span)
-        g_moments = self._cotangent(g_moments, span.last - span.first)
-        own = accumulator or PositionSum(geometry, len(positions) if want_positions else 0)
-        g_beta = self._beta_sum(packed, want_beta)
+        positions, packed = self._inputs(geometry, positions, beta)
+        g_moments = self._cotangent(g_moments, len(positions))
+        sums = self._partial_sums(geometry, packed, want_positions, want_beta)
         with one_at_a_time:
-            blocks = self._blocks(geometry, span)
             moments_cpu.backward(
-                geometry, positions, self.radial, packed, blocks, span.first, g_moments, (want_positions, want_beta),
-                own.positions, own.strain, g_beta,
+                geometry, positions, self.radial, packed, self._blocks(geometry), g_moments,
+                (want_positions, want_beta), *sums,
             )  # fmt: skip
-        g_positions, g_strain = own.total() if want_positions and accumulator is None else (None, None)
-        return g_positions, g_strain, self._unpack(g_beta) if want_beta else None
+        return self._totals(*sums, want_positions, want_beta)
 
     def double_backward(
         self, geometry, positions, beta, g_moments, gg_positions, gg_strain, *, want_positions=True, want_beta=True
@@ -134,43 +144,40 @@ class Moments:
         -------
         gg_moments (as M), h_positions, h_strain, h_beta; None for what is not wanted.
         """
-        positions, packed, span = self._inputs(geometry, positions, beta, None)
-        g_moments = self._cotangent(g_moments, span.last)
+        positions, packed = self._inputs(geometry, positions, beta)
+        g_moments = self._cotangent(g_moments, len(positions))
         gg_positions = np.ascontiguousarray(gg_positions, np.float64)
         gg_strain = np.ascontiguousarray(gg_strain, np.float64)
         gg_moments = np.empty_like(g_moments)
-        own = PositionSum(geometry, len(positions) if want_positions else 0)
-        h_beta = self._beta_sum(packed, want_beta)
+        sums = self._partial_sums(geometry, packed, want_positions, want_beta)
         with one_at_a_time:
-            blocks = self._blocks(geometry, span)
             moments_cpu.double_backward(
-                geometry, positions, self.radial, packed, blocks, span.first, g_moments, gg_positions, gg_strain,
-                (want_positions, want_beta), gg_moments, own.positions, own.strain, h_beta,
+                geometry, positions, self.radial, packed, self._blocks(geometry), g_moments, gg_positions, gg_strain,
+                (want_positions, want_beta), gg_moments, *sums,
             )  # fmt: skip
-        h_positions, h_strain = own.total() if want_positions else (None, None)
-        return gg_moments, h_positions, h_strain, self._unpack(h_beta) if want_beta else None
+        return gg_moments, *self._totals(*sums, want_positions, want_beta)
 
-    def _inputs(self, geometry, positions, beta, span):
+    def _inputs(self, geometry, positions, beta):
         positions = np.ascontiguousarray(positions, np.float64)
         n_atoms = len(geometry.species)
         if positions.shape != (n_atoms, 3):
             raise GMError(f"positions must have shape ({n_atoms}, 3), got {positions.shape}")
-        if np.shape(beta) != self.beta_shape:
-            raise GMError(f"beta must have shape {self.beta_shape}, got {np.shape(beta)}")
-        packed = np.zeros((*self.beta_shape[:2], self.settings.n_basis, moments_cpu.MAX_RADIAL), self.dtype)
-        packed[..., : self.settings.n_radial] = np.swapaxes(beta, 2, 3)
-        return positions, packed, span or Span(0, n_atoms)
+        packed = (beta if isinstance(beta, PackedBeta) else self.pack(beta)).values
+        if packed.shape != self._packed_shape or packed.dtype != self.dtype:
+            expected = f"shape {self._packed_shape} and type {self.dtype}"
+            raise GMError(f"a packed beta must have {expected}, got {packed.shape} and {packed.dtype}")
+        return positions, packed
 
-    def _cotangent(self, g_moments, n_centers: int) -> np.ndarray:
-        expected = (n_centers, self.settings.n_radial, moments_cpu.N_COMPONENTS)
+    def _cotangent(self, g_moments, n_atoms: int) -> np.ndarray:
+        expected = (n_atoms, self.settings.n_radial, moments_cpu.N_COMPONENTS)
         if np.shape(g_moments) != expected:
             raise GMError(f"g_moments must have shape {expected}, got {np.shape(g_moments)}")
         return np.ascontiguousarray(g_moments, self.dtype)
 
-    def _blocks(self, geometry: Geometry, span: Span) -> Blocks:
+    def _blocks(self, geometry: Geometry) -> Blocks:
         """One block of centers per thread, with about the same number of pairs; scratch is kept between calls."""
         n_blocks = numba.get_num_threads()
-        rows = geometry.row_start[span.first : span.last + 1]
+        rows = geometry.row_start
         longest = int(np.diff(rows).max(initial=0))
         lanes = moments_cpu.LANES
         capacity = max(lanes, -(-longest // lanes) * lanes)
@@ -181,32 +188,31 @@ class Moments:
             self._scratch = scratch
         work = rows + np.arange(len(rows))  # an atom without neighbors still costs a little
         targets = work[0] + (work[-1] - work[0]) * np.arange(n_blocks + 1) / n_blocks
-        bounds = span.first + np.searchsorted(work, targets)
-        bounds[0], bounds[-1] = span.first, span.last
+        bounds = np.searchsorted(work, targets)
+        bounds[0], bounds[-1] = 0, len(rows) - 1
         return scratch._replace(bounds=bounds.astype(np.int64))
 
-    def _beta_sum(self, packed: np.ndarray, wanted: bool) -> np.ndarray:
-        return np.zeros((numba.get_num_threads(), *packed.shape) if wanted else (1, 1, 1, 1, 1), self.dtype)
+    def _partial_sums(
+        self, geometry: Geometry, packed: np.ndarray, want_positions: bool, want_beta: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Zeros for the gradients in positions, strain and beta of every block; next to nothing where not wanted."""
+        n_blocks, n_atoms = numba.get_num_threads(), len(geometry.species)
+        return (
+            np.zeros((n_blocks, n_atoms if want_positions else 0, 3)),
+            np.zeros((n_blocks, geometry.n_structures, 3, 3)),
+            np.zeros((n_blocks, *packed.shape) if want_beta else (1, 1, 1, 1, 1), self.dtype),
+        )
 
-    def _unpack(self, g_beta: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.swapaxes(g_beta.sum(0), 2, 3)[:, :, : self.settings.n_radial])
-
-
-class PositionSum:
-    """Gradients in positions and strain, summed per block and added up at the end in a fixed order."""
-
-    def __init__(self, geometry: Geometry, n_atoms: int):
-        n_blocks = numba.get_num_threads()
-        self.positions = np.zeros((n_blocks, n_atoms, 3))
-        self.strain = np.zeros((n_blocks, geometry.n_structures, 3, 3))
-
-    def total(self) -> tuple[np.ndarray, np.ndarray]:
-        """(n_atoms, 3) and (n_structures, 3, 3)."""
-        return self.positions.sum(0), self.strain.sum(0)
+    def _totals(self, positions, strain, beta, want_positions: bool, want_beta: bool):
+        """Add the blocks up, always in the same order; None for what is not wanted."""
+        sums = (positions.sum(0), strain.sum(0)) if want_positions else (None, None)
+        if not want_beta:
+            return *sums, None
+        return *sums, np.ascontiguousarray(np.swapaxes(beta.sum(0), 2, 3)[:, :, : self.settings.n_radial])
 
 
 class Contractions:
-    """Stage "contractions" (method sections 2, 6, 7): the invariants of the moments of each atom.
+    """Stage "contractions" (docs/method.md, sections 3, 6.2 and 7.2): the invariants of the moments of each atom.
 
     Parameters
     ----------

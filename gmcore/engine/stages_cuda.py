@@ -1,9 +1,10 @@
 """The two differentiable stages on the GPU: the twins of `gmcore.engine.stages`, with arrays that live on the device.
 
-What `DeviceMoments` and `DeviceContractions` compute and the shapes of what they take and give are those of `Moments`
-and `Contractions`. They differ in three things: results can be written to arrays that are there already (`out`, ...);
-scratch is kept between calls, so that a second call of the same size allocates nothing and can be recorded as a graph;
-and a gradient in positions needs the reverse of each pair, which `find_reverse` finds once per neighbor list.
+`DeviceMoments` and `DeviceContractions` have the methods, arguments and results of `Moments` and `Contractions`. They
+differ in three things: results can be written to arrays that are there already (`out`); scratch is kept between calls,
+so that a second call of the same size allocates nothing and can be recorded as a graph; and a gradient in positions
+reads `Geometry.reverse`, which `find_reverse` fills once per neighbor list. A geometry without it, such as training
+makes for every batch, gets it when such a gradient is asked for.
 
 Inputs are not copied and hardly checked: shapes and types are those of arrays that this package made. All arrays are
 C-contiguous.
@@ -17,7 +18,7 @@ import numpy as np
 
 from gmcore.device.cuda import Array, Device
 from gmcore.engine.settings import DescriptorSettings
-from gmcore.engine.stages import Contractions, Moments, Span
+from gmcore.engine.stages import Contractions, Moments, PackedBeta
 from gmcore.kernels import contractions_cuda, moments_cuda, pair_sums_cuda
 from gmcore.kernels.arguments import Geometry, RadialBasis
 
@@ -32,6 +33,14 @@ class Scratch(NamedTuple):
     pairs: Array
     centers: Array
     parts: Array
+
+
+def find_reverse(device: Device, geometry: Geometry) -> Geometry:
+    """The geometry with `reverse` filled: once per neighbor list. An array that is there and fits is written to."""
+    if len(geometry.reverse) != len(geometry.neighbor):
+        geometry = geometry._replace(reverse=device.empty(len(geometry.neighbor), np.int32))
+    device.launch_blocks(pair_sums_cuda.find_reverse, len(geometry.species), moments_cuda.LANES, geometry)
+    return geometry
 
 
 class DeviceMoments:
@@ -50,7 +59,7 @@ class DeviceMoments:
         self.radial = RadialBasis(device.upload(host.radial.scalars), device.upload(host.radial.centers))
         n_species, _, _, n_basis = self.beta_shape
         self._packed_shape = (n_species, n_species, n_basis, moments_cuda.MAX_RADIAL)
-        self._packed = device.empty(self._packed_shape, self.dtype)
+        self._packed = PackedBeta(device.empty(self._packed_shape, self.dtype))
         self._no_vectors = device.empty((1, 3), self.dtype)
         self._no_strain = device.empty((1, 3, 3), self.dtype)
         self._no_beta = device.empty((1, 1, 1, 1, 1), self.dtype)
@@ -66,45 +75,40 @@ class DeviceMoments:
         """Memory that gradients in positions take for partial sums."""
         return self.dtype.itemsize * (3 * n_pairs + 9 * n_atoms)
 
-    def find_reverse(self, geometry: Geometry, out: Array | None = None) -> Array:
-        """Number of the pair j -> i, -S of each pair i -> j, S, (n_pairs,) int32; once per neighbor list."""
-        out = self.device.empty(len(geometry.neighbor), np.int32) if out is None else out
-        n_atoms = len(geometry.species)
-        self.device.launch_blocks(pair_sums_cuda.find_reverse, n_atoms, moments_cuda.LANES, geometry, out)
+    def pack(self, beta: Array, *, out: PackedBeta | None = None) -> PackedBeta:
+        """beta (n_species, n_species, n_radial, n_basis) for many calls; a call that is given an array packs it."""
+        out = PackedBeta(self.device.empty(self._packed_shape, self.dtype)) if out is None else out
+        self.device.launch(pair_sums_cuda.pack_beta, out.values.size, beta, out.values)
         return out
 
     def forward(
-        self, geometry: Geometry, positions: Array, beta: Array, *, span: Span | None = None, out: Array | None = None
+        self, geometry: Geometry, positions: Array, beta: Array | PackedBeta, *, out: Array | None = None
     ) -> Array:
-        """M (n_centers, n_radial, 16) of all centers, or of those in `span`."""
-        first, last = self._bounds(geometry, span)
-        out = self.device.empty((last - first, *self.row_shape), self.dtype) if out is None else out
-        packed = self._pack(beta)
+        """M (n_atoms, n_radial, 16)."""
+        n_atoms = len(geometry.species)
+        out = self.device.empty((n_atoms, *self.row_shape), self.dtype) if out is None else out
+        packed = self._values(beta)
         self.device.launch_blocks(
-            moments_cuda.forward, last - first, moments_cuda.LANES,
-            geometry, positions, self.radial, packed, first, out,
-        )  # fmt: skip
+            moments_cuda.forward, n_atoms, moments_cuda.LANES, geometry, positions, self.radial, packed, out
+        )
         return out
 
     def backward(
         self,
         geometry: Geometry,
-        reverse: Array | None,
         positions: Array,
-        beta: Array,
+        beta: Array | PackedBeta,
         g_moments: Array,
         *,
         want_positions: bool = True,
-        want_beta: bool = False,
-        g_positions: Array | None = None,
-        g_strain: Array | None = None,
+        want_beta: bool = True,
+        out: tuple[Array, Array] | None = None,
     ) -> tuple[Array | None, Array | None, Array | None]:
         """J^T g_moments.
 
         Parameters
         ----------
-        reverse : of `find_reverse`; needed if want_positions.
-        g_positions, g_strain : (n_atoms, 3) and (n_structures, 3, 3) float64 to write to.
+        out : g_positions (n_atoms, 3) and g_strain (n_structures, 3, 3), float64, to write to.
 
         Returns
         -------
@@ -112,24 +116,23 @@ class DeviceMoments:
         """
         scratch = self._partial_sums(geometry, want_positions)
         blocks = self._clear_beta(len(g_moments), want_beta)
-        packed = self._pack(beta)
+        packed = self._values(beta)
         n_blocks = len(blocks) if want_beta else len(g_moments)
         self.device.launch_blocks(
             moments_cuda.backward, n_blocks, moments_cuda.LANES,
-            geometry, positions, self.radial, packed, 0, g_moments, (want_positions, want_beta),
+            geometry, positions, self.radial, packed, g_moments, (want_positions, want_beta),
             scratch.pairs, scratch.centers, blocks,
         )  # fmt: skip
         sums = None, None
         if want_positions:
-            sums = self._sum_positions(geometry, reverse, scratch, g_positions, g_strain)
+            sums = self._sum_positions(geometry, scratch, out)
         return *sums, self._sum_beta(blocks) if want_beta else None
 
     def double_backward(
         self,
         geometry: Geometry,
-        reverse: Array | None,
         positions: Array,
-        beta: Array,
+        beta: Array | PackedBeta,
         g_moments: Array,
         gg_positions: Array,
         gg_strain: Array,
@@ -145,24 +148,20 @@ class DeviceMoments:
         """
         scratch = self._partial_sums(geometry, want_positions)
         blocks = self._clear_beta(len(g_moments), want_beta)
-        packed = self._pack(beta)
+        packed = self._values(beta)
         gg_moments = self.device.empty(g_moments.shape, self.dtype)
         n_blocks = len(blocks) if want_beta else len(g_moments)
         self.device.launch_blocks(
             moments_cuda.double_backward, n_blocks, moments_cuda.LANES,
-            geometry, positions, self.radial, packed, 0, g_moments, gg_positions, gg_strain,
+            geometry, positions, self.radial, packed, g_moments, gg_positions, gg_strain,
             (want_positions, want_beta), gg_moments, scratch.pairs, scratch.centers, blocks,
         )  # fmt: skip
-        sums = self._sum_positions(geometry, reverse, scratch, None, None) if want_positions else (None, None)
+        sums = self._sum_positions(geometry, scratch, None) if want_positions else (None, None)
         return gg_moments, *sums, self._sum_beta(blocks) if want_beta else None
 
-    def _bounds(self, geometry: Geometry, span: Span | None) -> tuple[int, int]:
-        return (0, len(geometry.species)) if span is None else (span.first, span.last)
-
-    def _pack(self, beta: Array) -> Array:
-        """beta as the kernels read it: the channels of one Gaussian side by side, padded to eight."""
-        self.device.launch(pair_sums_cuda.pack_beta, int(np.prod(self._packed_shape)), beta, self._packed)
-        return self._packed
+    def _values(self, beta: Array | PackedBeta) -> Array:
+        """What the kernels read; an array is packed into room that is there already."""
+        return (beta if isinstance(beta, PackedBeta) else self.pack(beta, out=self._packed)).values
 
     def _partial_sums(self, geometry: Geometry, wanted: bool) -> Scratch:
         if not wanted:
@@ -177,10 +176,10 @@ class DeviceMoments:
             self._scratch = Scratch(*(self.device.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes)))
         return self._scratch
 
-    def _clear_beta(self, n_centers: int, wanted: bool) -> Array:
+    def _clear_beta(self, n_atoms: int, wanted: bool) -> Array:
         if not wanted:
             return self._no_beta
-        n_blocks = max(1, min(n_centers, MAX_BETA_BLOCKS))
+        n_blocks = max(1, min(n_atoms, MAX_BETA_BLOCKS))
         if len(self._beta_blocks) != n_blocks or self._beta_blocks is self._no_beta:
             self._beta_blocks = self.device.empty((n_blocks, *self._packed_shape), self.dtype)
         with self.device.active():
@@ -188,13 +187,17 @@ class DeviceMoments:
         return self._beta_blocks
 
     def _sum_positions(
-        self, geometry: Geometry, reverse: Array, scratch: Scratch, g_positions: Array | None, g_strain: Array | None
+        self, geometry: Geometry, scratch: Scratch, out: tuple[Array, Array] | None
     ) -> tuple[Array, Array]:
         launch, lanes = self.device.launch_blocks, moments_cuda.LANES
         n_atoms, n_structures = len(geometry.species), geometry.n_structures
-        g_positions = self.device.empty((n_atoms, 3), np.float64) if g_positions is None else g_positions
-        g_strain = self.device.empty((n_structures, 3, 3), np.float64) if g_strain is None else g_strain
-        launch(pair_sums_cuda.sum_positions, n_atoms, lanes, geometry.row_start, reverse, scratch.pairs, g_positions)
+        if not len(geometry.reverse):
+            geometry = find_reverse(self.device, geometry)
+        if out is None:
+            shapes = (n_atoms, 3), (n_structures, 3, 3)
+            out = tuple(self.device.empty(shape, np.float64) for shape in shapes)
+        g_positions, g_strain = out
+        launch(pair_sums_cuda.sum_positions, n_atoms, lanes, geometry, scratch.pairs, g_positions)
         grid = (n_structures, scratch.parts.shape[1])
         launch(pair_sums_cuda.sum_strain_parts, grid, lanes, geometry.structure, scratch.centers, scratch.parts)
         self.device.launch(pair_sums_cuda.sum_strain, 9 * n_structures, scratch.parts, g_strain)
@@ -220,13 +223,13 @@ class DeviceContractions:
         host = Contractions(n_radial, dtype)  # checks the type
         self.device, self.n_radial, self.n_features, self.dtype = device, n_radial, host.n_features, host.dtype
 
-    def forward(self, moments: Array, out: Array | None = None) -> Array:
+    def forward(self, moments: Array, *, out: Array | None = None) -> Array:
         """G (n_atoms, n_features) of M (n_atoms, n_radial, 16)."""
         out = self.device.empty((len(moments), self.n_features), self.dtype) if out is None else out
         self._launch(contractions_cuda.forward, 1, moments, out)
         return out
 
-    def backward(self, moments: Array, g_features: Array, out: Array | None = None) -> Array:
+    def backward(self, moments: Array, g_features: Array, *, out: Array | None = None) -> Array:
         """J^T g_features, shaped as M."""
         out = self.device.empty(moments.shape, self.dtype) if out is None else out
         self._launch(contractions_cuda.backward, 1, moments, g_features, out)

@@ -1,9 +1,10 @@
 """One evaluation on the device, from positions and neighbor list to energies and forces, in arrays that stay in place.
 
-Per group of members of equal widths: moments of each member -> for chunks of atoms (contractions -> network up ->
-network down -> contractions back), all members in one batched product -> moments back. Nothing is allocated and nothing
-waits for the host once the arrays are there, so that a step can be recorded as a CUDA graph. From the second run with
-the same arrays on it is; where recording fails, or an array has moved, the step runs launch by launch.
+Per group of members whose layers have the same sizes: moments of each member -> for chunks of atoms (contractions ->
+network up -> network down -> contractions back), all members in one batched product -> moments back. Nothing is
+allocated and nothing waits for the host once the arrays are there, so that a step can be recorded as a CUDA graph. From
+the second run with the same arrays on it is; where recording fails, or an array has moved, the step runs launch by
+launch.
 
     strain = dE/deps, energy in float64, sums in fixed order: the same input gives the same bits.
 """
@@ -26,31 +27,32 @@ from gmcore.kernels.arguments import Geometry
 
 
 class MemberGroup:
-    """Members whose layers have the same widths, so that each layer is one product for all of them.
+    """Members whose layers have the same sizes, so that each layer is one product for all of them.
 
     Parameters
     ----------
+    moments : the stage that reads their radial coefficients.
     indices : which members of the committee these are.
-    scale, shift : (n_members, n_species, n_outputs) float64.
-    energy_columns : (n_outputs,) bool.
+    scale, shift, energy_scale : (n_members, n_species, n_outputs) float64; dE/dy, 0 for outputs of other heads.
     """
 
     def __init__(
         self,
         device: Device,
+        moments: DeviceMoments,
         indices: Sequence[int],
         members: Sequence[Member],
         scale: np.ndarray,
         shift: np.ndarray,
-        energy_columns: np.ndarray,
+        energy_scale: np.ndarray,
         dtype: np.dtype,
         matmul: str,
     ):
         self.indices = list(indices)
         self.networks = DeviceNetworks(device, members, dtype, matmul)
-        self.betas = [device.upload(member.beta, dtype) for member in members]
+        self.betas = [moments.pack(device.upload(member.beta, dtype)) for member in members]
         self.scale, self.shift = device.upload(scale), device.upload(shift)
-        self.energy_scale = device.upload(np.where(energy_columns, scale, 0.0), dtype)
+        self.energy_scale = device.upload(energy_scale, dtype)
 
 
 class DeviceStep:
@@ -87,7 +89,7 @@ class DeviceStep:
         self._token: object = None
         self._can_record = True
         n_members = sum(len(group.indices) for group in groups)
-        n_atoms, n_structures, n_outputs = batch.n_atoms, batch.n_structures, groups[0].networks.sizes[-1]
+        n_atoms, n_structures, n_outputs = batch.n_atoms, batch.n_structures, groups[0].networks.layer_sizes[-1]
         shapes = [(len(group.indices), n_atoms, *moments.row_shape) for group in groups]
         self.moments = [device.empty(shape, moments.dtype) for shape in shapes]
         self._g_moments = [device.empty(shape, moments.dtype) for shape in shapes] if forces else None
@@ -98,13 +100,13 @@ class DeviceStep:
         self.g_strain = device.zeros((n_members, n_structures, 3, 3), np.float64) if forces else None
         self._work = [group.networks.workspace(max(plan.chunk, 1)) for group in groups]
 
-    def run(self, geometry: Geometry, reverse: Array | None, token: object) -> None:
+    def run(self, geometry: Geometry, token: object) -> None:
         """Compute for the present positions of the batch.
 
         Parameters
         ----------
-        reverse : number of the reverse pair of each pair; needed for forces.
-        token : equal in two calls if the arrays of geometry and reverse are the same ones, whatever they hold.
+        geometry : with `reverse` filled if forces are computed.
+        token : equal in two calls if the arrays of the geometry are the same ones, whatever they hold.
         """
         with self.device.active():
             if self._graph is not None and token == self._token:
@@ -112,14 +114,14 @@ class DeviceStep:
                 self.n_replayed += 1
                 return
             self._graph = None
-            self._launch(geometry, reverse)
+            self._launch(geometry)
             if self._can_record and token is not None and token == self._token:
-                self._graph = self.device.capture(lambda: self._launch(geometry, reverse))
+                self._graph = self.device.capture(lambda: self._launch(geometry))
                 self._can_record = self._graph is not None
                 self.n_recorded += self._can_record
             self._token = token
 
-    def _launch(self, geometry: Geometry, reverse: Array | None) -> None:
+    def _launch(self, geometry: Geometry) -> None:
         for number, group in enumerate(self._groups):
             for k, beta in enumerate(group.betas):
                 self._moments.forward(geometry, self.batch.positions, beta, out=self.moments[number][k])
@@ -129,8 +131,8 @@ class DeviceStep:
                 self._structure_sum(self.outputs[member], self.sums[member])
                 if self.forces:
                     self._moments.backward(
-                        geometry, reverse, self.batch.positions, beta, self._g_moments[number][k],
-                        g_positions=self.g_positions[member], g_strain=self.g_strain[member],
+                        geometry, self.batch.positions, beta, self._g_moments[number][k],
+                        want_beta=False, out=(self.g_positions[member], self.g_strain[member]),
                     )  # fmt: skip
 
     def _launch_chunk(self, number: int, group: MemberGroup, first: int, last: int) -> None:

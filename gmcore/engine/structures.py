@@ -233,6 +233,35 @@ class Batch:
             n_atoms * np.arange(n_frames + 1),
         )
 
+    def part(self, first: int, last: int) -> Batch:
+        """Structures first <= k < last. They have been checked with the whole batch and are not checked again."""
+        rows = slice(self.offsets[first], self.offsets[last])
+        part = object.__new__(Batch)
+        part.__dict__.update(
+            positions=self.positions[rows],
+            numbers=self.numbers[rows],
+            cells=self.cells[first:last],
+            pbc=self.pbc[first:last],
+            offsets=self.offsets[first : last + 1] - self.offsets[first],
+        )
+        if "_lattice" in self.__dict__:
+            part.__dict__["_lattice"] = tuple(values[first:last] for values in self._lattice)
+        if "_species" in self.__dict__:
+            table, index = self._species
+            part.__dict__["_species"] = table, index[rows]
+        return part
+
+    def species(self, table: SpeciesTable) -> np.ndarray:
+        """(n_atoms,) int32: species index of each atom, looked up once.
+
+        Raises
+        ------
+        UnknownElementError : an element outside the table.
+        """
+        if "_species" not in self.__dict__ or self._species[0] != table.numbers:
+            self.__dict__["_species"] = table.numbers, table.index(self.numbers)
+        return self._species[1]
+
     @property
     def n_atoms(self) -> int:
         return len(self.positions)

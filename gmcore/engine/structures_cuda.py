@@ -30,7 +30,7 @@ class DeviceBatch:
     """
 
     def __init__(self, device: Device, batch: Batch, species: SpeciesTable):
-        index = species.index(batch.numbers)
+        index = batch.species(species)
         self.device, self.host = device, batch
         self.positions: Array = device.upload(batch.positions, np.float64)
         self.species: Array = device.upload(index, np.int32)

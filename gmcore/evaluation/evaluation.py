@@ -79,7 +79,7 @@ def evaluate_model(models: Model | Sequence[Model], dataset: Dataset) -> Evaluat
     return Evaluation(metrics, dataset.labels, predicted, dataset.units)
 
 
-def write_report(folder: str | Path, evaluations: Mapping[str, Evaluation], extra: Mapping[str, Any] = {}) -> Path:
+def write_evaluation(folder: str | Path, evaluations: Mapping[str, Evaluation], extra: Mapping[str, Any] = {}) -> Path:
     """Write `metrics.json`, one entry per part, and the parity figures of the last part; return the JSON's path.
 
     Parameters

@@ -17,9 +17,10 @@ from ase.io import read, write
 
 import gmcore.commands.app
 from gmcore.config.training import TrainConfig
+from gmcore.model_file import write_model
 from gmcore.version import __version__
 from support.command_line import refused, run
-from support.models import make_head, random_model
+from support.models import make_head, random_model, random_parts
 
 HEADS = ("energy", make_head("charges", 3, conserve=True), "d_tensor")
 
@@ -143,6 +144,16 @@ def test_csv_says_what_it_leaves_out(folder, tmp_path):
         "predict", folder / "model.h5", folder / "water.extxyz", "-o", tmp_path / "p.csv", "--total-charge", "0"
     )
     assert result.code == 0 and "left out, one row per structure has no place for them: forces, charges" in result.err
+
+
+def test_info_shows_paths_as_seen_from_the_model(tmp_path):
+    settings, members = random_parts()
+    data = [str(tmp_path / "data" / "set.h5"), "../data/other.h5"]
+    settings.provenance["config"] = {"output": str(tmp_path / "runs"), "data": {"files": data}}
+    write_model(tmp_path / "runs" / "model.h5", settings, members)
+    facts = json.loads(run("info", tmp_path / "runs" / "model.h5", "--json").out)
+    assert facts["provenance"]["config"] == {"output": ".", "data": {"files": ["../data/set.h5", "../data/other.h5"]}}
+    assert str(tmp_path) not in run("info", tmp_path / "runs" / "model.h5").out
 
 
 def test_info(folder):

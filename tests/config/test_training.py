@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gmcore.config.loading import ConfigError, load_config, parse_config
 from gmcore.config.templates import KINDS, template
-from gmcore.config.training import PRESETS, Data, Descriptor, Network, Split, TrainConfig, Training
+from gmcore.config.training import PRESETS, Data, Descriptor, NetworkSection, Split, TrainConfig, Training
 from gmcore.errors import GMError
 
 BASE = """\
@@ -222,7 +222,9 @@ def test_valid_configurations_survive_a_round_trip(split, training, descriptor, 
 @settings(max_examples=100, deadline=None)
 @given(section=st.sampled_from(["descriptor", "network", "training", "data"]), key=names)
 def test_unknown_keys_are_refused_everywhere(section, key):
-    known = {"descriptor": Descriptor, "network": Network, "training": Training, "data": Data}[section].model_fields
+    known = {"descriptor": Descriptor, "network": NetworkSection, "training": Training, "data": Data}[
+        section
+    ].model_fields
     content = raw()
     content[section] = content.get(section, {}) | {key: 1}
     if key not in known:

@@ -14,7 +14,7 @@ from gmcore.device.memory import (
     plan_evaluation,
 )
 
-PAPER = ModelSize(n_members=1, n_radial=5, n_outputs=1, widths=360 + 4 * 512 + 2, itemsize=4)
+PAPER = ModelSize(n_members=1, n_radial=5, n_outputs=1, n_columns=360 + 4 * 512 + 2, itemsize=4)
 GIB = 2**30
 
 
@@ -34,7 +34,7 @@ def test_memory_is_linear_in_atoms():
 def test_forces_and_members_cost_what_they_cost():
     energy, forces = (evaluation_bytes(PAPER, 100, 1, wanted) for wanted in (False, True))
     assert energy < forces / 1.9
-    three = ModelSize(3, 5, 1, PAPER.widths, 4)
+    three = ModelSize(3, 5, 1, PAPER.n_columns, 4)
     assert evaluation_bytes(three, 100, 1, True) == 3 * forces
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 
 import pytest
@@ -15,7 +14,7 @@ from gmcore.evaluation.predictions import SUFFIXES as OUTPUT_SUFFIXES
 from gmcore.formats import SUFFIXES
 from gmcore.quantities import BY_NAME
 from gmcore.units import UNITS, conversion
-from support.pages import DOCS, default_of, page, tables
+from support.pages import default_of, page, tables
 
 SECTIONS = [
     TrainConfig,
@@ -66,12 +65,6 @@ def test_formats():
     assert stated == SUFFIXES
     outputs = {suffix for row in tables(text)["Predictions"] for suffix in row[0].replace("`", "").split()}
     assert outputs == set(OUTPUT_SUFFIXES)
-
-
-@pytest.mark.parametrize("name", ["configuration.md", "data.md"])
-def test_doctests(name, monkeypatch):
-    monkeypatch.chdir(DOCS.parent)  # examples name files as seen from the top of the repository
-    assert doctest.testfile(str(DOCS / name), module_relative=False).failed == 0
 
 
 def test_labels():

@@ -15,10 +15,10 @@ from gmcore.engine.heads import (
     output_units,
     structure_sum,
 )
-from gmcore.engine.settings import HeadSettings
+from gmcore.engine.settings import HeadOptions, HeadSettings
 from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
-from support.models import make_head, unit_norms
+from support.models import make_head
 from support.tolerances import relative_error
 
 N_RADIAL = 3
@@ -145,13 +145,12 @@ def test_moment_channels_turn_with_the_neighbors(rng):
 
 def test_moment_basis(rng):
     batch, moments = make_batch(rng), random_moments(rng, 10)
-    norm = unit_norms(N_RADIAL)
-    channels = moment_channels(moments) / np.array(norm)[:, None, None]
-    d_head = make_head("d_tensor", N_RADIAL, basis="moments", channel_norm=norm)
-    m = rng.normal(size=(10, d_head.width))
+    channels = moment_channels(moments)
+    d_head = make_head("d_tensor", N_RADIAL, basis="moments")
+    m = rng.normal(size=(10, d_head.n_outputs))
     expected = structure_sum(np.einsum("ic,icab->iab", m, channels), batch.offsets)
     assert relative_error(head_outputs(d_head, m, batch, moments)["d_tensor"], expected) < 1e-13
-    head = make_head("tensor", N_RADIAL, basis="moments", channel_norm=norm)
+    head = make_head("tensor", N_RADIAL, basis="moments")
     m = np.concatenate([m, rng.normal(size=(10, 1))], axis=1)
     expected += structure_sum(m[:, -1], batch.offsets)[:, None, None] * np.eye(3)
     assert relative_error(head_outputs(head, m, batch, moments)["tensor"], expected) < 1e-13
@@ -161,7 +160,7 @@ def test_moment_basis(rng):
 def test_d_tensor_is_symmetric_and_traceless(rng, basis):
     batch, moments = make_batch(rng), random_moments(rng, 10)
     head = make_head("d_tensor", N_RADIAL, basis=basis)
-    d = head_outputs(head, rng.normal(size=(10, head.width)), batch, moments)["d_tensor"]
+    d = head_outputs(head, rng.normal(size=(10, head.n_outputs)), batch, moments)["d_tensor"]
     assert d.shape == (4, 3, 3)
     assert np.abs(d - d.swapaxes(1, 2)).max() < 1e-13
     assert np.abs(np.trace(d, axis1=1, axis2=2)).max() < 1e-13
@@ -174,7 +173,7 @@ def test_units_follow_the_heads():
         "energy": "eV", "forces": "eV/A", "stress": "eV/A^3", "charges": "e", "dipole": "e*A",
         "d_tensor": "cm^-1", "tensor": "1",
     }  # fmt: skip
-    assert output_units([HeadSettings("alpha", "tensor", unit="A^3", options={"basis": "positions"})]) == {
+    assert output_units([HeadSettings("alpha", "tensor", unit="A^3", options=HeadOptions(basis="positions"))]) == {
         "alpha": "A^3"
     }
 
@@ -185,17 +184,39 @@ def test_units_follow_the_heads():
         ([], r"must have at least one head, got none"),
         ([HeadSettings("x", "magic")], r"kind of a head must be one of energy, charges, d_tensor, tensor, got 'magic'"),
         ([HeadSettings("d", "d_tensor")], r"basis of head d must be 'positions' or 'moments', got None"),
-        ([HeadSettings("energy", "energy", width=2)], r"head energy must have width 1, got 2"),
-        ([HeadSettings("d", "d_tensor", width=1, options={"basis": "moments"})], r"must have width 9, got 1"),
+        ([HeadSettings("energy", "energy", n_outputs=2)], r"number of outputs of head energy must be 1, got 2"),
         (
-            [HeadSettings("q", "charges", options={"origin": "metal"})],
+            [HeadSettings("d", "d_tensor", options=HeadOptions(basis="moments"))],
+            r"outputs of head d must be 9, got 1",
+        ),
+        (
+            [HeadSettings("q", "charges", options=HeadOptions(origin="metal"))],
             r"'coordinates' or 'center_of_mass', got 'metal'",
         ),
         ([HeadSettings("a", "energy"), HeadSettings("b", "energy")], r"two heads must differ, got energy, forces"),
-        ([HeadSettings("forces", "tensor", options={"basis": "positions"})], r"got forces again from head forces"),
         (
-            [HeadSettings("d", "d_tensor", 9, options={"basis": "moments", "channel_norm": [1.0, 2.0]})],
-            r"channel_norm of head d must be 9 positive numbers, got \[1.0, 2.0\]",
+            [HeadSettings("forces", "tensor", options=HeadOptions(basis="positions"))],
+            r"got forces again from head forces",
+        ),
+        (
+            [HeadSettings("E", "energy", options=HeadOptions(basis="moments"))],
+            r"head E is of kind energy, which has no option basis: leave it out",
+        ),
+        (
+            [HeadSettings("d", "d_tensor", options=HeadOptions(basis="positions", conserve=True))],
+            r"head d is of kind d_tensor, which has no option conserve: leave it out",
+        ),
+        (
+            [HeadSettings("d", "d_tensor", options=HeadOptions(basis="positions", core_radius=-1.0))],
+            r"core_radius of head d must be a length in A, got -1.0",
+        ),
+        (
+            [HeadSettings("q", "charges", options=HeadOptions(total_charge="two"))],
+            r"total_charge of head q must be a finite number, got 'two'",
+        ),
+        (
+            [HeadSettings("q", "charges", options=HeadOptions(conserve="yes"))],
+            r"conserve of head q must be true or false, got 'yes'",
         ),
     ],
 )

@@ -20,11 +20,11 @@ from support.tolerances import TOLERANCE, relative_error
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("widths", [(9, 1), (9, 7, 1), (360, 64, 48, 1), (94, 20, 12, 8, 5)], ids=str)
-def test_value_and_derivative(rng, widths, dtype):
-    member, n_atoms = make_member(rng, widths), 23
-    features = rng.normal(size=(n_atoms, widths[0]))
-    g_outputs = rng.normal(size=(n_atoms, widths[-1]))
+@pytest.mark.parametrize("sizes", [(9, 1), (9, 7, 1), (360, 64, 48, 1), (94, 20, 12, 8, 5)], ids=str)
+def test_value_and_derivative(rng, sizes, dtype):
+    member, n_atoms = make_member(rng, sizes), 23
+    features = rng.normal(size=(n_atoms, sizes[0]))
+    g_outputs = rng.normal(size=(n_atoms, sizes[-1]))
     network = Network(member, dtype)
     outputs, g_features = network.forward(features), network.backward(g_outputs)
     assert outputs.dtype == g_features.dtype == dtype

@@ -24,13 +24,13 @@ def make_system(rng, n_atoms=6, settings=SETTINGS):
 
 def make_member(rng, beta, n_hidden=6):
     n_features = reference.contractions(np.zeros((1, beta.shape[2], 16))).shape[1]
-    widths = [n_features, n_hidden, n_hidden, 1]
+    sizes = [n_features, n_hidden, n_hidden, 1]
     return Member(
         beta=beta,
         feature_mean=rng.normal(size=n_features),
         feature_std=rng.uniform(0.5, 2.0, n_features),
-        weights=[rng.normal(size=pair) for pair in pairwise(widths)],
-        biases=[rng.normal(size=width) for width in widths[1:]],
+        weights=[rng.normal(size=pair) for pair in pairwise(sizes)],
+        biases=[rng.normal(size=size) for size in sizes[1:]],
         scale={"energy": rng.uniform(0.5, 2.0, (2, 1))},
         shift={"energy": rng.normal(size=(2, 1))},
     )

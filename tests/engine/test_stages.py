@@ -9,7 +9,7 @@ import pytest
 from gmcore.engine import reference
 from gmcore.engine.neighbors import build_pairs
 from gmcore.engine.settings import DescriptorSettings
-from gmcore.engine.stages import Contractions, Moments, PositionSum, Span, check_dtype, make_geometry
+from gmcore.engine.stages import Contractions, Moments, check_dtype, make_geometry
 from gmcore.engine.structures import Batch, SpeciesTable
 from gmcore.errors import GMError
 from gmcore.kernels import contractions_cpu
@@ -174,25 +174,6 @@ def test_the_checker_rejects_a_slightly_wrong_derivative(factor):
         assert relative_error(factor * value, expected) > TOLERANCE["gradient", "float32"]
 
 
-def test_spans_add_up_to_the_whole():
-    problem = Problem(SYSTEMS["triclinic"]())
-    whole = problem.stage.forward(problem.geometry, problem.positions, problem.beta)
-    g_positions, g_strain, g_beta = problem.backward()
-    n = len(whole)
-    accumulator = PositionSum(problem.geometry, n)
-    beta_sum = np.zeros_like(g_beta)
-    for span in (Span(0, 7), Span(7, 8), Span(8, 8), Span(8, n)):
-        part = problem.stage.forward(problem.geometry, problem.positions, problem.beta, span)
-        np.testing.assert_array_equal(part, whole[span.first : span.last])
-        options = {"span": span, "accumulator": accumulator}
-        rows = problem.g_moments[span.first : span.last]
-        beta_sum += problem.stage.backward(problem.geometry, problem.positions, problem.beta, rows, **options)[2]
-    total, strain = accumulator.total()
-    assert relative_error(total, g_positions) < TOLERANCE["identity", "float64"]
-    assert relative_error(strain, g_strain) < TOLERANCE["identity", "float64"]
-    assert relative_error(beta_sum, g_beta) < TOLERANCE["identity", "float64"]
-
-
 def test_same_bits_every_time_and_the_same_numbers_with_one_thread():
     problem = Problem(mixed_batch(), "float32")
     first, again = problem.backward(), problem.backward()
@@ -220,6 +201,23 @@ def test_only_what_is_wanted_is_computed():
     gg, h_positions, _, h_beta = problem.double_backward(want_positions=False)
     assert relative_error(h_beta, problem.double_backward()[3]) < TOLERANCE["identity", "float64"]
     assert h_positions is None and gg.shape == problem.g_moments.shape
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_packed_beta_gives_the_same_bits(dtype):
+    problem = Problem(SYSTEMS["triclinic"](), dtype)
+    packed = problem.stage.pack(problem.beta)
+    forward = problem.stage.forward(problem.geometry, problem.positions, problem.beta)
+    np.testing.assert_array_equal(problem.stage.forward(problem.geometry, problem.positions, packed), forward)
+    for value, expected in zip(problem.backward(beta=packed), problem.backward()):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_a_beta_packed_for_another_stage_is_refused():
+    problem = Problem(SYSTEMS["water_molecule"]())
+    other = Moments(problem.settings, "float32").pack(problem.beta)
+    with pytest.raises(GMError, match=r"a packed beta must have shape .* and type float64, got .* and float32"):
+        problem.stage.forward(problem.geometry, problem.positions, other)
 
 
 def test_a_pair_beyond_the_cutoff_in_a_list_with_a_skin_changes_nothing():
@@ -280,7 +278,7 @@ def test_feature_counts(n_radial, expected):
     "change, message",
     [
         ({"r_min": 5.0}, "r_min must lie between 0 and r_max"),
-        ({"r_min": 0.0}, "r_min must lie between 0 and r_max"),
+        ({"r_min": -0.1}, "r_min must lie between 0 and r_max"),
         ({"n_basis": 0}, "n_basis must be at least 1, got 0"),
         ({"n_radial": 9}, "n_radial must be between 1 and 8, got 9"),
     ],
@@ -297,6 +295,8 @@ def test_bad_arrays(rng):
         problem.stage.forward(problem.geometry, np.zeros(7), problem.beta)
     with pytest.raises(GMError, match=r"beta must have shape .*, got \(2, 2\)"):
         problem.stage.forward(problem.geometry, problem.positions, np.zeros((2, 2)))
+    with pytest.raises(GMError, match=r"beta must have shape .*, got \(2, 2\)"):
+        problem.stage.pack(np.zeros((2, 2)))
     with pytest.raises(GMError, match=r"g_moments must have shape \(24, 3, 16\), got \(24, 3, 20\)"):
         problem.stage.backward(problem.geometry, problem.positions, problem.beta, np.zeros((24, 3, 20)))
     with pytest.raises(GMError, match=r"moments must have shape \(4, 5, 16\), got \(4, 5, 20\)"):

@@ -15,7 +15,7 @@ from gmcore.config.loading import parse_config
 from gmcore.data.datasets import Dataset, read_dataset
 from gmcore.data.reading import read_frames
 from gmcore.errors import GMError
-from gmcore.evaluation.evaluation import EvaluationError, evaluate_model, metrics_table, write_report
+from gmcore.evaluation.evaluation import EvaluationError, evaluate_model, metrics_table, write_evaluation
 from gmcore.evaluation.learning_curve import run_learning_curve, with_training_size
 from gmcore.evaluation.predictions import PredictionFileError, check_suffix, write_predictions
 from gmcore.model import Model
@@ -90,7 +90,7 @@ def test_a_tensor_of_another_kind(atoms):
 
 def test_report(tmp_path, model, atoms):
     evaluations = {part: evaluate_model(model, labeled(model, atoms, 0.1)) for part in ("train", "test")}
-    path = write_report(tmp_path, evaluations, {"epochs": 3})
+    path = write_evaluation(tmp_path, evaluations, {"epochs": 3})
     content = json.loads(path.read_text())
     assert content["epochs"] == 3 and content["test"]["energy"]["mae"] == pytest.approx(0.1)
     assert (tmp_path / "parity_d_tensor.png").is_file() and (tmp_path / "parity_energy.png").is_file()

@@ -18,7 +18,7 @@ from gmcore.engine.structures import SpeciesTable
 from gmcore.kernels.contractions_cpu import n_features
 from gmkeras import activation, data, heads, initial, layers, optimizer
 from gmkeras.data import model_inputs
-from gmkeras.layers import GaussianMomentsLayer, MixedDense, NTKDense, ScaleShift, Standardization
+from gmkeras.layers import DecorrelatedDense, GaussianMomentsLayer, NTKDense, ScaleShift, Standardization
 from gmkeras.optimizer import GroupedAdam
 from support.keras_models import SPECIES
 from support.systems import molecule
@@ -58,7 +58,7 @@ def test_initial_values():
     [
         GaussianMomentsLayer(SPECIES, 4.2, 0.4, 6, 2, seed=3),
         NTKDense(3, "scaled_swish", seed=3),
-        MixedDense(3, seed=3),
+        DecorrelatedDense(3, seed=3),
         ScaleShift(4, 2),
         Standardization(),
     ],

@@ -21,7 +21,6 @@ from gmkeras.model import GMModel
 from gmkeras.optimizer import GroupedAdam
 from support.gradients import check_gradient
 from support.keras_models import WEIGHTS, keras_model, make_head, mixed_frames, prepared
-from support.models import unit_norms
 from support.systems import molecule, small_cell, triclinic
 
 HEADS = {
@@ -29,7 +28,7 @@ HEADS = {
     "charges": make_head("charges", 3, conserve=True, origin="center_of_mass"),
     "free charges": make_head("charges", 3),
     "d_tensor": make_head("d_tensor", 3),
-    "d_tensor, moments": make_head("d_tensor", 3, basis="moments", channel_norm=unit_norms(3)),
+    "d_tensor, moments": make_head("d_tensor", 3, basis="moments"),
     "tensor": make_head("tensor", 3),
     "tensor, moments": make_head("tensor", 3, basis="moments"),
 }
@@ -38,10 +37,10 @@ HEADS = {
 @pytest.mark.parametrize("name", HEADS)
 def test_heads_agree_with_the_model_without_tensorflow(name, rng):
     """Constants of the training, multiplied in on export, included."""
-    model, settings, _ = keras_model([HEADS[name]], mix_features=True)
-    mixing, unit = model.dense_layers[0].mixing, model.scale_shift[HEADS[name].name].unit
-    mixing.assign(np.eye(len(mixing.numpy())) + 0.01 * rng.normal(size=mixing.shape))
-    unit.assign(rng.uniform(0.5, 2.0, unit.shape))
+    model, settings, _ = keras_model([HEADS[name]], decorrelate=True)
+    matrix, factor = model.dense_layers[0].decorrelation, model.scale_shift[HEADS[name].name].output_factor
+    matrix.assign(np.eye(len(matrix.numpy())) + 0.01 * rng.normal(size=matrix.shape))
+    factor.assign(rng.uniform(0.5, 2.0, factor.shape))
     frames = mixed_frames()
     inputs, _ = prepared(settings, frames).batch(range(len(frames)))
     outputs = model.quantities(tensors(inputs), derivatives=HEADS[name].kind == "energy")

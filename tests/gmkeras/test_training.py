@@ -113,6 +113,7 @@ def test_everything_in_one_model(tmp_path):
     first, second = read_model(path)[1]
     assert model.n_members == 2 and not np.array_equal(first.beta, second.beta)
     provenance = model.settings.provenance
+    assert provenance["config"]["output"] == "." and str(tmp_path) not in json.dumps(provenance)
     assert provenance["config"]["seed"] == 7 and [m["seed"] for m in provenance["members"]] == [7, 8]
 
     with open(run / "member_1" / "history.csv", newline="") as file:
@@ -134,7 +135,7 @@ def test_the_best_epoch_is_the_one_that_is_kept(tmp_path, no_figures):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Figures take longer than these trainings."""
-    monkeypatch.setattr(training, "write_report", lambda *_: None)
+    monkeypatch.setattr(training, "write_evaluation", lambda *_: None)
     monkeypatch.setattr(training, "loss_curves", lambda *_: None)
 
 
@@ -242,7 +243,7 @@ def test_d_starts_from_the_elements_without_one_diagonal():
     ],
 )
 def test_first_predictions_have_the_spread_of_the_data(head, quantity, rng):
-    model, settings, _ = keras_model([head], {quantity: 1.0}, hidden=(20,), mix_features=True)
+    model, settings, _ = keras_model([head], {quantity: 1.0}, hidden=(20,), decorrelate=True)
     frames = [molecule() for _ in range(30)]
     for frame in frames:
         frame.rattle(0.05, rng=rng)
@@ -256,7 +257,7 @@ def test_first_predictions_have_the_spread_of_the_data(head, quantity, rng):
 
 
 def test_standardized_features_have_mean_0_and_deviation_1():
-    model, settings, _ = keras_model(["d_tensor"], WEIGHTS["d_tensor"], mix_features=True)
+    model, settings, _ = keras_model(["d_tensor"], WEIGHTS["d_tensor"], decorrelate=True)
     data = prepared(settings, mixed_frames(), ["d_tensor"])
     initialize(model, data, standardize=True, initial_scale="spread")
     inputs = {name: tf.constant(value) for name, value in data.batch(range(4))[0].items()}
@@ -264,14 +265,14 @@ def test_standardized_features_have_mean_0_and_deviation_1():
     assert np.abs(features.mean(axis=0)).max() < 1e-12
     assert np.abs(features.std(axis=0) - 1.0).max() < 1e-9
 
-    mixed = features @ model.dense_layers[0].mixing.numpy()
-    before, after = (np.linalg.eigvalsh(np.cov(x.T, bias=True)) for x in (features, mixed))
+    decorrelated = features @ model.dense_layers[0].decorrelation.numpy()
+    before, after = (np.linalg.eigvalsh(np.cov(x.T, bias=True)) for x in (features, decorrelated))
     assert after.sum() == pytest.approx(before.sum(), rel=1e-9)
     assert after[-1] / after[-20] == pytest.approx(np.sqrt(before[-1] / before[-20]), rel=0.05)
 
 
 def test_data_without_neighbors_can_be_standardized():
-    model, settings, _ = keras_model(["energy"], {"energy": 1.0}, mix_features=True)
+    model, settings, _ = keras_model(["energy"], {"energy": 1.0}, decorrelate=True)
     data = prepared(settings, [single_atom(), single_atom()], ["energy"])
     initialize(model, data, standardize=True, initial_scale="spread")
     assert all(np.isfinite(weight.numpy()).all() for weight in model.weights)
@@ -358,3 +359,13 @@ def test_bad_data_are_refused():
         PreparedData([water, water], settings, {"energy": [0.0]})
     with pytest.raises(GMError, match=r"element C \(Z=6\) is not among the model's species H, O"):
         PreparedData([single_atom()], settings)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_bounds_of_the_training_section(tmp_path, rate):
+    """One epoch of single structures with the smallest and with the largest learning rates."""
+    rates = ", ".join(f"{group}: {rate}" for group in ("network", "radial", "scale", "shift"))
+    settings = config(tmp_path, "{energy: {}}", f"learning_rates: {{{rates}}}", epochs=1)
+    settings = settings.model_copy(update={"training": settings.training.model_copy(update={"batch_size": 1})})
+    metrics = train(settings).metrics["train"]
+    assert np.isfinite([errors["rmse"] for errors in metrics.values()]).all()

@@ -9,11 +9,7 @@ import pytest
 from perf import cuda_compile
 
 REASON = cuda_compile.missing()
-CASES = [
-    (name, dtype)
-    for name, signature in cuda_compile.SIGNATURES.items()
-    for dtype in (("float32", "float64") if "r" in {code[0] for code in signature.split()} else ("float64",))
-]
+CASES = [(name, dtype) for name in cuda_compile.SIGNATURES for dtype in cuda_compile.dtypes_of(name)]
 
 
 def test_every_kernel_is_compiled_here():

@@ -85,14 +85,13 @@ class Problem:
         arrays = (upload(a) if isinstance(a, np.ndarray) else a for a in self.geometry)
         geometry = type(self.geometry)(*arrays)
         positions, beta, m = upload(self.batch.positions), upload(self.beta), upload(host_moments)
-        reverse = moments.find_reverse(geometry)
         g_moments, gg_moments, g_features = map(upload, (self.g_moments, self.gg_moments, self.g_features))
         gg_positions, gg_strain = upload(self.gg_positions), upload(self.gg_strain)
         results = {
             "moments": (moments.forward(geometry, positions, beta),),
-            "moments backward": moments.backward(geometry, reverse, positions, beta, g_moments, want_beta=True),
+            "moments backward": moments.backward(geometry, positions, beta, g_moments),
             "moments double_backward": moments.double_backward(
-                geometry, reverse, positions, beta, g_moments, gg_positions, gg_strain
+                geometry, positions, beta, g_moments, gg_positions, gg_strain
             ),
             "contractions": (contractions.forward(m),),
             "contractions backward": (contractions.backward(m, g_features),),

@@ -260,7 +260,7 @@ def check_chunks_give_the_same(chunk: int = 2):
         size = evaluator.model_size()
         scratch = evaluator._moments.scratch_bytes(len(pairs.geometry.neighbor), batch.n_atoms)
         fixed = memory.evaluation_bytes(size, batch.n_atoms, batch.n_structures, True) + scratch
-        with limited_memory(fixed + chunk * size.n_members * size.widths * size.itemsize):
+        with limited_memory(fixed + chunk * size.n_members * size.n_columns * size.itemsize):
             found = evaluator.evaluate(batch, pairs)
         assert evaluator._step.plan.chunk == chunk < batch.n_atoms
     finally:

@@ -56,15 +56,13 @@ def prepared(
 def keras_model(
     heads: Sequence[str | HeadSettings] = ("energy",),
     weights: Mapping[str, float] | None = None,
-    mix_features: bool = False,
+    decorrelate: bool = False,
     **options,
 ) -> tuple[GMModel, ModelSettings, Member]:
     """A model with the random parameters of `models.random_parts`, float64 unless said."""
     settings, (member,) = random_parts(heads, **options)
     hidden = [len(bias) for bias in member.biases[:-1]]
-    model = GMModel(
-        settings.descriptor, settings.heads, hidden, weights, mix_features=mix_features, dtype=settings.dtype
-    )
+    model = GMModel(settings.descriptor, settings.heads, hidden, weights, decorrelate=decorrelate, dtype=settings.dtype)
     model.moments_layer.beta.assign(member.beta)
     model.standardization.set_constants(member.feature_mean, member.feature_std)
     for layer, kernel, bias in zip(model.dense_layers, member.weights, member.biases):

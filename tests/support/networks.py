@@ -9,13 +9,13 @@ import numpy as np
 from gmcore.engine.settings import Member
 
 
-def make_member(rng, widths) -> Member:
+def make_member(rng, sizes) -> Member:
     return Member(
         beta=np.zeros((1, 1, 1, 1)),
-        feature_mean=rng.normal(size=widths[0]),
-        feature_std=rng.uniform(0.5, 2.0, widths[0]),
-        weights=[rng.normal(size=pair) for pair in pairwise(widths)],
-        biases=[rng.normal(size=width) for width in widths[1:]],
+        feature_mean=rng.normal(size=sizes[0]),
+        feature_std=rng.uniform(0.5, 2.0, sizes[0]),
+        weights=[rng.normal(size=pair) for pair in pairwise(sizes)],
+        biases=[rng.normal(size=size) for size in sizes[1:]],
         scale={},
         shift={},
     )

@@ -1,4 +1,4 @@
-"""What the evaluators of every device have in common: the model, what it predicts, and where its heads stand."""
+"""What the evaluators of both machines share: the model, what it predicts, where its heads stand, stress."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gmcore.engine.structures import SpeciesTable
 from gmcore.errors import GMError
 
 
-class Committee:
-    """Settings and members of a model, checked for consistency.
+class EvaluatorBase:
+    """Settings and members of a model, checked for consistency, and tables that are made of them once.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Committee:
 
     @property
     def n_members(self) -> int:
-        """Size of the committee."""
+        """Number of models in the committee."""
         return len(self._members)
 
     @property
@@ -60,16 +60,27 @@ class Committee:
         """Heads with the columns of the network's outputs that are theirs."""
         start = 0
         for head in self.settings.heads:
-            yield head, slice(start, start + head.width)
-            start += head.width
+            yield head, slice(start, start + head.n_outputs)
+            start += head.n_outputs
 
-    def _table(self, by_head: dict[str, np.ndarray]) -> np.ndarray:
-        """Scale or shift of every species and network output, (n_species, n_outputs) float64."""
-        return np.concatenate([by_head[head.name] for head in self.settings.heads], axis=1).astype(np.float64)
+    def scale_and_shift(self, member: Member) -> tuple[np.ndarray, np.ndarray]:
+        """Scale and shift of every species and network output, (n_species, n_outputs) float64 each."""
+        tables = (member.scale, member.shift)
+        scale, shift = (np.concatenate([table[head.name] for head in self.settings.heads], axis=1) for table in tables)
+        return scale.astype(np.float64), shift.astype(np.float64)
+
+    def energy_scale(self, scale: np.ndarray) -> np.ndarray:
+        """dE/dy (..., n_outputs): the scale where an output adds up to the energy, 0 elsewhere."""
+        return np.where(self.energy_columns(), scale, 0.0)
 
     def energy_columns(self) -> np.ndarray:
         """(n_outputs,) bool: which outputs of the network add up to the energy."""
-        chosen = np.zeros(sum(head.width for head in self.settings.heads), bool)
+        chosen = np.zeros(sum(head.n_outputs for head in self.settings.heads), bool)
         for head, columns in self._columns():
             chosen[columns] = head.kind == "energy"
         return chosen
+
+
+def stress(g_strain: np.ndarray, volumes: np.ndarray) -> np.ndarray:
+    """Stress 0.5 (g + g^T)/V, eV/A^3, of g = dE/dstrain (..., n_structures, 3, 3), eV; NaN where V (A^3) is NaN."""
+    return 0.5 * (g_strain + g_strain.swapaxes(-2, -1)) / volumes[:, None, None]
