@@ -32,9 +32,9 @@ def analyze(
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Compute averages, distributions, correlations and spectra of a run, with error bars.
+    """Analyze a molecular dynamics run.
 
-    The results are written to RUN/analysis.json.
+    Averages, distributions, correlations and spectra with error bars are written to RUN/analysis.json.
     """
     from rich.console import Console
 
@@ -67,7 +67,10 @@ def report(
         Path | None, typer.Option("-o", "--output", help="HTML file to write (default: RUN/report.html).")
     ] = None,
 ) -> None:
-    """Write the analysis of a run as a self-contained HTML page, and all its numbers as JSON."""
+    """Write the report of an analyzed run.
+
+    The report is a self-contained HTML page. All its numbers are also written as JSON.
+    """
     from gmcore.report.html import write_report
 
     for path in write_report(run, output):

@@ -36,7 +36,10 @@ def validate(
     config: ConfigFile,
     data: Annotated[bool, typer.Option("--data/--no-data", help="Also read and check the files named in it.")] = True,
 ) -> None:
-    """Check the configuration of a training, a molecular dynamics run or a workflow. Nothing is written."""
+    """Check a configuration without running it.
+
+    It may be that of a training, a molecular dynamics run or a workflow. Nothing is written.
+    """
     from gmcore.config.kinds import kind_of
     from gmcore.config.loading import load_config
 
@@ -67,7 +70,10 @@ def _description(settings: Any) -> list[str]:
 def schema(
     kind: Annotated[str, typer.Argument(help="Kind of configuration: train, md or workflow.")] = "train",
 ) -> None:
-    """Print the JSON schema of a configuration: all keys with types, defaults, bounds and descriptions."""
+    """Print the JSON schema of a configuration.
+
+    It contains all keys with types, defaults, bounds and descriptions.
+    """
     from gmcore.config.kinds import kind_named
 
     typer.echo(json.dumps(kind_named(kind).model_json_schema(), indent=2))

@@ -22,9 +22,10 @@ def md(
         int | None, typer.Option(min=1, help="Number of threads (default: as in the configuration).")
     ] = None,
 ) -> None:
-    """Run molecular dynamics, optionally with D tensors; continue where an earlier run stopped.
+    """Run molecular dynamics.
 
-    The exit code is 3 if a stop condition of the configuration ended the run.
+    D tensors can be computed during the run. After an interruption, run the same command again to continue. The exit
+    code is 3 if a stop condition of the configuration ended the run.
     """
     from gmcore.config.dynamics import MDConfig
     from gmcore.config.loading import load_config
@@ -54,7 +55,10 @@ def convert(
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="Write only every N-th structure or row.")] = 1,
 ) -> None:
-    """Write a trajectory as extended XYZ (one file per replica) or CSV (one row per sample)."""
+    """Convert a trajectory to extended XYZ or CSV.
+
+    Extended XYZ has one file per replica, CSV one row per sample.
+    """
     from gmcore.dynamics.export import export
     from gmcore.dynamics.trajectory import Trajectory
 

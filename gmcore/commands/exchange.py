@@ -34,15 +34,16 @@ def import_tensors(
     ] = None,
     geometry: Annotated[
         Path | None,
-        typer.Option(help="Geometry of the data set, with the same order of atoms; for a plain matrix its geometry."),
+        typer.Option(help="Geometry to write instead of that in the file, with the same order of atoms."),
     ] = None,
     rotate: Annotated[bool, typer.Option("--rotate", help="Rotate the tensor into the frame of --geometry.")] = False,
     unit: UnitOptions = None,
 ) -> None:
-    """Collect D tensors and geometries from ORCA, SINGLE_ANISO or plain text in a data set.
+    """Collect D tensors in a data set.
 
-    Each matrix is diagonalized and compared with the values that the program prints. A plain matrix needs a unit, for
-    example --unit d_tensor=cm^-1, and a geometry: --geometry, or a file of the same name ending in .xyz.
+    D tensors and geometries are read from outputs of ORCA and SINGLE_ANISO, or from plain text. Each matrix is
+    diagonalized and compared with the values that the program prints. A plain matrix needs a unit, for example --unit
+    d_tensor=cm^-1, and a geometry: --geometry, or a file of the same name ending in .xyz.
     """
     import numpy as np
 

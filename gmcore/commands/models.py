@@ -102,7 +102,10 @@ def predict(
     threads: Threads = None,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Predict the properties of structures; the output states the units."""
+    """Predict the properties of structures.
+
+    The output states the units.
+    """
     from gmcore.commands.data import read_structures
     from gmcore.evaluation.predictions import check_suffix, write_predictions
 

@@ -24,7 +24,7 @@ WHOLE = 1e-6  # A, rounding errors of positions shifted by cell vectors
 StructureFile = Annotated[Path, typer.Argument(metavar="STRUCTURE", help="File with the structure.")]
 Metal = Annotated[
     str | None,
-    typer.Option(metavar="ELEMENT", help="Element of the metal whose molecule has D, for example in a crystal."),
+    typer.Option(metavar="ELEMENT", help="Metal of the molecule with D, for example in a crystal."),
 ]
 Which = Annotated[int, typer.Option("--molecule", min=0, help="Index of the molecule with this metal, from 0.")]
 Frame = Annotated[int, typer.Option(min=0, help="Index of the structure in the file, from 0.")]
@@ -59,9 +59,10 @@ def modes(
     format: Format = "auto",
     threads: Threads = None,
 ) -> None:
-    """Relax a molecule or crystal and compute its harmonic modes and the derivatives of D along them.
+    """Compute harmonic modes and derivatives of D.
 
-    Models are evaluated in double precision. Modes of a crystal are those at the Gamma point.
+    The molecule or crystal is relaxed first. Models are evaluated in double precision. Modes of a crystal are those at
+    the Gamma point.
     """
     from rich.console import Console
 
@@ -108,7 +109,8 @@ def export_tensors(
     easyspin: Annotated[Path | None, typer.Option(help="File for EasySpin with Sys.D and Sys.DFrame.")] = None,
     spin: Annotated[float | None, typer.Option(help="Spin S for EasySpin: 1, 1.5, 2, ...")] = None,
     core: Annotated[
-        float | None, typer.Option(min=0.0, help="Exclude atoms this close to the mean position from D, A.")
+        float | None,
+        typer.Option(min=0.0, help="Exclude atoms from D that are closer than this to the mean position, A."),
     ] = None,
     places: Annotated[
         str | None,
@@ -122,9 +124,10 @@ def export_tensors(
     format: Format = "auto",
     threads: Threads = None,
 ) -> None:
-    """Write D of a structure, or its derivatives dD/dx, for other programs.
+    """Write D or its derivatives for other programs.
 
-    MolForge needs dD/dx at the minimum of the energy: use relaxed.extxyz of `gmtensor modes`.
+    The programs are EasySpin (D) and MolForge (dD/dx). MolForge needs dD/dx at the minimum of the energy: use
+    relaxed.extxyz of `gmtensor modes`.
     """
     from gmcore.exchange.exports import write_easyspin, write_molforge
     from gmcore.tensor_gradients import d_tensor_gradient, near_center, without_core

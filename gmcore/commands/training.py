@@ -18,7 +18,10 @@ def train(
         bool, typer.Option("--resume/--no-resume", help="Continue an interrupted training, or start over.")
     ] = True,
 ) -> None:
-    """Train models. Models, logs, metrics and figures are written to the output folder of the configuration."""
+    """Train models.
+
+    Models, logs, metrics and figures are written to the output folder of the configuration.
+    """
     from gmcore.config.loading import load_config
 
     settings = load_config(config)
@@ -41,7 +44,10 @@ def learning_curve(
     config: ConfigFile,
     sizes: Annotated[str, typer.Option(help="Numbers of training structures, for example 100,200,400.")],
 ) -> None:
-    """Train with several numbers of structures and plot the errors against them on logarithmic axes."""
+    """Train with several numbers of structures.
+
+    The errors are plotted against the number of structures on logarithmic axes.
+    """
     from gmcore.config.loading import load_config
     from gmcore.evaluation.learning_curve import run_learning_curve
 

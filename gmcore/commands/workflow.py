@@ -18,10 +18,10 @@ WorkflowFile = Annotated[
 
 
 def run(workflow: WorkflowFile) -> None:
-    """Train, run molecular dynamics, analyze and write the report.
+    """Run a whole workflow.
 
-    After an interruption, run the same command again to continue. Finished steps are only repeated if their
-    configuration or a file that they read has changed.
+    The steps are trainings, molecular dynamics, analysis and report. After an interruption, run the same command again
+    to continue. Finished steps are only repeated if their configuration or a file that they read has changed.
     """
     from gmcore.config.loading import load_config
     from gmcore.config.workflow import Workflow
