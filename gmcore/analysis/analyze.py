@@ -4,8 +4,9 @@
     models of the run -> harmonic modes, dD/dq; their training folders -> errors, learning curve, parity
 
 Everything is a self-describing quantity or curve (`gmcore.analysis.records`); curves are thinned to what the report
-draws. What a run cannot give, because it was not recorded or a file is gone, is a sentence under "missing" and no
-error; settings that contradict the run are one.
+draws. A result that the run cannot give, because something was not recorded or a file is gone, is explained by a
+sentence under "missing" and raises no error. Settings that contradict the run do raise one. Paths are relative to the
+folder of the run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from gmcore.analysis.couplings import TensorExpansion, expand_tensor
 from gmcore.analysis.frames import body_frame
 from gmcore.analysis.modes import Modes
-from gmcore.analysis.records import ANALYSIS_FILE, FORMAT, SCHEMA, quantity, write_json
+from gmcore.analysis.records import ANALYSIS_FILE, FORMAT, SCHEMA, quantity, relative_paths, write_json
 from gmcore.analysis.samples import Samples, discarded, states_of
 from gmcore.analysis.sections import states as state_sections
 from gmcore.analysis.sections.anisotropy import anisotropy_section
@@ -46,6 +47,8 @@ from gmcore.molecules.molecules import Molecules
 from gmcore.units import conversion
 from gmcore.version import __version__
 
+SPECTRA = {"velocity": "The density of states", "d_tensor": "The spectrum of D"}
+
 
 def analyze(
     run: str | Path, settings: Analysis | None = None, progress: Callable[[str], None] | None = None
@@ -54,17 +57,22 @@ def analyze(
 
     Parameters
     ----------
-    settings : those of the run's configuration if not given.
+    run : folder of the run.
+    settings : taken from the run's configuration if not given.
     progress : called with a few words before each part.
+
+    Returns
+    -------
+    The content of analysis.json.
 
     Raises
     ------
-    TrajectoryError : no run there.
-    SamplesError : a run too short for the blocks and the equilibration asked for.
-    SelectionError : an atom that the settings name and the molecule has not.
+    TrajectoryError : if the folder holds no run.
+    SamplesError : if the run is too short for the requested blocks and equilibration.
+    SelectionError : if the settings name an atom that the molecule does not have.
     """
     run = Path(run)
-    content = _Analysis(run, settings, progress or (lambda words: None)).content()
+    content = relative_paths(_Analysis(run, settings, progress or (lambda words: None)).content(), run)
     write_json(run / ANALYSIS_FILE, content)
     return content
 
@@ -83,8 +91,10 @@ class _Analysis:
         self.missing: dict[str, str] = {}
         self.frame = body_frame(self.trajectory, self.config) if "d_tensor" in self.trajectory.names() else None
         if self.frame is None:
-            self.missing["d_tensor"] = "D was not computed along this run (d_tensor in its configuration)"
-        # the molecule is all there is, and turns as it likes
+            self.missing["d_tensor"] = (
+                "D was not computed along this run; this needs a section d_tensor in its configuration"
+            )
+        # the molecule is the whole structure, and rotates freely
         self.alone = self.frame is not None and self.trajectory.molecules.shape == (1, self.trajectory.n_atoms)
         self.alone = self.alone and not self.trajectory.pbc.any()
         self.shell = self._shell()
@@ -99,7 +109,7 @@ class _Analysis:
             self.progress(state.label)
             samples = Samples(self.trajectory, state, self.discard, self.settings.blocks)
             states.append(self._state(samples, modes, expansion))
-        self.progress("trainings of the models")
+        self.progress("training results of the models")
         return {
             "format": FORMAT,
             "schema": SCHEMA,
@@ -112,18 +122,18 @@ class _Analysis:
             "frame": self.frame and self.frame.words,
             "states": states,
             "modes": described,
-            "models": {name: describe_model(path, self.run) for name, (path, _) in self.models.items()},
+            "models": {name: describe_model(path) for name, (path, _) in self.models.items()},
             "training": {
-                name: training_results(path, model, self.run, self.settings.unit if name == "d_tensor" else None)
+                name: training_results(path, model, self.settings.unit if name == "d_tensor" else None)
                 for name, (path, model) in self.models.items()
             },
             "missing": self.missing,
         }
 
     def _load_models(self) -> dict[str, tuple[Path, Model]]:
-        """Models of the run that are still there."""
+        """Return path and model of each model of the run that can still be read."""
         if self.config is None:
-            self.missing["models"] = f"The models of this run are not known: it has no {CONFIG_FILE}"
+            self.missing["models"] = f"The models of this run are unknown, because its folder has no {CONFIG_FILE}"
             return {}
         paths = {"potential": self.config.potential}
         if self.config.d_tensor is not None:
@@ -138,15 +148,15 @@ class _Analysis:
         return found
 
     def _exact(self, name: str) -> Model:
-        """A model in double precision: a minimum and second derivatives ask for it."""
+        """Return a model in double precision, which relaxation and second derivatives need."""
         return load_model(self.models[name][0], "float64")
 
     def _shell(self) -> Coordination | None:
         molecule = first_molecule(self.trajectory)
         if molecule is None:
             self.missing["structure"] = (
-                "Distances and order of the metal's shell need positions, and in a periodic run molecules, which are "
-                "known where D is computed along the way"
+                "Distances and tetrahedral order around the metal need recorded positions. In a periodic run they also "
+                "need molecules, which are known only if D was computed along the run"
             )
             return None
         shell = coordination(*molecule, self.settings)
@@ -154,24 +164,23 @@ class _Analysis:
         return shell
 
     def _modes(self) -> tuple[Modes | None, TensorExpansion | None, dict[str, Any] | None]:
-        """Modes, the expansion of D in them where the molecule is the whole structure, and what to say of them."""
+        """Return the modes, the expansion of D in them, and the section "modes"; each None if it cannot be computed."""
         asked, trajectory, settings = self.settings.modes, self.trajectory, self.settings
         sentence = None
         if asked is False:
-            sentence = "Harmonic modes were not asked for (modes: false)"
+            sentence = "Harmonic modes were switched off (modes: false)"
         elif asked is None and trajectory.pbc.any():
-            sentence = "Harmonic modes of a crystal are computed where they are asked for (modes: true)"
-        elif "potential" not in self.models or "position" not in trajectory.names():
-            sentence = "Harmonic modes need the potential of the run and its positions"
+            sentence = "Harmonic modes of a crystal are computed only on request (modes: true)"
+        elif self.config is None or "potential" not in self.models or "position" not in trajectory.names():
+            sentence = "Harmonic modes need the potential of the run and recorded positions"
         elif self.config.fixed:
             sentence = "Harmonic modes of structures with fixed atoms are not supported"
         if sentence is None:
             order = trajectory.molecules[0] if self.alone else np.arange(trajectory.n_atoms)
             atoms = next(iter(trajectory.frames(0)))[order]
+            reference = self.frame.reference if self.frame is not None and self.alone else None
             try:
-                modes = find_modes(
-                    atoms, self._exact("potential"), settings, self.frame.reference if self.alone else None
-                )
+                modes = find_modes(atoms, self._exact("potential"), settings, reference)
                 described = describe_modes(modes)
                 if self.frame is None or "d_tensor" not in self.models:
                     return modes, None, described
@@ -198,7 +207,8 @@ class _Analysis:
             "thermodynamics": state_sections.thermodynamics(samples),
         }
         positions = molecule_positions(samples) if self.shell is not None else None
-        tensors, members, scalars = None, None, {}
+        tensors, members = None, None
+        scalars: dict[str, np.ndarray] = {}
         if self.frame is not None:
             tensors = self.factor * samples.molecules("d_tensor")
             if "d_tensor_members" in samples:
@@ -206,22 +216,24 @@ class _Analysis:
             tensors, members = self.frame.rotate(positions, tensors, members)
             sections, scalars = anisotropy_section(samples, tensors, members, settings.unit)
             result |= sections
-        if self.shell is not None:
+        if self.shell is not None and positions is not None:
             result["structure"] = state_sections.structure(samples, self.shell, positions, scalars, settings.seed)
             result["structure"]["points"] = state_sections.anisotropy_points(scalars, settings.unit)
         result["committee"] = state_sections.committee(samples, members, settings.unit)
         result |= self._dynamics(samples, tensors)
-        if expansion is not None:
+        if modes is not None and expansion is not None and tensors is not None:
             temperature = result["thermodynamics"].get("temperature", result["target"])["value"]
             result["modes"] = {"expected": harmonic_expectation(expansion, temperature, self.factor, settings.unit)}
             try:
-                if self.alone:
+                if self.alone and positions is not None:
                     series = positions, tensors / self.factor, samples.interval("d_tensor")
                 else:
                     series = samples_of_crystal(samples)
                 result["modes"] |= along_run(modes, expansion, *series, temperature, settings.resolution)
             except GMError as error:
-                self.missing.setdefault("coherence", f"Coherence with the modes: {' '.join(str(error).split())}")
+                self.missing.setdefault(
+                    "coherence", f"The coherence with the modes could not be computed: {' '.join(str(error).split())}"
+                )
         return result
 
     def _dynamics(self, samples: Samples, tensors: np.ndarray | None) -> dict[str, Any]:
@@ -233,7 +245,9 @@ class _Analysis:
             correlations |= state_sections.velocity_correlation(samples, settings.max_lag)
             self._spectrum(spectra, "velocity", lambda: velocity_spectra(samples, settings))
         else:
-            self.missing.setdefault("velocity", "Velocities were not recorded (record.velocities)")
+            self.missing.setdefault(
+                "velocity", "Velocities were not recorded (record.velocities in the configuration of the run)"
+            )
         if tensors is not None:
             correlations |= state_sections.tensor_correlations(samples, tensors, settings.max_lag)
             self._spectrum(spectra, "d_tensor", lambda: tensor_spectra(samples, tensors, settings, settings.unit))
@@ -243,4 +257,4 @@ class _Analysis:
         try:
             spectra[name] = make()
         except SpectrumError as error:
-            self.missing.setdefault(f"spectrum_{name}", f"Spectrum: {error}")
+            self.missing.setdefault(f"spectrum_{name}", f"{SPECTRA[name]} could not be computed: {error}")

@@ -4,22 +4,24 @@ The density of an AR(p) model, theta in radians per sample, is with A(theta) = s
 
     S(theta) = P/(2 pi |A(theta)|^2),        integral over -pi ... pi = variance of the series.
 
-Burg's recursion finds P and a_k; it is that of `memspectrum` (Martini et al., arXiv:2106.09499), the program of the
-paper. Three of its ways are kept away from the result. Its default recursion ("Fast") overflows for series that end
-below the Nyquist frequency, as every vibration does; the standard one is as quick and is used. It returns the filter
-one order below the minimum of its criterion; one step with its own reflection coefficient puts that right. Importing
-it changes the filters of warnings; they are put back.
+P and a_k are found by Burg's recursion as implemented in `memspectrum` (Martini et al., arXiv:2106.09499), the program
+of the paper. Three problems of that package are worked around here. Its default recursion ("Fast") overflows for series
+whose spectrum ends below the Nyquist frequency, as that of every vibration does; the standard recursion is just as fast
+and is used instead. It returns the filter one order below the minimum of its criterion; one more step with its own
+reflection coefficient corrects this. Importing it changes the warning filters; they are restored.
 
-A smooth series can be predicted to the last digit, and then P, the order and the widths of lines are decided by
-rounding. White noise of 1e-3 of the standard deviation, the same for every series of one length, is therefore added:
-a floor six decades below the variance.
+A smooth series can be predicted to the last digit, and then rounding decides P, the order and the widths of lines.
+Therefore white noise of 1e-3 of the standard deviation is added, the same for every series of one length: a floor six
+decades below the variance.
 
-Lines of long-lived vibrations are narrower than any grid, whose sums miss them or count them double. Each has a zero
-z = x + i y of A close to the real axis, found by Newton's method from maxima of S on the grid, and its part is known:
+Lines of long-lived vibrations are narrower than any grid: sums over the grid miss them or count them twice. Each line
+has a zero z = x + i y of A close to the real axis, found by Newton's method from maxima of S on the grid, and its
+contribution is known:
 
     1/|A|^2 = 2 Re sum_z C/(theta - z) + smooth,        C = 1/(A'(z) conj(A(conj z))),
 
-whose integral is a logarithm. To the trapezoidal rule the difference between the two is added, exact however small y.
+whose integral is a logarithm. The difference between this exact integral and the trapezoidal rule is added to the
+result, which is therefore exact however small y is.
 """
 
 from __future__ import annotations
@@ -33,16 +35,16 @@ FLOOR = 1e-3
 
 NEWTON_STEPS = 10
 NARROW = 3
-"""Zeros of A closer than this many intervals to the real axis are beyond the trapezoidal rule (error e^-19 there)."""
+"""Zeros of A closer than this many intervals to the real axis are integrated exactly; farther ones cost e^-19."""
 
 STARTS = np.array([-1.0, 0.0, 1.0, -1.0 + 1.5j, 1.5j, 1.0 + 1.5j])
-"""Where the search begins, intervals from a maximum."""
+"""Starting points of the search, in intervals from a maximum."""
 
 SAME = 1e-6
-"""Zeros closer than this many intervals are one."""
+"""Zeros closer to each other than this many intervals count as one."""
 
 REACH = 32
-"""Intervals to either side of a zero in which its part is integrated exactly."""
+"""Intervals on either side of a zero in which its contribution is integrated exactly."""
 
 
 def burg(series: np.ndarray, order: int | None = None) -> tuple[float, np.ndarray]:
@@ -67,13 +69,19 @@ def burg(series: np.ndarray, order: int | None = None) -> tuple[float, np.ndarra
 def integrated_density(noise: float, filter_: np.ndarray, n_intervals: int) -> np.ndarray:
     """Return the one-sided power (n_intervals,), unit of P, in equal intervals of theta from 0 to pi.
 
-    The sum is the variance. n_intervals: a power of two above 2p.
+    The sum is the variance.
+
+    Parameters
+    ----------
+    noise : P, squared unit of the series.
+    filter_ : (p + 1,), a_0 = 1 ... a_p.
+    n_intervals : a power of two above 2p.
     """
     step = np.pi / n_intervals
     inverse = 1.0 / np.abs(np.fft.rfft(filter_, 2 * n_intervals)) ** 2
     integral = 0.5 * step * (inverse[1:] + inverse[:-1])
     zeros = _narrow_zeros(filter_, inverse, step)
-    # S is even about 0 and pi: a line close to an end has its twin beyond, one at the end is its own
+    # S is even about 0 and pi: a line close to an end has a mirror image beyond it, a line at the end is its own
     single = np.minimum(zeros.real, np.pi - zeros.real) < SAME * step
     twins = -zeros[~single].conj()
     zeros = np.concatenate([zeros, twins, twins + 2 * np.pi])
@@ -87,7 +95,7 @@ def integrated_density(noise: float, filter_: np.ndarray, n_intervals: int) -> n
         part = 2.0 * (residue / distances).real
         exact = 2.0 * (residue * np.diff(np.log(distances))).real
         integral[first:last] += exact - 0.5 * step * (part[1:] + part[:-1])
-    # where a zero stays hidden the parts of its neighbors may overshoot
+    # if a zero was not found, the contributions of its neighbors may overshoot
     return np.maximum(integral, 0.0) * noise / np.pi
 
 

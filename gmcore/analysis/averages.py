@@ -1,23 +1,24 @@
-"""Thermal averages of a D tensor along a trajectory: what it is, how far it swings, how well both are known.
+"""Thermal averages of a D tensor along a trajectory: means, widths, and the errors of both.
 
-D, E and the axis are no linear functions of the tensor, so two averages differ and both are given:
+D, E and the axis are not linear functions of the tensor. Two averages therefore differ, and both are given:
 
     <D of the tensor>   D, E, axis of each frame, then averaged: what a fast observer would see on average
     D of <the tensor>   the tensor averaged first, in a frame fixed to the molecule: what a slow observer sees
 
-Tumbling of the molecule must be taken out of the second (`gmcore.molecules.superposition.align`, `rotate_tensors`); D,
-E, eigenvalues and J2 of the frames do not depend on it. The axis is a director: its mean is the eigenvector of the
-largest eigenvalue S of <n n^T>, and S, from 1/3 for no order to 1, says how much that means.
+The tumbling of the molecule must be removed before the second (`align` and `rotate_tensors` of
+`gmcore.molecules.superposition`); D, E, eigenvalues and J2 of the frames do not depend on it. The axis is a director:
+its mean is the eigenvector of the largest eigenvalue S of <n n^T>. S is 1 if all axes are parallel and 1/3 if they have
+no order.
 
-Near the rhombic limit E/|D| = 1/3 sign and axis jump from frame to frame. There <D> mixes both signs
-(`negative_fraction` tells) and S falls; the ascending eigenvalues, J2 = tr(D^2)/2 and the elements never jump.
+Near the rhombic limit E/|D| = 1/3 the sign of D and the axis jump from frame to frame. There <D> mixes both signs
+(see `negative_fraction`) and S falls. The ascending eigenvalues, J2 = tr(D^2)/2 and the elements never jump.
 
-Three kinds of error stand beside each mean and must not be mixed up:
+Three numbers are given with each mean. They mean different things:
 
-    width       standard deviation over frames: thermal motion, no error at all
-    error       standard error from blocks of frames: finite sampling. Of D of <the tensor>, from leaving out one block
-                at a time (jackknife), variance (b - 1)/b sum_k (x_k - xbar)^2
-    committee   population standard deviation over members, each carried through the whole average by itself: the model
+    width       standard deviation over frames: thermal motion, not an error
+    error       standard error from blocks of frames: finite sampling. For D of <the tensor> it comes from leaving out
+                one block at a time (jackknife), variance (b - 1)/b sum_k (x_k - xbar)^2
+    committee   population standard deviation over members, each averaged separately: uncertainty of the model
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from gmcore.errors import GMError
 
 
 class AveragesError(GMError):
-    """Tensors that no average can be formed of."""
+    """Tensors that cannot be averaged."""
 
 
 class Average(NamedTuple):
-    """Mean, width, standard error and committee deviation of one quantity, one unit and shape for all.
+    """Mean, width, standard error and committee deviation of one quantity, all with the same unit and shape.
 
     The committee deviation is NaN without members.
     """
@@ -53,8 +54,15 @@ class Average(NamedTuple):
 class AxisAverage(NamedTuple):
     """Mean director (3,), its order S from 1/3 to 1, and angles in degrees.
 
-    width: root of the mean square angle of the frames to the mean director; error and committee: the same of the
-    directors of blocks (standard error) and of members. NaN where no frame has an axis, committee without members.
+    Attributes
+    ----------
+    director : (3,) unit vector.
+    order : S, no unit.
+    width : degrees, root mean square angle between the axes of the frames and the mean director.
+    error : degrees, standard error of the mean director, from the directors of blocks.
+    committee : degrees, root mean square angle between the directors of the members and their mean.
+
+    All are NaN if no frame has an axis; committee is NaN without members.
     """
 
     director: np.ndarray
@@ -77,7 +85,7 @@ class OfMean(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ThermalAverages:
-    """Averages over n_frames tensors, from n_blocks blocks; units of the tensor (u) where nothing else is said.
+    """Averages over n_frames tensors with errors from n_blocks blocks, in the unit u of the tensor if not stated.
 
     Attributes
     ----------
@@ -86,7 +94,7 @@ class ThermalAverages:
     j2 : u^2, of the frames.
     elements : (3, 3), of the traceless tensor; its mean is the averaged tensor.
     axis : director average of the easy or hard axis of the frames.
-    negative_fraction : part of the frames with D < 0; neither 0 nor 1 means that <D> mixes two signs.
+    negative_fraction : fraction of the frames with D < 0; between 0 and 1 it means that <D> mixes two signs.
     d_of_mean, e_of_mean, axis_of_mean : of the averaged tensor.
     """
 
@@ -110,40 +118,40 @@ def thermal_averages(tensors: ArrayLike, members: ArrayLike | None = None, n_blo
 
     Parameters
     ----------
-    tensors : (n, 3, 3) in a frame fixed to the molecule, any unit; traces play no part. Replicas of one temperature are
-        laid end to end; with n_blocks a multiple of their number no block holds two.
-    members : (n, n_members, 3, 3) of a committee whose mean the tensors are.
-    n_blocks : equal blocks for the errors, several correlation times long.
+    tensors : (n, 3, 3) in a frame fixed to the molecule, any unit; traces are ignored. Replicas of one temperature are
+        concatenated; if n_blocks is a multiple of their number, no block mixes two replicas.
+    members : (n, n_members, 3, 3), the predictions of a committee whose mean is `tensors`.
+    n_blocks : number of equal blocks for the errors; each should be several correlation times long.
 
     Raises
     ------
-    TensorError : no symmetric finite tensors.
-    AveragesError : other shapes or numbers of frames, n_blocks below 2 or above n.
+    TensorError : if tensors are not symmetric or not finite.
+    AveragesError : if shapes or numbers of frames do not fit, or n_blocks is below 2 or above n.
     """
-    tensors = _traceless(tensors, 3, "tensors (n, 3, 3)")
-    if not 2 <= n_blocks <= len(tensors):
-        raise AveragesError(f"the number of blocks must lie between 2 and the {len(tensors)} frames, got {n_blocks}")
-    frames = zfs_parameters(tensors)
-    through = None
+    traceless = _traceless(tensors, 3, "tensors (n, 3, 3)")
+    if not 2 <= n_blocks <= len(traceless):
+        raise AveragesError(f"the number of blocks must lie between 2 and the {len(traceless)} frames, got {n_blocks}")
+    frames = zfs_parameters(traceless)
+    of_members = through = None
     if members is not None:
-        members = _traceless(members, 4, "members (n, n_members, 3, 3)")
-        if len(members) != len(tensors):
-            raise AveragesError(f"members must belong to the {len(tensors)} frames, got {len(members)}")
-        through = zfs_parameters(members)
+        of_members = _traceless(members, 4, "members (n, n_members, 3, 3)")
+        if len(of_members) != len(traceless):
+            raise AveragesError(f"members must belong to the {len(traceless)} frames, got {len(of_members)}")
+        through = zfs_parameters(of_members)
 
     def average(name: str) -> Average:
         return _average(getattr(frames, name), None if through is None else getattr(through, name), n_blocks)
 
-    d_of_mean, e_of_mean, axis_of_mean = _of_mean(tensors, members, n_blocks)
+    d_of_mean, e_of_mean, axis_of_mean = _of_mean(traceless, of_members, n_blocks)
     return ThermalAverages(
-        n_frames=len(tensors),
+        n_frames=len(traceless),
         n_blocks=n_blocks,
         d=average("d"),
         e=average("e"),
         e_over_d=average("e_over_d"),
         eigenvalues=average("eigenvalues"),
         j2=average("j2"),
-        elements=_average(tensors, members, n_blocks),
+        elements=_average(traceless, of_members, n_blocks),
         axis=_axis_average(frames, through, n_blocks),
         negative_fraction=float(np.mean(frames.d < 0.0)),
         d_of_mean=d_of_mean,
@@ -153,7 +161,7 @@ def thermal_averages(tensors: ArrayLike, members: ArrayLike | None = None, n_blo
 
 
 def _average(values: np.ndarray, members: np.ndarray | None, n_blocks: int) -> Average:
-    """Average values (n, ...) and members (n, n_members, ...); frames without a value (NaN: E/|D| of zero) left out."""
+    """Average values (n, ...) and members (n, n_members, ...), leaving out frames without a value (E/|D| of zero)."""
     if values.ndim == 1:
         has_value = np.isfinite(values)
         values = values[has_value]
@@ -210,7 +218,7 @@ def _spread(axes: ArrayLike, director: np.ndarray) -> float:
 
 
 def _traceless(tensors: ArrayLike, n_dimensions: int, name: str) -> np.ndarray:
-    tensors, _ = detrace(tensors)
-    if tensors.ndim != n_dimensions or 0 in tensors.shape:
-        raise AveragesError(f"averages need {name}, got shape {tensors.shape}")
-    return tensors
+    traceless, _ = detrace(tensors)
+    if traceless.ndim != n_dimensions or 0 in traceless.shape:
+        raise AveragesError(f"averages need {name}, got shape {traceless.shape}")
+    return traceless

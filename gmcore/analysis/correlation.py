@@ -4,17 +4,17 @@ For samples x_0 ... x_{n-1} at equal intervals
 
     c(t) = 1/(n - t) sum_{s=0}^{n-t-1} x_s x_{s+t},        t = 0 ... n_lags - 1,
 
-the estimator without bias. All lags follow from one Fourier transform of the series padded with zeros to twice its
-length (Wiener-Khinchin): O(n log n) where the sum takes O(n n_lags). The sum stays here as the definition.
+the unbiased estimator. All lags follow from one Fourier transform of the series, padded with zeros to twice its length
+(Wiener-Khinchin), in O(n log n) instead of O(n n_lags) operations. The sum itself is kept as the definition.
 
-Of the D tensor and of velocities the normalized mean over components is formed (P eq. 15, P = Zaverkin et al.,
-J. Chem. Theory Comput. 2022, 18, 1),
+For the D tensor and for velocities the functions of the components are normalized and averaged (P eq. 15, P = Zaverkin
+et al., J. Chem. Theory Comput. 2022, 18, 1),
 
     C_DD(t) = 1/6 sum_{i<=j} <D_ij(0) D_ij(t)> / <D_ij(0)^2>,
 
-and C_vv likewise over atoms and components. The paper's is raw: elements with a mean far from zero hold C_DD near 1
-forever. The fluctuation variant puts D - <D> for D and decays to zero. The averages <...> run over time and replicas,
-numerator and denominator each for itself. Not supported: series with gaps or unequal intervals.
+and C_vv likewise over atoms and components. The paper does not subtract the mean: elements with a mean far from zero
+keep C_DD near 1 forever. The fluctuation variant uses D - <D> in place of D and decays to zero. The averages <...> run
+over time and replicas, separately for numerator and denominator. Not supported: series with gaps or unequal intervals.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from gmcore.errors import GMError
 from gmcore.evaluation.metrics import unique_components
 
 COLUMNS = 64
-"""Series that are transformed together: bounds the memory, 64 series of 12500 samples take 34 MB."""
+"""Number of series transformed together; bounds the memory: 64 series of 12500 samples take 34 MB."""
 
 
 class CorrelationError(GMError):
-    """A series that has no correlation function, or not the one asked for."""
+    """A series that has no correlation function, or arguments that do not fit it."""
 
 
 def autocorrelation(
@@ -43,21 +43,26 @@ def autocorrelation(
     Parameters
     ----------
     series : (n, ...) samples at equal intervals.
-    n_lags : lags 0 ... n_lags - 1; half the series if not given, because the last lags rest on few samples.
+    n_lags : number of lags, 0 ... n_lags - 1; half the series if not given, because late lags have few samples.
     method : "fft", or "direct" for the sum itself.
     fluctuation : subtract the mean of each component first.
 
-    CorrelationError: no samples, values that are not finite, n_lags outside 1 ... n, an unknown method.
+    Raises
+    ------
+    CorrelationError : if there are no samples, a value is not finite, n_lags lies outside 1 ... n, or the method is
+        unknown.
 
+    Examples
+    --------
     >>> autocorrelation([1.0, 2.0, 3.0], n_lags=2, method="direct")
     array([4.66666667, 4.        ])
     """
-    series = finite_series(series, "a series", CorrelationError)
-    n = len(series)
+    samples = finite_series(series, "a series", CorrelationError)
+    n = len(samples)
     n_lags = _checked_lags(n_lags, n)
     if fluctuation:
-        series = series - series.mean(axis=0)
-    columns = series.reshape(n, -1)
+        samples = samples - samples.mean(axis=0)
+    columns = samples.reshape(n, -1)
     if method == "fft":
         sums = np.empty((n_lags, columns.shape[1]))
         for start in range(0, columns.shape[1], COLUMNS):
@@ -67,7 +72,7 @@ def autocorrelation(
     else:
         raise CorrelationError(f"the method of an autocorrelation must be fft or direct, got {method!r}")
     counts = n - np.arange(n_lags)
-    return (sums / counts[:, None]).reshape(n_lags, *series.shape[1:])
+    return (sums / counts[:, None]).reshape(n_lags, *samples.shape[1:])
 
 
 def tensor_autocorrelation(tensors: ArrayLike, n_lags: int | None = None, fluctuation: bool = False) -> np.ndarray:
@@ -75,17 +80,19 @@ def tensor_autocorrelation(tensors: ArrayLike, n_lags: int | None = None, fluctu
 
     Parameters
     ----------
-    tensors : (n, 3, 3) or (n_replicas, n, 3, 3) D tensors in one frame, any unit; their traces play no part. Replicas
-        have one temperature.
-    n_lags : lags; half the series if not given.
+    tensors : (n, 3, 3) or (n_replicas, n, 3, 3) D tensors in one frame, any unit; traces are ignored. All replicas have
+        one temperature.
+    n_lags : number of lags; half the series if not given.
     fluctuation : subtract the mean of each element over time and replicas; False is P eq. 15 as printed.
-
-    Elements that vanish throughout (rms below 1e-12 of the largest value) have no ratio and are left out of the mean.
 
     Raises
     ------
-    TensorError : no symmetric finite tensors.
-    CorrelationError : other shapes, or nothing that varies.
+    TensorError : if tensors are not symmetric or not finite.
+    CorrelationError : if the shape does not fit, or nothing varies.
+
+    Notes
+    -----
+    Elements that are always zero (rms below 1e-12 of the largest value) have no ratio and are left out of the mean.
     """
     traceless, _ = detrace(tensors)
     if traceless.ndim not in (3, 4):
@@ -102,25 +109,33 @@ def velocity_autocorrelation(
     Parameters
     ----------
     velocities : (n, n_atoms, 3) or (n_replicas, n, n_atoms, 3), any unit.
-    n_lags : lags; half the series if not given.
-    masses : (n_atoms,) amu. Without, each component is normalized by itself (P eq. 15: light and heavy atoms count
-        alike); with, sum_a m_a <v_a(0) v_a(t)> / sum_a m_a <v_a(0)^2>, whose transform is the density of states.
+    n_lags : number of lags; half the series if not given.
+    masses : (n_atoms,) amu. Without masses each component is normalized by itself (P eq. 15: light and heavy atoms
+        count alike). With masses the result is sum_a m_a <v_a(0) v_a(t)> / sum_a m_a <v_a(0)^2>, whose transform is
+        the density of states.
 
-    Components that vanish throughout (fixed atoms) have no ratio and are left out of the mean.
+    Raises
+    ------
+    CorrelationError : if shapes or masses do not fit, a value is not finite, or nothing moves.
+
+    Notes
+    -----
+    Components that are always zero (fixed atoms) have no ratio and are left out of the mean.
     """
-    velocities = finite_series(velocities, "velocities", CorrelationError)
-    if velocities.ndim not in (3, 4) or velocities.shape[-1] != 3:
+    samples = finite_series(velocities, "velocities", CorrelationError)
+    if samples.ndim not in (3, 4) or samples.shape[-1] != 3:
         raise CorrelationError(
-            f"velocities must have shape (n, n_atoms, 3) or (n_replicas, n, n_atoms, 3), got {velocities.shape}"
+            f"velocities must have shape (n, n_atoms, 3) or (n_replicas, n, n_atoms, 3), got {samples.shape}"
         )
-    n_atoms = velocities.shape[-2]
+    n_atoms = samples.shape[-2]
+    weights = None
     if masses is not None:
-        masses = np.asarray(masses, dtype=np.float64)
-        if masses.shape != (n_atoms,) or not np.all(masses > 0):
-            raise CorrelationError(f"masses must be {n_atoms} positive numbers, got shape {masses.shape}")
-        masses = np.repeat(masses, 3)
-    replicas = velocities.reshape(-1, velocities.shape[-3], 3 * n_atoms)
-    return _normalized_mean(replicas, n_lags, False, masses)
+        weights = np.asarray(masses, dtype=np.float64)
+        if weights.shape != (n_atoms,) or not np.all(weights > 0):
+            raise CorrelationError(f"masses must be {n_atoms} positive numbers, got shape {weights.shape}")
+        weights = np.repeat(weights, 3)
+    replicas = samples.reshape(-1, samples.shape[-3], 3 * n_atoms)
+    return _normalized_mean(replicas, n_lags, False, weights)
 
 
 def _normalized_mean(
@@ -129,7 +144,7 @@ def _normalized_mean(
     """Return the mean over components of c(t)/c(0), or sum w c(t) / sum w c(0); replicas (n_replicas, n, n_columns)."""
     if not len(replicas):
         raise CorrelationError("an autocorrelation needs at least one replica, got none")
-    # what is left of zeros and of constants less their mean is rounding, which must not be divided by itself
+    # zeros, and constants minus their mean, leave only rounding errors, which must not be divided by each other
     floor = 1e-24 * max(replicas.max(initial=0.0), -replicas.min(initial=0.0)) ** 2
     if fluctuation:
         replicas = replicas - replicas.mean(axis=(0, 1))
@@ -143,7 +158,7 @@ def _normalized_mean(
 
 
 def _fft_sums(columns: np.ndarray, n_lags: int) -> np.ndarray:
-    """Return sum_s x_s x_{s+t} for t < n_lags, (n_lags, n_columns); zeros keep the ends from meeting."""
+    """Return sum_s x_s x_{s+t} for t < n_lags, (n_lags, n_columns); padding with zeros avoids wrap-around."""
     from scipy import fft  # a slow import
 
     size = fft.next_fast_len(len(columns) + n_lags - 1, real=True)

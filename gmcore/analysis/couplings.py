@@ -9,12 +9,13 @@ mean and are left out):
 D'_k = sum_i sqrt(hbar/(m_i omega_k)) Q_ki . dD/dx_i from the analytic gradient; D''_k from central differences of D
 along the mode, all modes in one batch. MolForge scales its modes in the same way.
 
-With the head basis "positions" an atom whose zero-point motion is larger than its distance from the mean position has a
-direction, and with it a term of D, that is undefined at the reference: it is left out, and named (`left_out`).
+With the head basis "positions", the direction of an atom from the mean position is undefined if its zero-point motion
+is larger than its distance from there. The contribution of such an atom is left out, and the atom is listed in
+`left_out`.
 
-A frame gives q_k = sqrt(omega_k/hbar) sum_i sqrt(m_i) Q_ki . (x_i - x0_i), after a molecule has been turned and shifted
-into the Eckart frame of the reference; a crystal is only shifted. Along classical dynamics <q_k^2> = kT/(hbar omega_k)
-if the mode is harmonic, which `thermal_ratio` checks.
+A frame gives q_k = sqrt(omega_k/hbar) sum_i sqrt(m_i) Q_ki . (x_i - x0_i), after a molecule has been rotated and
+shifted into the Eckart frame of the reference; a crystal is only shifted. Along classical dynamics <q_k^2> =
+kT/(hbar omega_k) if the mode is harmonic, which `thermal_ratio` checks.
 
 Not supported: terms that couple two modes, and crystals whose cell changes along the trajectory.
 """
@@ -39,16 +40,18 @@ SECOND_STEP = 0.2
 """Step in q of the differences for D''; D is smooth on the scale of the zero-point motion."""
 
 FRAMES = 4096
-"""Frames that are projected on modes together: bounds the memory of long runs."""
+"""Number of frames projected on modes together; bounds the memory of long runs."""
 
 
 class CouplingError(GMError):
-    """Modes, tensors and trajectories that do not fit each other."""
+    """Modes, tensors or trajectories that do not fit each other."""
 
 
 @dataclass(frozen=True, eq=False)
 class TensorExpansion:
-    """A tensor around a stationary structure, in the unit of the model (cm^-1 for D); NaN for modes that are not real.
+    """A tensor around a stationary structure, in the unit of the model (cm^-1 for D).
+
+    Values of modes with an imaginary frequency are NaN.
 
     Attributes
     ----------
@@ -58,7 +61,7 @@ class TensorExpansion:
     first : (n_modes, 3, 3), D'_k, mean over the committee.
     first_std : (n_modes, 3, 3), its deviation over the committee (0 for a single model).
     second : (n_modes, 3, 3), D''_k.
-    unit : str
+    unit : unit of the tensor.
     left_out : indices of atoms that are too close to the mean position for the head basis "positions".
     """
 
@@ -73,11 +76,11 @@ class TensorExpansion:
 
     @property
     def strength(self) -> np.ndarray:
-        """(n_modes,): Frobenius norm of D'_k, the same in every orientation."""
+        """(n_modes,): Frobenius norm of D'_k, which does not depend on the orientation."""
         return np.linalg.norm(self.first, axis=(1, 2))
 
     def slopes(self) -> tuple[np.ndarray, np.ndarray]:
-        """dD/dq and dE/dq, (n_modes,) each, of D = 3/2 Z and E = |X - Y|/2, by perturbation theory of first order.
+        """Return dD/dq and dE/dq, (n_modes,) each, of D = 3/2 Z and E = |X - Y|/2, by first-order perturbation theory.
 
         They have no meaning where D or E has a kink: at E = 0 and at the rhombic limit E/|D| = 1/3.
         """
@@ -88,29 +91,41 @@ class TensorExpansion:
         return 1.5 * high, 0.5 * (middle - low)
 
     def predict(self, q: ArrayLike) -> np.ndarray:
-        """D(q), (n, 3, 3), for mode coordinates (n, n_modes); modes that are not real are left out."""
-        q = np.asarray(q, np.float64)
-        if q.ndim != 2 or q.shape[1] != len(self.first):
-            raise CouplingError(f"mode coordinates must have shape (n, {len(self.first)}), got {q.shape}")
+        """Return D(q), (n, 3, 3), for mode coordinates (n, n_modes), without modes of imaginary frequency.
+
+        Raises
+        ------
+        CouplingError : if q has another shape.
+        """
+        coordinates = np.asarray(q, np.float64)
+        if coordinates.ndim != 2 or coordinates.shape[1] != len(self.first):
+            raise CouplingError(f"mode coordinates must have shape (n, {len(self.first)}), got {coordinates.shape}")
         real = self.frequencies > 0.0
-        q, first, second = q[:, real], self.first[real], self.second[real]
-        return self.value + np.tensordot(q, first, 1) + 0.5 * np.tensordot(q * q, second, 1)
+        own, first, second = coordinates[:, real], self.first[real], self.second[real]
+        return self.value + np.tensordot(own, first, 1) + 0.5 * np.tensordot(own * own, second, 1)
 
     def thermal_mean(self, temperature: float, quantum: bool = True) -> np.ndarray:
-        """<D>, (3, 3), at a temperature (K); modes that are not real are left out."""
+        """Return <D>, (3, 3), at a temperature (K), without modes of imaginary frequency."""
         variance = thermal_variance(self.frequencies, temperature, quantum)
         return self.value + 0.5 * np.nansum(variance[:, None, None] * self.second, axis=0)
 
     def thermal_width(self, temperature: float, quantum: bool = True) -> np.ndarray:
-        """Standard deviations of the elements, (3, 3), at a temperature (K), in linear order."""
+        """Return the standard deviations of the elements, (3, 3), at a temperature (K), to first order."""
         variance = thermal_variance(self.frequencies, temperature, quantum)
         return np.sqrt(np.nansum(variance[:, None, None] * self.first**2, axis=0))
 
 
 def tensor_derivatives(modes: Modes, gradient: np.ndarray) -> np.ndarray:
-    """D'_k (..., n_modes, 3, 3) of a gradient dD/dx (..., n_atoms, 3, 3, 3) per A."""
+    """Return D'_k (..., n_modes, 3, 3) from a gradient dD/dx (..., n_atoms, 3, 3, 3) per A.
+
+    Raises
+    ------
+    CouplingError : if the gradient belongs to another number of atoms.
+    """
     if np.shape(gradient)[-5 + 1 :] != (len(modes.atoms), 3, 3, 3):
-        raise CouplingError(f"the gradient must be one of {len(modes.atoms)} atoms, got shape {np.shape(gradient)}")
+        raise CouplingError(
+            f"the gradient must have shape ({len(modes.atoms)}, 3, 3, 3) for these modes, got {np.shape(gradient)}"
+        )
     return np.einsum("kia,...iabc->...kbc", modes.displacements, gradient)
 
 
@@ -122,18 +137,21 @@ def expand_tensor(
     molecules: Molecules | None = None,
     which: int = 0,
 ) -> TensorExpansion:
-    """Expansion of a predicted tensor in the modes of a structure.
+    """Expand a predicted tensor in the modes of a structure.
 
     Parameters
     ----------
-    model : of the tensor; the modes may come from another model, for the same atoms in the same order.
-    name : the tensor; may be left out where the model has only one.
-    step : in q.
-    molecules : for a model of molecules and the modes of a crystal of them: how they are cut out; `which` of them.
+    model : model of the tensor. The modes may come from another model, for the same atoms in the same order.
+    modes : modes of the structure.
+    name : name of the tensor; not needed if the model has only one.
+    step : step of the differences, in q.
+    molecules : needed if the model is one of molecules and the modes are those of a crystal: the molecules in it.
+    which : index of the molecule that is used.
 
     Raises
     ------
-    CouplingError : a step that is not positive, a molecule that does not exist. GMError as of `member_gradients`.
+    CouplingError : if the step is not positive or the molecule does not exist.
+    GMError : if `member_gradients` raises one.
     """
     if not step > 0.0:
         raise CouplingError(f"the step along the modes must be positive, got {step}")
@@ -168,11 +186,11 @@ def expand_tensor(
 
 
 def zero_point_motion(displacements: np.ndarray) -> np.ndarray:
-    """(n_atoms,) A: root mean square motion of each atom against the mean position, in the ground state.
+    """Return (n_atoms,) A: root mean square motion of each atom relative to the mean position, in the ground state.
 
     Parameters
     ----------
-    displacements : (n_modes, n_atoms, 3) A per unit of q, of `Modes` or of some of its atoms.
+    displacements : (n_modes, n_atoms, 3) A per unit of q, those of `Modes` or of some of its atoms.
     """
     moves = np.nan_to_num(displacements)
     relative = moves - moves.mean(axis=1, keepdims=True)
@@ -180,21 +198,29 @@ def zero_point_motion(displacements: np.ndarray) -> np.ndarray:
 
 
 def mode_coordinates(positions: ArrayLike, modes: Modes) -> np.ndarray:
-    """q (n, n_modes) of frames (n, n_atoms, 3) A, never wrapped, atoms in the order of the modes.
+    """Return q (n, n_modes) of frames; NaN for modes of imaginary frequency.
 
-    NaN for modes that are not real. CouplingError: another number of atoms; GMError where no rotation can be found.
+    Parameters
+    ----------
+    positions : (n, n_atoms, 3) A, not wrapped into the cell, atoms in the order of the modes.
+    modes : modes of the structure.
+
+    Raises
+    ------
+    CouplingError : if the number of atoms is different.
+    GMError : if a frame cannot be aligned with the structure of the modes.
     """
-    positions = np.asarray(positions, np.float64)
+    trajectory = np.asarray(positions, np.float64)
     atoms = modes.atoms
-    if positions.ndim != 3 or positions.shape[1:] != (len(atoms), 3):
-        raise CouplingError(f"frames must have shape (n, {len(atoms)}, 3), got {positions.shape}")
+    if trajectory.ndim != 3 or trajectory.shape[1:] != (len(atoms), 3):
+        raise CouplingError(f"frames must have shape (n, {len(atoms)}, 3), got {trajectory.shape}")
     masses = atoms.get_masses()
     root = np.sqrt(masses)[:, None]
     # of unit length along q: the inverse of `displacements`, since the vectors are orthonormal
     per_q = np.linalg.norm(root * modes.displacements, axis=(1, 2))
-    q = np.empty((len(positions), len(modes)))
-    for first in range(0, len(positions), FRAMES):
-        frames = positions[first : first + FRAMES]
+    q = np.empty((len(trajectory), len(modes)))
+    for first in range(0, len(trajectory), FRAMES):
+        frames = trajectory[first : first + FRAMES]
         if atoms.pbc.any():
             away = frames - atoms.positions
             away -= (masses @ away / masses.sum())[:, None]
@@ -205,11 +231,17 @@ def mode_coordinates(positions: ArrayLike, modes: Modes) -> np.ndarray:
 
 
 def thermal_ratio(q: ArrayLike, frequencies: ArrayLike, temperature: float) -> np.ndarray:
-    """<q_k^2> of classical dynamics over kT/(hbar omega_k), (n_modes,): 1 for harmonic modes in equilibrium.
+    """Return <q_k^2> of classical dynamics over kT/(hbar omega_k), (n_modes,): 1 for harmonic modes in equilibrium.
 
     Parameters
     ----------
-    q : (n, n_modes), of one temperature (K); its mean is removed, an anharmonic shift of the center is no heat.
+    q : (n, n_modes), mode coordinates. Their mean is subtracted, because an anharmonic shift of the center is not heat.
+    frequencies : (n_modes,) cm^-1.
+    temperature : K.
+
+    Raises
+    ------
+    CouplingError : if the temperature is not positive.
     """
     if not temperature > 0.0:
         raise CouplingError(f"the temperature must be positive, got {temperature} K")
@@ -217,17 +249,17 @@ def thermal_ratio(q: ArrayLike, frequencies: ArrayLike, temperature: float) -> n
 
 
 def _part(atoms: Atoms, molecules: Molecules | None, which: int) -> tuple[Atoms, np.ndarray]:
-    """The structure that a tensor belongs to, and the indices of its atoms."""
+    """Return the structure that a tensor belongs to, and the indices of its atoms."""
     if molecules is None:
         return atoms, np.arange(len(atoms))
     if not 0 <= which < len(molecules):
-        raise CouplingError(f"the structure holds {len(molecules)} molecules, numbered from 0, got {which}")
+        raise CouplingError(f"the structure holds {len(molecules)} molecules, numbered from 0, got number {which}")
     positions = molecules.extract(atoms.positions, atoms.cell.array)[which]
     return Atoms(molecules.numbers, positions), molecules.indices[which]
 
 
 def _evaluate(model: Model, atoms: Atoms, positions: np.ndarray, key: str) -> np.ndarray:
-    """(n, 3, 3): a tensor on frames (n, n_atoms, 3) A of a structure."""
+    """Return a tensor (n, 3, 3) on frames (n, n_atoms, 3) A of a structure."""
     n_together = max(1, model.evaluator.batch_atoms // len(atoms))
     parts = []
     for first in range(0, len(positions), n_together):

@@ -1,9 +1,9 @@
 """Modes and their coupling to D as files and as a table.
 
-modes.h5          what `Modes.load` reads; with a D model also the group `d_tensor` (`load_expansion`)
-modes.json        the same numbers but for vectors and dD/dx, each with its unit; D in the unit that is asked for
+modes.h5          read by `Modes.load`; with a D model it also has the group `d_tensor` (see `load_expansion`)
+modes.json        the same numbers except vectors and dD/dx, each with its unit; D in the chosen unit
 relaxed.extxyz    the structure that the modes belong to
-modes.xyz         one frame per mode, columns symbol x y z dx dy dz (A per unit of q), as Jmol and others read them
+modes.xyz         one frame per mode, columns symbol x y z dx dy dz (A per unit of q), for Jmol and similar viewers
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gmcore.units import conversion
 if TYPE_CHECKING:
     from rich.table import Table
 
-CONTRIBUTORS = 2  # elements named beside a mode
+CONTRIBUTORS = 2  # elements listed for each mode
 
 
 def write_mode_files(
@@ -37,12 +37,15 @@ def write_mode_files(
     temperatures: Sequence[float] = (),
     vectors: bool = False,
 ) -> list[Path]:
-    """Write the files listed above and return their paths; each appears whole or not at all.
+    """Write the files listed above and return their paths; each is written completely or not at all.
 
     Parameters
     ----------
-    unit : of D in modes.json; modes.h5 keeps cm^-1.
-    temperatures : K, at which the harmonic average of D is given.
+    folder : where the files are written.
+    modes : the modes.
+    expansion : the expansion of D in them, None without a D model.
+    unit : unit of D in modes.json; modes.h5 keeps cm^-1.
+    temperatures : K, temperatures of the harmonic averages of D.
     vectors : also write modes.xyz.
     """
     from ase.io import write
@@ -67,17 +70,19 @@ def write_mode_files(
 def mode_record(
     modes: Modes, expansion: TensorExpansion | None = None, unit: str = "cm^-1", temperatures: Sequence[float] = ()
 ) -> dict[str, Any]:
-    """Return the content of modes.json."""
+    """Return the content of modes.json; arguments as for `write_mode_files`."""
     record: dict[str, Any] = {
         "format": "gmtensor-modes",
         "schema": 1,
         "summary": modes.summary(),
         "symbols": modes.atoms.get_chemical_symbols(),
         "positions": quantity(modes.atoms.positions, "A", "structure of the modes"),
-        "max_force": quantity(modes.max_force, "eV/A", "largest force on an atom"),
+        "max_force": quantity(modes.max_force, "eV/A", "largest force on an atom of the structure"),
         "frequencies": quantity(modes.frequencies, "cm^-1", "harmonic frequencies, imaginary ones negative"),
-        "rigid_frequencies": quantity(modes.rigid_frequencies, "cm^-1", "rigid motions, zero in exact arithmetic"),
-        "reduced_masses": quantity(modes.reduced_masses, "amu", "masses of the modes"),
+        "rigid_frequencies": quantity(
+            modes.rigid_frequencies, "cm^-1", "frequencies of rigid motions, zero in exact arithmetic"
+        ),
+        "reduced_masses": quantity(modes.reduced_masses, "amu", "reduced masses of the modes"),
         "shares": {
             symbol: quantity(share, "1", f"share of {symbol} in the kinetic energy of each mode")
             for symbol, share in element_shares(modes).items()
@@ -90,26 +95,31 @@ def mode_record(
     slope_d, slope_e = expansion.slopes()
     record["d_tensor"] = {
         "value": quantity(factor * expansion.value, unit, "D tensor of the structure"),
-        "D": quantity(factor * d, unit, "3/2 Z"),
-        "E": quantity(factor * e, unit, "|X - Y|/2"),
+        "D": quantity(factor * d, unit, "D = 3/2 Z"),
+        "E": quantity(factor * e, unit, "E = |X - Y|/2"),
         "first": quantity(
-            factor * expansion.first, unit, "dD/dq of dimensionless q", committee=factor * expansion.first_std
+            factor * expansion.first, unit, "dD/dq, q dimensionless", committee=factor * expansion.first_std
         ),
         "second": quantity(factor * expansion.second, unit, "d2D/dq2"),
         "strength": quantity(factor * expansion.strength, unit, "Frobenius norm of dD/dq"),
-        "slope_D": quantity(factor * slope_d, unit, "derivative of D = 3/2 Z in q"),
-        "slope_E": quantity(factor * slope_e, unit, "derivative of E in q; no meaning at E = 0"),
-        "left_out": quantity(list(expansion.left_out), "", "atoms, from 0, too close to the mean position"),
+        "slope_D": quantity(factor * slope_d, unit, "derivative of D = 3/2 Z with respect to q"),
+        "slope_E": quantity(factor * slope_e, unit, "derivative of E with respect to q; has no meaning at E = 0"),
+        "left_out": quantity(
+            list(expansion.left_out), "", "indices, from 0, of atoms that are too close to the mean position"
+        ),
         "harmonic": [_harmonic(expansion, temperature, factor, unit) for temperature in temperatures],
     }
     return record
 
 
 def mode_table(modes: Modes, expansion: TensorExpansion | None, unit: str = "cm^-1", rows: int = 20) -> Table:
-    """Return a table of the modes that couple most strongly to D, or of the lowest ones where there is no D.
+    """Return a table of the modes that couple most strongly to D, or of the lowest modes without a D model.
 
     Parameters
     ----------
+    modes : the modes.
+    expansion : the expansion of D in them, None without a D model.
+    unit : unit of D.
     rows : number of modes; 0 for all of them.
     """
     from rich import box
@@ -138,13 +148,18 @@ def mode_table(modes: Modes, expansion: TensorExpansion | None, unit: str = "cm^
 
 
 def load_expansion(path: str | Path) -> TensorExpansion:
-    """Read the expansion of D in a file modes.h5; GMError where there is none."""
+    """Read the expansion of D in a file modes.h5.
+
+    Raises
+    ------
+    GMError : if the file holds none.
+    """
     import h5py
 
     modes = Modes.load(path)
     with h5py.File(path, "r") as file:
         if "d_tensor" not in file:
-            raise GMError(f"{path} holds modes without D; a D model adds it")
+            raise GMError(f"{path} holds modes without D; write it again with a D model: gmtensor modes --d-tensor")
         group = file["d_tensor"]
         arrays = {name: dataset[()] for name, dataset in group.items()}
         left_out = tuple(int(atom) for atom in group.attrs["left_out"])
@@ -168,7 +183,7 @@ def _harmonic(expansion: TensorExpansion, temperature: float, factor: float, uni
         d, e, *_ = zfs_parameters(mean)
         width = expansion.thermal_width(temperature, quantum)
         record[statistics] = {
-            "mean": quantity(factor * mean, unit, "<D of tensor> of harmonic modes, second order"),
+            "mean": quantity(factor * mean, unit, "<tensor> of harmonic modes, second order"),
             "width": quantity(factor * width, unit, "standard deviation of each element, first order"),
             "D": quantity(factor * d, unit, "D of <tensor>"),
             "E": quantity(factor * e, unit, "E of <tensor>"),
@@ -177,7 +192,7 @@ def _harmonic(expansion: TensorExpansion, temperature: float, factor: float, uni
 
 
 def _frames(modes: Modes) -> list[str]:
-    """Lines of a multi-frame XYZ file; directions without a q are given in A sqrt(amu)."""
+    """Return the lines of a multi-frame XYZ file; modes of imaginary frequency are given in A sqrt(amu)."""
     symbols, lines = modes.atoms.get_chemical_symbols(), []
     real = np.isfinite(modes.displacements).all(axis=(1, 2), keepdims=True)
     moves = np.where(real, modes.displacements, modes.vectors)

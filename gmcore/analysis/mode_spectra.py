@@ -1,9 +1,9 @@
-"""Cross spectra of D with mode coordinates: which mode moves together with D, and who moves in it.
+"""Cross spectra of D with mode coordinates: which mode moves together with D, and which elements move in it.
 
-Cross spectra are Welch's, with Hann windows that overlap by half: P_xy one-sided, coherence
-|P_xy|^2/(P_xx P_yy) from 0 to 1, near 1 at the frequencies of a mode that drives x. Between series that have nothing
-to do with each other the coherence of K segments is about 1/K, not 0. The resolution is 1/(c T) of a segment of length
-T: 33 cm^-1 for 1 ps. Spectra of one series with error bands are in `gmcore.analysis.spectra`.
+Cross spectra follow Welch, with Hann windows that overlap by half: P_xy is one-sided, the coherence
+|P_xy|^2/(P_xx P_yy) lies between 0 and 1 and is near 1 at the frequency of a mode that drives x. The coherence of
+unrelated series is about 1/K for K segments, not 0. The resolution of segments of length T is 1/(c T): 33 cm^-1 for
+1 ps. Spectra of one series with error bands are in `gmcore.analysis.spectra`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ WINDOW = "hann"
 
 
 class ModeSpectraError(GMError):
-    """Series that no spectrum can be had of."""
+    """Series that have no cross spectrum."""
 
 
 class CrossSpectra(NamedTuple):
-    """Frequencies (n_f,) cm^-1; cross spectrum (n_f, n_x, n_y) complex, units of x y per cm^-1; coherence, 0 to 1."""
+    """Frequencies (n_f,) cm^-1; cross spectrum (n_f, n_x, n_y), complex, units of x y per cm^-1; coherence, 0 to 1."""
 
     frequencies: np.ndarray
     cross: np.ndarray
@@ -34,37 +34,41 @@ class CrossSpectra(NamedTuple):
 
 
 def cross_spectra(x: ArrayLike, y: ArrayLike, time_step: float, n_per_segment: int) -> CrossSpectra:
-    """Cross spectra and coherence of every series of `x`, elements of D say, with every one of `y`, modes say.
+    """Return cross spectra and coherence of every series of x (elements of D) with every series of y (modes).
 
     Parameters
     ----------
     x, y : (n, n_x) and (n, n_y), sampled together.
     time_step : fs between samples.
-    n_per_segment : samples; the resolution is 1/(n_per_segment time_step), and segments overlap by half. At least two
-        must fit: the coherence of a single one is 1, whatever the series.
+    n_per_segment : samples of a segment; the resolution is 1/(n_per_segment time_step), and segments overlap by half.
+        At least two segments must fit, because the coherence of a single segment is always 1.
+
+    Raises
+    ------
+    ModeSpectraError : if shapes do not fit, the time step is not positive, or fewer than two segments fit.
     """
     from scipy import signal
 
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
-        raise ModeSpectraError(f"series must have shapes (n, n_x) and (n, n_y), got {x.shape} and {y.shape}")
-    n_segments = _n_segments(len(x), n_per_segment, time_step)
+    left, right = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if left.ndim != 2 or right.ndim != 2 or len(left) != len(right):
+        raise ModeSpectraError(f"series must have shapes (n, n_x) and (n, n_y), got {left.shape} and {right.shape}")
+    n_segments = _n_segments(len(left), n_per_segment, time_step)
     if n_segments < 2:
         raise ModeSpectraError(
-            f"a coherence needs at least two segments of {n_per_segment} samples, got {len(x)} samples"
+            f"a coherence needs at least two segments of {n_per_segment} samples, got {len(left)} samples"
         )
     window = signal.get_window(WINDOW, n_per_segment)[:, None]
     frequencies = np.fft.rfftfreq(n_per_segment, 1.0 / _samples_per_wavenumber(time_step))
-    cross = np.zeros((len(frequencies), x.shape[1], y.shape[1]), complex)
-    power_x, power_y = (np.zeros((len(frequencies), series.shape[1])) for series in (x, y))
+    cross = np.zeros((len(frequencies), left.shape[1], right.shape[1]), complex)
+    power_x, power_y = (np.zeros((len(frequencies), series.shape[1])) for series in (left, right))
     step = n_per_segment - n_per_segment // 2
     for start in range(0, n_segments * step, step):  # scipy.signal.csd would hold the products of all segments
-        of_x, of_y = (_transform(series[start : start + n_per_segment], window) for series in (x, y))
+        of_x, of_y = (_transform(series[start : start + n_per_segment], window) for series in (left, right))
         cross += of_x.conj()[:, :, None] * of_y[:, None, :]
         power_x += np.abs(of_x) ** 2
         power_y += np.abs(of_y) ** 2
     product = power_x[:, :, None] * power_y[:, None, :]
-    still = product <= 0.0  # a constant series moves with nothing
+    still = product <= 0.0  # a constant series is coherent with nothing
     coherence = np.where(still, 0.0, np.abs(cross) ** 2 / np.where(still, 1.0, product))
     one_sided = np.full((len(frequencies), 1, 1), 2.0)
     one_sided[0] = 1.0
@@ -75,9 +79,9 @@ def cross_spectra(x: ArrayLike, y: ArrayLike, time_step: float, n_per_segment: i
 
 
 def element_shares(modes: Modes) -> dict[str, np.ndarray]:
-    """Share of each element in the kinetic energy of each mode, symbol -> (n_modes,); the shares add up to 1.
+    """Return the share of each element in the kinetic energy of each mode, symbol -> (n_modes,); they add up to 1.
 
-    With the frequencies these are the sticks to set beside the density of states from velocities.
+    Together with the frequencies they can be compared with the density of states from velocities.
     """
     by_atom = (modes.vectors**2).sum(axis=2)
     symbols = np.array(modes.atoms.get_chemical_symbols())
@@ -85,12 +89,12 @@ def element_shares(modes: Modes) -> dict[str, np.ndarray]:
 
 
 def _transform(segment: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Fourier transform of a segment (n, n_series) without its mean."""
+    """Return the Fourier transform of a segment (n, n_series) without its mean."""
     return np.fft.rfft(window * (segment - segment.mean(axis=0)), axis=0)
 
 
 def _samples_per_wavenumber(time_step: float) -> float:
-    """Sampling rate in cm^-1: 1/(c dt)."""
+    """Return the sampling rate in cm^-1: 1/(c dt)."""
     return PER_FS / time_step
 
 

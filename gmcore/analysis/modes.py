@@ -4,10 +4,10 @@
 
 All 6 n_atoms displaced structures go through the model in batches of thousands of atoms; the error of the differences
 is of order h^2. Rigid motions of a molecule (three translations, three rotations, or two for a linear one) and
-translations of a crystal span the space Z, which is known exactly; K is diagonalized in its orthogonal complement, so
-that no rigid motion mixes with a soft mode: K = Q diag(omega^2) Q^T. What K does inside Z, zero at a stationary point
-but for the error of the differences, is reported as `rigid_frequencies`. Frequencies are wavenumbers, cm^-1; a
-direction of negative curvature has an imaginary frequency, given as a negative number.
+translations of a crystal span the space Z, which is known exactly. K is diagonalized in its orthogonal complement, so
+that no rigid motion mixes with a soft mode: K = Q diag(omega^2) Q^T. The frequencies of K inside Z, which are zero at a
+stationary point except for errors of the differences, are reported as `rigid_frequencies`. Frequencies are
+wavenumbers, cm^-1; a direction of negative curvature has an imaginary frequency, given as a negative number.
 
 The dimensionless normal coordinate q_k moves the atoms by sqrt(hbar/(m_i omega_k)) Q_ki; thermal averages are
 <q^2> = kT/(hbar omega) in classical and coth(hbar omega/2kT)/2 in quantum mechanics, 1/2 in the ground state.
@@ -33,13 +33,13 @@ from gmcore.model import Model
 from gmcore.units import BOLTZMANN, HBAR, MASS_UNIT, WAVENUMBER
 
 STEP = 0.01
-"""A; large enough for the forces of a model in single precision, small enough for C-H bonds."""
+"""A; large enough for forces in single precision, small enough for C-H bonds."""
 
 FORCE_TOLERANCE = 1e-3
-"""eV/A: largest force at which a structure counts as stationary, so that its rotations are free of curvature."""
+"""eV/A: largest force at which a structure counts as stationary; only then do rotations have no curvature."""
 
 LINEAR = 1e-3
-"""A molecule whose atoms lie this close to a line, relative to its length, is linear."""
+"""A molecule is linear if its atoms lie this close to a line, relative to its length."""
 
 LAYOUT = "gmtensor modes 1"
 
@@ -47,20 +47,20 @@ _OMEGA = MASS_UNIT**-0.5  # rad/fs per sqrt(eV/(A^2 amu))
 
 
 class ModesError(GMError):
-    """Modes that cannot be had, or a file that does not hold them."""
+    """Modes that cannot be computed, or a file that does not hold any."""
 
 
 @dataclass(frozen=True, eq=False)
 class Modes:
-    """Harmonic modes, ascending in frequency, rigid motions left out.
+    """Harmonic modes in ascending order of frequency, without rigid motions.
 
     Attributes
     ----------
     atoms : the structure that they belong to.
     frequencies : (n_modes,) cm^-1; imaginary ones negative.
     vectors : (n_modes, n_atoms, 3), orthonormal in mass-weighted coordinates.
-    rigid_frequencies : (n_rigid,) cm^-1, of the rigid motions that were left out; their distance from zero tells how
-        well relaxed the structure and how exact the differences are.
+    rigid_frequencies : (n_rigid,) cm^-1, of the rigid motions that were left out; their distance from zero shows how
+        well the structure is relaxed and how accurate the differences are.
     max_force : eV/A, largest force on an atom of the structure.
     """
 
@@ -71,6 +71,7 @@ class Modes:
     max_force: float
 
     def __len__(self) -> int:
+        """Return the number of modes."""
         return len(self.frequencies)
 
     @property
@@ -80,7 +81,7 @@ class Modes:
 
     @property
     def displacements(self) -> np.ndarray:
-        """(n_modes, n_atoms, 3) A: displacement of the atoms per unit of q; NaN for modes that are not real."""
+        """(n_modes, n_atoms, 3) A: displacement of the atoms per unit of q; NaN for modes of imaginary frequency."""
         omega = frequency_to_omega(np.where(self.frequencies > 0.0, self.frequencies, np.nan))
         amplitude = np.sqrt(HBAR * _OMEGA**2 / omega)  # sqrt(amu) A
         return amplitude[:, None, None] * self.vectors / np.sqrt(self.atoms.get_masses())[:, None]
@@ -91,25 +92,31 @@ class Modes:
         return 1.0 / (self.vectors**2 / self.atoms.get_masses()[:, None]).sum(axis=(1, 2))
 
     def summary(self) -> str:
-        """What the frequencies say about the structure, in one sentence."""
+        """Return in one sentence what the frequencies say about the structure."""
         kind = "minimum" if self.n_imaginary == 0 else f"saddle point of order {self.n_imaginary}"
         if not self.max_force < FORCE_TOLERANCE:
             kind = f"structure that is not relaxed (largest force {self.max_force:.2g} eV/A)"
         n, m = len(self), self.n_imaginary
-        return f"{n} modes and {len(self.rigid_frequencies)} rigid motions, {m or 'none'} imaginary: a {kind}"
+        imaginary = "1 imaginary frequency" if m == 1 else f"{m or 'no'} imaginary frequencies"
+        return f"{n} mode{'s' if n != 1 else ''} and {len(self.rigid_frequencies)} rigid motions, {imaginary}: a {kind}"
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write an HDF5 file, whole or not at all."""
+        """Write an HDF5 file, completely or not at all."""
         with atomic_hdf5(path) as file:
             write_modes(file, self)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Modes:
-        """Read what `save` wrote; ModesError for another file."""
+        """Read a file written by `save`.
+
+        Raises
+        ------
+        ModesError : if the file does not exist or holds no modes.
+        """
         import h5py
 
         if not Path(path).is_file():
-            raise ModesError(f"no file {path}")
+            raise ModesError(f"no file of modes at {path}; write one with: gmtensor modes")
         try:
             with h5py.File(path, "r") as file:
                 if file.attrs.get("layout") != LAYOUT:
@@ -122,7 +129,7 @@ class Modes:
 
 
 def write_modes(file, modes: Modes) -> None:
-    """Put modes into an open HDF5 file; every dataset says its unit."""
+    """Write modes into an open HDF5 file; every dataset has its unit as an attribute."""
     file.attrs["layout"] = LAYOUT
     atoms = modes.atoms
     for name, values, unit in (
@@ -140,11 +147,17 @@ def write_modes(file, modes: Modes) -> None:
 
 
 def harmonic_modes(atoms: Atoms, model: Model, step: float = STEP) -> Modes:
-    """Modes of a structure, which should be relaxed; `step` is the displacement in A.
+    """Return the modes of a structure.
+
+    Parameters
+    ----------
+    atoms : the structure, which should be relaxed.
+    model : a model with forces.
+    step : displacement, A.
 
     Raises
     ------
-    ModesError : no atoms, a step that is not positive, constraints, a model without forces.
+    ModesError : if there are no atoms, atoms are constrained, the model has no forces, or the step is not positive.
     """
     _check(atoms, model)
     if not step > 0.0:
@@ -165,7 +178,7 @@ def harmonic_modes(atoms: Atoms, model: Model, step: float = STEP) -> Modes:
 
 
 def force_constants(atoms: Atoms, model: Model, step: float = STEP) -> np.ndarray:
-    """Symmetrized matrix of second derivatives of the energy, (3 n_atoms, 3 n_atoms) eV/A^2."""
+    """Return the symmetrized second derivatives of the energy, (3 n_atoms, 3 n_atoms) eV/A^2; `step` in A."""
     n_atoms = len(atoms)
     signs = np.array([step, -step])
     forces = np.empty((2 * 3 * n_atoms, n_atoms, 3))
@@ -178,7 +191,7 @@ def force_constants(atoms: Atoms, model: Model, step: float = STEP) -> np.ndarra
 
 
 def rigid_motions(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal bases, in mass-weighted coordinates, of the motions that cost no energy and of all others.
+    """Return orthonormal bases, in mass-weighted coordinates, of the motions that cost no energy and of all others.
 
     Returns
     -------
@@ -192,7 +205,7 @@ def rigid_motions(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
         away = atoms.positions - atoms.get_center_of_mass()
         extents, axes = np.linalg.eigh((root * away).T @ (root * away))  # ascending
         n_axes = 0 if len(atoms) == 1 else 2 if extents[1] <= LINEAR**2 * extents[2] else 3
-        # the axes of least extent first: about the last one a linear molecule does not turn
+        # largest moment of inertia first: about the last axis a linear molecule does not rotate
         motions += [root * np.cross(axis, away) for axis in axes.T[:n_axes]]
     basis, lengths, _ = np.linalg.svd(np.stack([m.ravel() for m in motions], axis=1))
     n_rigid = len(lengths)
@@ -200,16 +213,22 @@ def rigid_motions(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
 
 
 def frequency_to_omega(frequencies: np.ndarray) -> np.ndarray:
-    """Angular frequency, rad/fs, of a wavenumber, cm^-1."""
+    """Return angular frequencies, rad/fs, of wavenumbers, cm^-1."""
     return np.asarray(frequencies) * (WAVENUMBER / HBAR)
 
 
 def thermal_variance(frequencies: np.ndarray, temperature: float, quantum: bool = True) -> np.ndarray:
-    """<q^2> of the dimensionless normal coordinates at a temperature (K); NaN for modes that are not real.
+    """Return <q^2> (n_modes,) of the dimensionless normal coordinates; NaN for modes of imaginary frequency.
+
+    Parameters
+    ----------
+    frequencies : (n_modes,) cm^-1.
+    temperature : K.
+    quantum : include zero-point motion.
 
     Raises
     ------
-    ModesError : a negative temperature.
+    ModesError : if the temperature is negative.
     """
     if not temperature >= 0.0:
         raise ModesError(f"the temperature must not be negative, got {temperature} K")
@@ -221,12 +240,12 @@ def thermal_variance(frequencies: np.ndarray, temperature: float, quantum: bool 
 
 
 def _wavenumbers(curvatures: np.ndarray) -> np.ndarray:
-    """cm^-1 of eigenvalues in eV/(A^2 amu), negative where they are."""
+    """Return wavenumbers, cm^-1, of eigenvalues in eV/(A^2 amu); negative for negative eigenvalues."""
     return np.sign(curvatures) * np.sqrt(np.abs(curvatures)) * (_OMEGA * HBAR / WAVENUMBER)
 
 
 def _displaced(atoms: Atoms, shifts: np.ndarray, n_together: int) -> Iterator[tuple[slice, Batch]]:
-    """Batches of copies with one coordinate shifted, shift running fastest, and the rows that they take."""
+    """Yield batches of copies with one coordinate shifted (the shift runs fastest), and the rows that they fill."""
     n_atoms = len(atoms)
     n_copies = 3 * n_atoms * len(shifts)
     for first in range(0, n_copies, n_together):

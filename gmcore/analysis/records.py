@@ -1,16 +1,18 @@
-"""Numbers that describe themselves, as they stand in analysis.json and report.json.
+"""Self-describing numbers, the building blocks of analysis.json and report.json.
 
-A quantity is {"value", "unit", "about"} and, where they are known, "error" (one standard error from blocks of all
-replicas), "committee" (what the spread of the D models over their members adds), "interval" ([low, high], 95 %). A
-curve is {"about", "x": axis, "y": axis[, "low", "high"]}, an axis {"name", "unit", "values"}. What is not finite is
-null: JSON has no NaN.
+A quantity is {"value", "unit", "about"} and, if known, "error" (one standard error from blocks of all replicas),
+"committee" (the deviation between the members of the D model), "interval" ([low, high], 95 %). A curve is {"about",
+"x": axis, "y": axis[, "low", "high"]}, an axis {"name", "unit", "values"}. Values that are not finite become null,
+because JSON has no NaN. Paths are relative to the folder of the run.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -25,15 +27,16 @@ DIGITS = 7  # of plotted curves: their files stay small
 ANALYSIS_FILE = "analysis.json"
 FORMAT = "gmtensor-analysis"
 SCHEMA = 1
+_ABSOLUTE = re.compile(r"(?:(?<=[\s'\"(=])|^)/[^\s'\"():;,]+")
 _NUMBERS = re.compile(r"\[((?:\s+(?:-?[\d.]+(?:e[-+]?\d+)?|null),?)+)\s+\]")
 
 
 class RecordError(GMError):
-    """A file of results that is missing or not of this program."""
+    """A file of results that is missing or was not written by this program."""
 
 
 def quantity(
-    value: ArrayLike,
+    value: ArrayLike | Mapping[str, ArrayLike],
     unit: str,
     about: str,
     *,
@@ -42,7 +45,7 @@ def quantity(
     interval: ArrayLike | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Return a self-describing number or array; what is None is left out."""
+    """Return a self-describing number, array or mapping of arrays; entries that are None are left out."""
     entries = {"value": value, "unit": unit, "error": error, "committee": committee, "interval": interval, **more}
     entries["about"] = about
     return {key: plain(entry) for key, entry in entries.items() if entry is not None}
@@ -59,16 +62,18 @@ def curve(x: dict[str, Any], y: dict[str, Any], about: str, **bands: ArrayLike) 
 
 
 def rounded(values: ArrayLike, digits: int = DIGITS) -> np.ndarray:
-    """Return values with so many significant digits; zeros and what is not finite stay as they are."""
-    values = np.asarray(values, dtype=np.float64)
-    usual = np.isfinite(values) & (values != 0.0)
-    power = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(values, where=usual, out=np.ones_like(values)))))
-    return np.where(usual, np.round(values * power) / power, values)
+    """Return values rounded to `digits` significant digits; zeros and values that are not finite stay as they are."""
+    exact = np.asarray(values, dtype=np.float64)
+    usual = np.isfinite(exact) & (exact != 0.0)
+    power = 10.0 ** (digits - 1 - np.floor(np.log10(np.abs(exact, where=usual, out=np.ones_like(exact)))))
+    return np.where(usual, np.round(exact * power) / power, exact)
 
 
 def thinned(n: int, at_most: int) -> np.ndarray:
-    """Return evenly spaced indices of at most `at_most` of n values, first and last among them.
+    """Return evenly spaced indices of at most `at_most` of n values, including the first and the last.
 
+    Examples
+    --------
     >>> thinned(9, 5).tolist()
     [0, 2, 4, 6, 8]
     """
@@ -76,7 +81,7 @@ def thinned(n: int, at_most: int) -> np.ndarray:
 
 
 def plain(value: Any) -> Any:
-    """Return the value as what JSON can hold: lists, numbers, null in place of what is not finite."""
+    """Return the value as types that JSON can hold: lists, numbers, None in place of numbers that are not finite."""
     if isinstance(value, np.ndarray):
         return plain(value.tolist())
     if isinstance(value, np.generic):
@@ -90,8 +95,38 @@ def plain(value: Any) -> Any:
     return value
 
 
+def relative_paths(content: Any, folder: str | PathLike) -> Any:
+    """Return the content with absolute paths made relative to a folder, also those inside sentences.
+
+    Results can then be published without naming folders of the machine that computed them.
+
+    Examples
+    --------
+    >>> relative_paths({"file": "/data/models/e.h5", "words": "no file /data/run/a.xyz", "unit": "eV/A"}, "/data/run")
+    {'file': '../models/e.h5', 'words': 'no file a.xyz', 'unit': 'eV/A'}
+    """
+    root = os.path.abspath(folder)
+    if isinstance(content, dict):
+        return {key: relative_paths(entry, root) for key, entry in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [relative_paths(entry, root) for entry in content]
+    if isinstance(content, Path) or (isinstance(content, str) and os.path.isabs(content)):
+        return _relative(str(content), root)
+    if isinstance(content, str):
+        return _ABSOLUTE.sub(lambda found: _relative(found[0], root), content)
+    return content
+
+
+def _relative(path: str, root: str) -> str:
+    """Return a path relative to a folder, or its name alone if they are on different drives."""
+    try:
+        return Path(os.path.relpath(path, root)).as_posix()
+    except ValueError:
+        return Path(path).name
+
+
 def write_json(path: str | PathLike, content: dict[str, Any]) -> Path:
-    """Write the content, lists of numbers on one line, whole or not at all and return the path."""
+    """Write the content with lists of numbers on one line, completely or not at all, and return the path."""
     text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
     text = _NUMBERS.sub(lambda found: "[" + ", ".join(found[1].replace(",", " ").split()) + "]", text)
     with atomic_path(path) as temporary:
@@ -104,7 +139,7 @@ def read_analysis(run: str | PathLike) -> dict[str, Any]:
 
     Raises
     ------
-    RecordError : missing, not JSON, of another program or of a newer schema.
+    RecordError : if the file is missing, is not JSON, was written by another program, or has a newer schema.
     """
     path = Path(run) / ANALYSIS_FILE
     try:
@@ -114,7 +149,9 @@ def read_analysis(run: str | PathLike) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RecordError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise RecordError(f"{path} is no analysis of gmtensor")
+        raise RecordError(f"{path} is not an analysis written by gmtensor; write it again with: gmtensor analyze {run}")
     if content["schema"] > SCHEMA:
-        raise RecordError(f"{path} has schema {content['schema']}, this program knows up to {SCHEMA}: update gmtensor")
+        raise RecordError(
+            f"{path} has schema {content['schema']}, this version of gmtensor reads up to {SCHEMA}: update gmtensor"
+        )
     return content

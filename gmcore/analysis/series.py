@@ -1,4 +1,4 @@
-"""What every analysis asks of a series of samples."""
+"""The check that every series of samples must pass."""
 
 from __future__ import annotations
 
@@ -9,10 +9,21 @@ from gmcore.errors import GMError
 
 
 def finite_series(series: ArrayLike, name: str, error: type[GMError]) -> np.ndarray:
-    """Return the series (n, ...) as float64; `error`, which calls it by `name`, if it is empty or not finite."""
-    series = np.asarray(series, dtype=np.float64)
-    if series.ndim == 0 or not len(series):
-        raise error(f"{name} must hold samples, got shape {series.shape}")
-    if not np.isfinite(series).all():
-        raise error(f"{name} must be finite, got {np.count_nonzero(~np.isfinite(series))} values that are not")
-    return series
+    """Return the series (n, ...) as float64.
+
+    Parameters
+    ----------
+    series : (n, ...) samples.
+    name : what the series is called in messages.
+    error : class of the error.
+
+    Raises
+    ------
+    error : if the series is empty or a value is not finite.
+    """
+    samples = np.asarray(series, dtype=np.float64)
+    if samples.ndim == 0 or not len(samples):
+        raise error(f"{name} must hold samples, got shape {samples.shape}")
+    if not np.isfinite(samples).all():
+        raise error(f"{name} must be finite, got {np.count_nonzero(~np.isfinite(samples))} values that are not")
+    return samples

@@ -5,21 +5,22 @@ cm^-1, so that (Parseval)
 
     integral_0^nu_N S(nu) dnu = sum over components of the variance,        nu_N = 33356.41/(2 dt/fs) cm^-1.
 
-Fourier: Welch's mean over windowed segments (scipy.signal.welch), one segment for the finest resolution. Maximum
-entropy: the density of an autoregressive model of order p (`gmcore.analysis.autoregression`),
+Fourier: mean over windowed segments after Welch (scipy.signal.welch), a single segment for the finest resolution.
+Maximum entropy: the density of an autoregressive model of order p (`gmcore.analysis.autoregression`),
 
     S(nu) = 2 P dt c / |sum_{k=0}^p a_k exp(-2 pi i nu c k dt)|^2.
 
-On a given grid the density is the mean over the cell of each point, so that no line is missed and the integral stays.
+On a given grid the density is the mean over the cell of each point, so that no line is missed and the integral is
+kept.
 
-Not supported: cross spectra, unequal intervals, and series with drift (only the mean is taken off).
+Not supported: cross spectra, unequal intervals, and series with drift (only the mean is subtracted).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,21 +30,21 @@ from gmcore.errors import GMError
 from gmcore.units import PER_FS
 
 MIN_SAMPLES = 16
-"""Shortest series that a spectrum is made of."""
+"""Minimum number of samples for a spectrum."""
 
-HANN_WIDTH = 1.44
-"""Full width at half maximum of a Hann window's line, in units of 1/length."""
+HANN_FWHM = 1.44
+"""Full width at half maximum of a line after a Hann window, in units of 1/length."""
 
 INTERVALS, MIN_INTERVALS = 4, 2**14
-"""Intervals per sample, and least number, in which the power of a maximum entropy model is found."""
+"""Intervals per sample, and minimum number, in which the power of a maximum entropy model is integrated."""
 
 
 class SpectrumError(GMError):
-    """A series without a spectrum, or a setting that makes no sense for it."""
+    """A series without a spectrum, or a setting that does not fit it."""
 
 
 class Spectrum(NamedTuple):
-    """Wavenumbers (n_points,) cm^-1, density (n_points,) unit^2/cm^-1, orders of the models fitted (Fourier: none)."""
+    """Wavenumbers (n_points,) cm^-1, density (n_points,) unit^2/cm^-1, orders of the fitted models (Fourier: none)."""
 
     wavenumbers: np.ndarray
     density: np.ndarray
@@ -62,16 +63,30 @@ class SpectrumBand(NamedTuple):
 
 
 def nyquist(dt: float) -> float:
-    """Return the largest wavenumber, cm^-1, that samples every dt fs can tell from a smaller one."""
+    """Return the largest wavenumber, cm^-1, that samples every dt fs can resolve.
+
+    Raises
+    ------
+    SpectrumError : if dt is not positive.
+    """
     if not (math.isfinite(dt) and dt > 0.0):
         raise SpectrumError(f"the interval of a series must be positive, got {dt} fs")
     return 0.5 * PER_FS / dt
 
 
 def wavenumber_grid(dt: float, maximum: float | None = None, spacing: float = 1.0) -> np.ndarray:
-    """Return 0, spacing, 2 spacing ... cm^-1 up to maximum, which is nyquist(dt), dt in fs, if not given.
+    """Return the wavenumbers 0, spacing, 2 spacing ... cm^-1.
 
-    SpectrumError: a maximum beyond the Nyquist wavenumber, or a spacing that is not positive or exceeds the maximum.
+    Parameters
+    ----------
+    dt : fs, interval of the samples.
+    maximum : cm^-1, largest wavenumber; nyquist(dt) if not given.
+    spacing : cm^-1.
+
+    Raises
+    ------
+    SpectrumError : if the maximum exceeds the Nyquist wavenumber, or the spacing is not positive or exceeds the
+        maximum.
     """
     limit = nyquist(dt)
     maximum = limit if maximum is None else maximum
@@ -89,41 +104,45 @@ def fft_spectrum(
     series: ArrayLike,
     dt: float,
     wavenumbers: ArrayLike | None = None,
-    width: float | None = None,
+    resolution: float | None = None,
     window: str = "hann",
 ) -> Spectrum:
     """Return the Fourier spectrum of a series (n, ...) sampled every dt fs, summed over its components.
 
     Parameters
     ----------
+    series : (n, ...) samples.
+    dt : fs, interval of the samples.
     wavenumbers : (n_points,) ascending, cm^-1; the density is averaged over the cell of each. If not given, those of
         the transform.
-    width : cm^-1, resolution: segments of 1.44 * 33356.41/(dt width) samples, half overlapping, are averaged (Welch).
-        The length of the series bounds it from below, and sets it if not given.
-    window : name known to scipy.signal.get_window.
+    resolution : cm^-1, full width at half maximum of a line: segments of 1.44 * 33356.41/(dt resolution) samples, half
+        overlapping, are averaged (Welch). It cannot be finer than the whole series allows, which is also the default.
+    window : name of a window of scipy.signal.get_window.
 
-    SpectrumError: fewer than 16 samples, values that are not finite, settings outside their range.
+    Raises
+    ------
+    SpectrumError : if there are fewer than 16 samples, a value is not finite, or a setting is outside its range.
     """
     from scipy.signal import welch  # a slow import
 
     columns = _columns(series)
     limit = nyquist(dt)
     n_segment = len(columns)
-    if width is not None:
-        if not width > 0.0:
-            raise SpectrumError(f"the width of a spectrum must be positive, got {width} cm^-1")
-        n_segment = max(MIN_SAMPLES, min(n_segment, math.ceil(HANN_WIDTH * 2.0 * limit / width)))
+    if resolution is not None:
+        if not resolution > 0.0:
+            raise SpectrumError(f"the resolution of a spectrum must be positive, got {resolution} cm^-1")
+        n_segment = max(MIN_SAMPLES, min(n_segment, math.ceil(HANN_FWHM * 2.0 * limit / resolution)))
     try:
-        # the mean is off already; taking it off each segment would remove slow motion
+        # the mean is subtracted already; subtracting it from each segment would remove slow motion
         own, density = welch(columns, 2.0 * limit, window, n_segment, detrend=False, axis=0)
     except ValueError as error:
-        raise SpectrumError(f"the window must be one that scipy.signal knows, got {window!r}") from error
+        raise SpectrumError(f"the window must be one of those that scipy.signal knows, got {window!r}") from error
     density = density.sum(axis=1)
     if wavenumbers is None:
         return Spectrum(own, density)
-    wavenumbers = _checked_grid(wavenumbers, limit)
+    grid = _checked_grid(wavenumbers, limit)
     edges = np.concatenate([[0.0], 0.5 * (own[1:] + own[:-1]), [limit]])
-    return Spectrum(wavenumbers, _averaged(edges, density * own[1], wavenumbers))
+    return Spectrum(grid, _averaged(edges, density * own[1], grid))
 
 
 def maximum_entropy_spectrum(
@@ -140,22 +159,26 @@ def maximum_entropy_spectrum(
 
     Parameters
     ----------
+    series : (n, ...) samples.
+    dt : fs, interval of the samples.
     wavenumbers : (n_points,) ascending, cm^-1; steps of 1 cm^-1 up to the Nyquist wavenumber if not given. The density
         is averaged over the cell of each.
-    order : of the models, 1 ... n/2. If not given, the minimum of Akaike's final prediction error up to 2n/ln(2n);
-        the recursion ends when 100 more orders gain less than 1 %.
-    projections : for series of many components, a few hundred velocities, say: that many sums of all components with
-        random signs are fitted in their place. The mean of their spectra is that of the components (Hutchinson,
-        Commun. Stat. Simul. 18, 1059 (1989)), scaled to their variance; the intensity of one line scatters by up to
-        sqrt(2/projections), its place does not.
-    seed : of the random signs.
+    order : order of the models, 1 ... n/2. If not given, the one of least final prediction error (Akaike) up to
+        2n/ln(2n); the recursion ends when 100 more orders gain less than 1 %.
+    projections : for series of many components, such as hundreds of velocities: this number of sums of all components
+        with random signs is fitted instead. The mean of their spectra is that of the components (Hutchinson, Commun.
+        Stat. Simul. 18, 1059 (1989)), scaled to their variance. The intensity of a line scatters by up to
+        sqrt(2/projections), its position does not.
+    seed : seed of the random signs.
 
-    SpectrumError: fewer than 16 samples, values that are not finite, nothing that varies, settings outside their
-    range.
+    Raises
+    ------
+    SpectrumError : if there are fewer than 16 samples, a value is not finite, nothing varies, or a setting is outside
+        its range.
     """
     columns = _columns(series)
     limit = nyquist(dt)
-    wavenumbers = wavenumber_grid(dt) if wavenumbers is None else _checked_grid(wavenumbers, limit)
+    grid = wavenumber_grid(dt) if wavenumbers is None else _checked_grid(wavenumbers, limit)
     n = len(columns)
     if order is not None and not 1 <= order <= n // 2:
         raise SpectrumError(f"the order of a maximum entropy spectrum must lie between 1 and {n // 2}, got {order}")
@@ -168,42 +191,52 @@ def maximum_entropy_spectrum(
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(columns.shape[1], projections))
         total = np.vdot(columns, columns)
         columns = columns @ signs
-        columns *= math.sqrt(total / np.vdot(columns, columns))  # cross terms off the variance: Parseval holds
+        columns *= math.sqrt(
+            total / np.vdot(columns, columns)
+        )  # removes cross terms from the variance, so that Parseval holds
     n_intervals = 2 ** math.ceil(math.log2(max(INTERVALS * n, MIN_INTERVALS)))
-    power, orders = np.zeros(n_intervals), []
+    power = np.zeros(n_intervals)
+    orders: list[int] = []
     for column in columns.T:
         noise, filter_ = burg(column, order)
         power += integrated_density(noise, filter_, n_intervals)
         orders.append(len(filter_) - 1)
     edges = np.linspace(0.0, limit, n_intervals + 1)
-    return Spectrum(wavenumbers, _averaged(edges, power, wavenumbers), tuple(orders))
+    return Spectrum(grid, _averaged(edges, power, grid), tuple(orders))
 
 
 def spectrum_with_band(
-    replicas: Sequence[ArrayLike],
+    replicas: Sequence[ArrayLike] | np.ndarray,
     dt: float,
     wavenumbers: ArrayLike,
     method: str = "fft",
     n_blocks: int = 4,
     level: float = 0.95,
-    **options,
+    **options: Any,
 ) -> SpectrumBand:
     """Return the mean spectrum of replicas cut into blocks, and its confidence interval.
 
     Parameters
     ----------
     replicas : series (n, ...) sampled every dt fs under the same conditions; lengths may differ.
+    dt : fs, interval of the samples.
     wavenumbers : (n_points,) ascending, cm^-1.
-    method, options : "fft" with the options of `fft_spectrum`, "maximum_entropy" with those of
-        `maximum_entropy_spectrum` (with projections, each block has random signs of its own).
-    n_blocks : blocks of the shortest replica; longer ones give more of the same length. More blocks, a surer band and
-        a coarser resolution: lines are no narrower than about 33356.41/(block length/fs) cm^-1.
-    level : confidence from 0 to 1.
+    method : "fft" or "maximum_entropy".
+    n_blocks : blocks of the shortest replica; longer replicas give more blocks of the same length. More blocks make
+        the band more reliable and the resolution coarser: lines are at least 33356.41/(block length/fs) cm^-1 wide.
+    level : confidence, 0 to 1.
+    **options : those of `fft_spectrum` or `maximum_entropy_spectrum` (with projections, each block has its own random
+        signs).
 
-    The M spectra count as independent. With their mean m and its standard error s the bounds are m exp(-+ t s/m),
-    Student's t of M - 1 degrees of freedom: an interval of ln m, because densities are positive and span decades.
+    Raises
+    ------
+    SpectrumError : if there are fewer than two spectra, the method is unknown, or the method raises one.
 
-    SpectrumError: fewer than two spectra, an unknown method, and what the methods refuse.
+    Notes
+    -----
+    The M spectra are treated as independent. With their mean m and its standard error s the bounds are
+    m exp(-+ t s/m), t being Student's t for M - 1 degrees of freedom: an interval of ln m, because densities are
+    positive and span decades.
     """
     from scipy.stats import t  # a slow import
 
@@ -214,7 +247,8 @@ def spectrum_with_band(
     blocks = _blocks(replicas, n_blocks)
     if len(blocks) < 2:
         raise SpectrumError(f"a band needs at least 2 spectra, from replicas or blocks, got {len(blocks)}")
-    densities, orders = [], []
+    densities: list[np.ndarray] = []
+    orders: list[int] = []
     for k, block in enumerate(blocks):
         if method == "fft":
             spectrum = fft_spectrum(block, dt, wavenumbers, **options)
@@ -232,9 +266,9 @@ def spectrum_with_band(
 
 
 def _averaged(edges: np.ndarray, power: np.ndarray, wavenumbers: np.ndarray) -> np.ndarray:
-    """Return the mean density over the cell of each wavenumber, of a power (n,) spread evenly between edges (n + 1,).
+    """Return the mean density in the cell of each wavenumber, for a power (n,) spread evenly between edges (n + 1,).
 
-    Cells end halfway between neighbors, and reach no farther than the edges.
+    Cells end halfway between neighbors and do not extend beyond the edges.
     """
     integral = np.concatenate([[0.0], np.cumsum(power)])
     inner = 0.5 * (wavenumbers[1:] + wavenumbers[:-1])
@@ -244,15 +278,15 @@ def _averaged(edges: np.ndarray, power: np.ndarray, wavenumbers: np.ndarray) -> 
     return np.diff(np.interp(ends, edges, integral)) / np.diff(ends)
 
 
-def _blocks(replicas: Sequence[ArrayLike], n_blocks: int) -> list[np.ndarray]:
-    """Return blocks of one length; the first samples of a replica that fill none are left out."""
+def _blocks(replicas: Sequence[ArrayLike] | np.ndarray, n_blocks: int) -> list[np.ndarray]:
+    """Return blocks of equal length; surplus samples at the beginning of a replica are left out."""
     arrays = [np.asarray(replica, dtype=np.float64) for replica in replicas]
     if not arrays or any(array.ndim == 0 for array in arrays):
         raise SpectrumError("a spectrum needs at least one series of samples, got none")
     shortest = min(len(array) for array in arrays)
     if not 1 <= n_blocks <= max(shortest // MIN_SAMPLES, 1):
         raise SpectrumError(
-            f"the number of blocks must leave at least {MIN_SAMPLES} of {shortest} samples to each, got {n_blocks}"
+            f"each block must have at least {MIN_SAMPLES} of the {shortest} samples, got {n_blocks} blocks"
         )
     length = shortest // n_blocks
     return [
@@ -262,27 +296,27 @@ def _blocks(replicas: Sequence[ArrayLike], n_blocks: int) -> list[np.ndarray]:
 
 def _columns(series: ArrayLike) -> np.ndarray:
     """Return the components (n, n_columns) of a series (n, ...) without their means."""
-    series = np.asarray(series, dtype=np.float64)
-    if series.ndim == 0 or len(series) < MIN_SAMPLES:
-        raise SpectrumError(f"a spectrum needs at least {MIN_SAMPLES} samples, got shape {series.shape}")
-    if not np.isfinite(series).all():
+    samples = np.asarray(series, dtype=np.float64)
+    if samples.ndim == 0 or len(samples) < MIN_SAMPLES:
+        raise SpectrumError(f"a spectrum needs at least {MIN_SAMPLES} samples, got shape {samples.shape}")
+    if not np.isfinite(samples).all():
         raise SpectrumError(
-            f"a series must be finite, got {np.count_nonzero(~np.isfinite(series))} values that are not"
+            f"a series must be finite, got {np.count_nonzero(~np.isfinite(samples))} values that are not"
         )
-    columns = series.reshape(len(series), -1)
-    constant = np.ptp(columns, axis=0) <= 1e-12 * np.abs(columns).max(axis=0)  # nothing but rounding varies
+    columns = samples.reshape(len(samples), -1)
+    constant = np.ptp(columns, axis=0) <= 1e-12 * np.abs(columns).max(axis=0)  # only rounding varies
     columns = columns - columns.mean(axis=0)
     columns[:, constant] = 0.0
     return columns
 
 
 def _checked_grid(wavenumbers: ArrayLike, limit: float) -> np.ndarray:
-    wavenumbers = np.asarray(wavenumbers, dtype=np.float64)
-    if wavenumbers.ndim != 1 or len(wavenumbers) < 2 or not np.all(np.diff(wavenumbers) > 0.0):
-        raise SpectrumError(f"wavenumbers must be at least 2 that rise, got shape {wavenumbers.shape}")
-    if not (wavenumbers[0] >= 0.0 and wavenumbers[-1] <= limit * (1 + 1e-9)):
+    grid = np.asarray(wavenumbers, dtype=np.float64)
+    if grid.ndim != 1 or len(grid) < 2 or not np.all(np.diff(grid) > 0.0):
+        raise SpectrumError(f"a spectrum needs at least 2 wavenumbers in ascending order, got shape {grid.shape}")
+    if not (grid[0] >= 0.0 and grid[-1] <= limit * (1 + 1e-9)):
         raise SpectrumError(
             f"wavenumbers must lie between 0 and {limit:.6g} cm^-1, the limit of these samples, "
-            f"got {wavenumbers[0]:g} to {wavenumbers[-1]:g}"
+            f"got {grid[0]:g} to {grid[-1]:g}"
         )
-    return wavenumbers
+    return grid

@@ -1,9 +1,9 @@
-"""Geometry along a run: the mean metal-ligand distance, the tetrahedral order, bonds and angles that were asked for.
+"""Geometry along a run: mean metal-ligand distance, tetrahedral order, and the bonds and angles of the settings.
 
-The molecule is the one that D was computed for, in the order of its model; in a run without D the whole structure,
-where it is not periodic. The central atom is the one that the settings name, else the only d- or f-block metal; its
-ligands are found in the first frame. What cannot be found is said in a sentence, it does not end the analysis; what was
-named by the user and is not there does.
+The molecule is the one that D was computed for, in the order of its model. In a run without D it is the whole
+structure, if that is not periodic. The central atom is the one named in the settings, else the only d- or f-block
+metal; its ligands are found in the first frame. If they cannot be found, a sentence says so and the analysis goes on.
+An atom that is named in the settings and does not exist is an error.
 """
 
 from __future__ import annotations
@@ -24,12 +24,20 @@ METALS = frozenset((*range(21, 31), *range(39, 49), *range(57, 81), *range(89, 1
 
 
 class SelectionError(GMError):
-    """Atoms that were named and do not exist, or a molecule that cannot be had."""
+    """Atoms in the settings that the molecule does not have."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of every frame: name in the results, words, unit."""
+    """A number computed for every frame.
+
+    Attributes
+    ----------
+    name : name in the results.
+    words : description.
+    unit : A, deg or none.
+    pairs : atom indices of a bond or an angle; empty for the shell of the metal.
+    """
 
     name: str
     words: str
@@ -39,7 +47,15 @@ class Measure:
 
 @dataclass(frozen=True)
 class Coordination:
-    """The central atom and its ligands, indices in the molecule; both None where there is no such atom."""
+    """The central atom, its ligands, and what is measured.
+
+    Attributes
+    ----------
+    metal : index in the molecule; None if there is no such atom.
+    ligands : indices in the molecule.
+    measures : what is computed for every frame.
+    missing : name of a measure -> sentence that says why it is not computed.
+    """
 
     metal: int | None
     ligands: tuple[int, ...]
@@ -47,18 +63,19 @@ class Coordination:
     missing: dict[str, str]
 
     def values(self, measure: Measure, positions: np.ndarray) -> np.ndarray:
-        """(n,) values of a measure in frames (n, n_atoms, 3) A."""
-        if measure.name == "distance":
+        """Return the values (n,) of a measure in frames (n, n_atoms, 3) A."""
+        if self.metal is not None and measure.name == "distance":
             return mean_bond_length(positions, self.metal, self.ligands)
-        if measure.name == "order":
+        if self.metal is not None and measure.name == "order":
             return tetrahedral_order(positions, self.metal, self.ligands)
         of = distances if len(measure.pairs[0]) == 2 else angles
         return of(positions, measure.pairs)[:, 0]
 
 
 def first_molecule(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return numbers and positions (n_atoms, 3), A, of the (first) molecule at the beginning of a run, None where there
-    is none to look at.
+    """Return numbers (n_atoms,) and positions (n_atoms, 3), A, of the first molecule at the beginning of a run.
+
+    The result is None if no molecule is known.
     """
     if "molecule_position" in trajectory.names():
         return trajectory.molecule_numbers, trajectory.values("molecule_position", 0, stop=1)[0, 0]
@@ -68,18 +85,24 @@ def first_molecule(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray] | No
 
 
 def molecule_positions(samples: Samples) -> np.ndarray:
-    """Return positions (n_series, n, n_atoms, 3), A, of whole molecules, n_series as for D."""
+    """Return positions (n_series, n, n_atoms, 3), A, of whole molecules, in the same series as D."""
     if "molecule_position" in samples:
         return samples.molecules("molecule_position")
     return samples.series("position")
 
 
 def coordination(numbers: np.ndarray, frame: np.ndarray, settings: Analysis) -> Coordination:
-    """Find the central atom and its ligands in the first frame (n_atoms, 3), A.
+    """Find the central atom and its ligands in the first frame.
+
+    Parameters
+    ----------
+    numbers : (n_atoms,) atomic numbers.
+    frame : (n_atoms, 3) A.
+    settings : atoms named by the user.
 
     Raises
     ------
-    SelectionError : a metal, ligand, bond or angle that was named and is not there.
+    SelectionError : if the molecule does not have a metal, ligand, bond or angle that the settings name.
     """
     symbols = [chemical_symbols[z] for z in numbers]
     for atoms in (*settings.bonds, *settings.angles):
@@ -92,20 +115,20 @@ def coordination(numbers: np.ndarray, frame: np.ndarray, settings: Analysis) -> 
     metal, missing = _metal(numbers, settings.metal), {}
     if metal is None:
         missing["distance"] = missing["order"] = (
-            "The molecule has no single d- or f-block atom; name the central atom (analysis.metal)"
+            "The molecule has no single d- or f-block atom; name the central atom with analysis.metal"
         )
         return Coordination(None, (), tuple(measures), missing)
     try:
         ligands = _ligands(numbers, frame, metal, settings.ligands)
     except GeometryError as error:
-        missing["distance"] = missing["order"] = f"The first shell cannot be found: {error}"
+        missing["distance"] = missing["order"] = f"The first shell of the metal cannot be found: {error}"
         return Coordination(metal, (), tuple(measures), missing)
     shell = f"{symbols[metal]}-{'/'.join(sorted({symbols[i] for i in ligands}))}"
     found = [Measure("distance", f"mean {shell} distance", "A")]
     if len(ligands) == 4:
         found.append(Measure("order", "tetrahedral order q", ""))
     else:
-        missing["order"] = f"The tetrahedral order needs four ligands, {symbols[metal]} has {len(ligands)}"
+        missing["order"] = f"The tetrahedral order needs four ligands, but {symbols[metal]} has {len(ligands)}"
     return Coordination(metal, ligands, (*found, *measures), missing)
 
 
@@ -118,7 +141,9 @@ def _metal(numbers: np.ndarray, asked: str | int | None) -> int | None:
         return int(candidates[0]) if len(candidates) == 1 else None
     candidates = np.flatnonzero(numbers == atomic_numbers[asked])
     if len(candidates) != 1:
-        raise SelectionError(f"analysis.metal must name one atom, the molecule has {len(candidates)} of {asked}")
+        raise SelectionError(
+            f"analysis.metal must name one atom, but the molecule has {len(candidates)} of {asked}; give an index"
+        )
     return int(candidates[0])
 
 
@@ -134,7 +159,9 @@ def _ligands(numbers: np.ndarray, frame: np.ndarray, metal: int, asked: list[str
             shell = coordination_shell(numbers, frame, metal)
             of_element = [int(i) for i in shell if numbers[i] == atomic_numbers[entry]]
             if not of_element:
-                raise SelectionError(f"analysis.ligands names {entry}, the first shell of the metal has none")
+                raise SelectionError(
+                    f"analysis.ligands names {entry}, but the first shell of the metal has none; give indices"
+                )
             ligands += of_element
     ligands = list(dict.fromkeys(ligands))
     if metal in ligands:
@@ -144,4 +171,6 @@ def _ligands(numbers: np.ndarray, frame: np.ndarray, metal: int, asked: list[str
 
 def _check_indices(atoms: tuple[int, ...], n_atoms: int) -> None:
     if max(atoms) >= n_atoms:
-        raise SelectionError(f"indices must lie between 0 and {n_atoms - 1} in this molecule, got {max(atoms)}")
+        raise SelectionError(
+            f"indices of atoms must lie between 0 and {n_atoms - 1} in this molecule, got {max(atoms)}"
+        )

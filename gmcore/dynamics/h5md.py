@@ -51,7 +51,6 @@ class Recorded(NamedTuple):
     ----------
     shape : shape of one sample; sizes may be names, see `Header.sizes`.
     unit : unit in gmtensor's spelling.
-    h5md_unit : the same unit in H5MD's spelling.
     """
 
     shape: tuple[str | int, ...]

@@ -1,7 +1,7 @@
-"""What a model is worth: its predictions for a data set beside the reference values.
+"""Accuracy of a model: its predictions for a data set compared with the reference values.
 
-A training evaluates its parts (train, validation, test) here at its end, and `gmtensor evaluate` does so at any time
-later: both give the same `metrics.json`.
+A training evaluates its parts (train, validation, test) here at its end, and `gmtensor evaluate` does the same at any
+later time. Both write the same `metrics.json`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ METRICS_FILE = "metrics.json"
 
 
 class EvaluationError(GMError):
-    """A model and a data set that have no quantity in common, or one that the model does not predict."""
+    """Labels of a data set that the model does not predict, or that have another kind of unit."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions beside the reference; keys are labels such as "energy", internal units.
+    """Predictions and reference values in internal units; keys are labels such as "energy".
 
     Attributes
     ----------
@@ -50,10 +50,11 @@ def evaluate_model(models: Model | Sequence[Model], dataset: Dataset) -> Evaluat
     Parameters
     ----------
     models : one model, or several that predict different quantities (one model per property).
+    dataset : structures with labels.
 
     Raises
     ------
-    EvaluationError : a label that no model predicts, or a tensor in another unit.
+    EvaluationError : if a label is predicted by no model, or a tensor has another kind of unit.
     """
     models = [models] if isinstance(models, Model) else list(models)
     predicted: dict[str, Any] = {}
@@ -65,14 +66,14 @@ def evaluate_model(models: Model | Sequence[Model], dataset: Dataset) -> Evaluat
         for label in own:
             if units[label] != dataset.units[label]:
                 raise EvaluationError(
-                    f"the model predicts {label} in {units[label]}, the data have it in another kind "
-                    f"of unit, {dataset.units[label]}"
+                    f"the model predicts {label} in {units[label]}, but the data have another kind of unit, "
+                    f"{dataset.units[label]}"
                 )
         if own:
             predicted |= model.predict(dataset.atoms, properties=own)
     if left or not predicted:
         known = ", ".join(key for model in models for key in model.units)
-        raise EvaluationError(f"the model predicts {known}, the data are labeled with {', '.join(dataset.labels)}")
+        raise EvaluationError(f"the model predicts {known}, but the labels of the data are {', '.join(dataset.labels)}")
     n_atoms = [len(atoms) for atoms in dataset.atoms]
     metrics = evaluate_arrays(dataset.labels, predicted, n_atoms=n_atoms, units=dataset.units)
     return Evaluation(metrics, dataset.labels, predicted, dataset.units)
@@ -96,7 +97,7 @@ def write_evaluation(folder: str | Path, evaluations: Mapping[str, Evaluation], 
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return aligned lines: quantity, MAE, RMSE, unit, number of values, mean committee deviation."""
+    """Return aligned lines of text: quantity, MAE, RMSE, unit, number of values, mean committee deviation."""
     rows = [("quantity", "MAE", "RMSE", "unit", "values", "committee")]
     for quantity, entry in metrics.items():
         deviation = entry.get("committee_std")
@@ -110,5 +111,5 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 "" if deviation is None else f"{deviation:.3g}",
             )
         )
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    lengths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(length) for cell, length in zip(row, lengths)).rstrip() for row in rows]

@@ -1,9 +1,9 @@
 """Figures of a training: parity plots, loss curves, learning curves.
 
-Figures are `matplotlib.figure.Figure` objects drawn by the Agg canvas: no pyplot, so no global state, no display, and
-threads do not disturb each other. matplotlib is imported inside the functions, so that prediction and training do not
-wait for it. Colors are those of Okabe and Ito, told apart by every kind of color vision, and components differ by
-marker as well. The suffix of the path chooses the format: png, pdf, svg.
+Figures are `matplotlib.figure.Figure` objects drawn by the Agg canvas. They do not use pyplot, so they need no display,
+have no global state, and are safe in threads. matplotlib is imported inside the functions, so that prediction and
+training start without it. Colors are those of Okabe and Ito, which can be distinguished with every kind of color
+vision; components also have different markers. The suffix of the path chooses the format: png, pdf, svg.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DPI = 160
 FEW_POINTS = 2000
-"""Above this number of points markers shrink and turn transparent."""
+"""Above this number of points markers are small and transparent."""
 
 UNIT_LABELS = {"eV/A": "eV/Å", "eV/A^3": "eV/Å$^3$", "e*A": "e Å", "cm^-1": "cm$^{-1}$", "A^3": "Å$^3$"}
 
 
 class FigureError(GMError):
-    """Nothing that a figure could show."""
+    """A figure without data, or a missing plotting package."""
 
 
 def parity(
@@ -46,14 +46,22 @@ def parity(
 ) -> Path:
     """Draw prediction against reference for one quantity and return the path.
 
-    key, reference, predicted: as in `metrics.evaluate_arrays`; energies are shown relative to the mean reference.
-    FigureError: unknown key or no labeled values.
+    Parameters
+    ----------
+    path : file of the figure.
+    key, reference, predicted : as in `metrics.evaluate_arrays`; energies are shown relative to the mean reference.
+    unit : unit of the values; the internal unit if not given.
+    title : title of the figure.
+
+    Raises
+    ------
+    FigureError : if the key is unknown or no value is labeled.
     """
     if key not in BY_NAME:
         raise FigureError(f"no parity plot for {key!r}; known: {', '.join(BY_NAME)}")
     expected, value, _ = compared(key, reference, predicted)
     if not expected.size:
-        raise FigureError(f"a parity plot of {key} needs labeled values, got none")
+        raise FigureError(f"a parity plot of {key} needs labeled values, but the data have none")
     unit = BY_NAME[key].unit if unit is None else unit
     figure = new_figure(5.0, 4.8)
     axes = figure.add_subplot()
@@ -63,7 +71,7 @@ def parity(
 
 
 def draw_parity(axes: Axes, key: str, expected: np.ndarray, value: np.ndarray, unit: str) -> None:
-    """Draw rows of prediction against rows of reference, as `metrics.compared` returns them, with MAE and RMSE."""
+    """Draw predicted against reference values (n_rows, n_components), as of `metrics.compared`, with MAE and RMSE."""
     from matplotlib.ticker import MaxNLocator
 
     measures = error_measures(value - expected, unit)
@@ -119,7 +127,7 @@ def parity_figures(
     predicted: Mapping[str, Any],
     units: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Path]:
-    """Draw `parity_<key>.png` for each quantity that is in both and has labels; return the paths."""
+    """Draw `parity_<key>.png` for each quantity that is predicted and has labels; return the paths."""
     paths = []
     for key in BY_NAME:
         if key in reference and key in predicted and compared(key, reference[key], predicted[key])[0].size:
@@ -135,17 +143,23 @@ def loss_curves(
 ) -> Path:
     """Draw training and validation curves against the epoch, one panel per quantity, and return the path.
 
-    history: column -> value per epoch, as Keras records it, where `val_<column>` is the validation value of `column`
-    (NaN: not measured in that epoch); or a list of such histories, one for each member of a committee, drawn alike.
-    units: column -> unit; MAE and RMSE columns that name a quantity have its internal unit by default.
-    FigureError: no finite value.
+    Parameters
+    ----------
+    path : file of the figure.
+    history : column -> value per epoch, as Keras records it, where `val_<column>` is the validation value of `column`
+        (NaN: not measured in that epoch); or a list of such histories, one for each member of a committee.
+    units : column -> unit; MAE and RMSE columns of a quantity have its internal unit by default.
+
+    Raises
+    ------
+    FigureError : if no value is finite.
     """
     members = [history] if isinstance(history, Mapping) else list(history)
     names = [name for name in dict.fromkeys(n.removeprefix("val_") for m in members for n in m)]
     panels = {name: _curves(members, name) for name in names}
     panels = {name: curves for name, curves in panels.items() if curves}
     if not panels:
-        raise FigureError("loss curves need at least one finite value, got none")
+        raise FigureError("loss curves need at least one finite value, but the history has none")
     n_columns = min(3, len(panels))
     n_rows = -(-len(panels) // n_columns)
     figure = new_figure(1.0 + 3.6 * n_columns, 0.4 + 3.0 * n_rows)
@@ -181,8 +195,19 @@ def learning_curve(
 ) -> dict[str, PowerLaw]:
     """Draw errors against training size in log-log (P figure 2) and return the fits, keyed "mae" and "rmse".
 
-    sizes, maes, rmses: (n_points,), repeated sizes allowed. A line is fitted where there are two sizes or more, its
-    95 % confidence band drawn where there are three points or more. FigureError: no points.
+    A line is fitted to two or more different sizes. Its 95 % confidence band is drawn for three or more points.
+
+    Parameters
+    ----------
+    path : file of the figure.
+    sizes : (n_points,) numbers of training structures; a size may occur several times.
+    maes, rmses : (n_points,) errors, in `unit`.
+    unit : unit of the errors.
+    quantity : name of the quantity for the axis.
+
+    Raises
+    ------
+    FigureError : if there are no points.
     """
     figure = new_figure(5.4, 4.4)
     fits = draw_learning_curve(figure.add_subplot(), sizes, maes, rmses, unit, quantity)
@@ -193,33 +218,38 @@ def learning_curve(
 def draw_learning_curve(
     axes: Axes, sizes: ArrayLike, maes: ArrayLike, rmses: ArrayLike, unit: str, quantity: str
 ) -> dict[str, PowerLaw]:
-    """Draw what `learning_curve` saves and return its fits."""
-    sizes = np.asarray(sizes, dtype=np.float64)
-    if not sizes.size:
-        raise FigureError("a learning curve needs at least one training size, got none")
+    """Draw the figure of `learning_curve` into axes and return the fits.
+
+    Raises
+    ------
+    FigureError : if there are no points.
+    """
+    counts = np.asarray(sizes, dtype=np.float64)
+    if not counts.size:
+        raise FigureError("a learning curve needs at least one training size, but there is none")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    line = np.geomspace(sizes.min() / 1.15, sizes.max() * 1.15, 100)
+    line = np.geomspace(counts.min() / 1.15, counts.max() * 1.15, 100)
     fits = {}
     for name, errors, color, marker in (("mae", maes, BLUE, "o"), ("rmse", rmses, VERMILION, "s")):
         label = name.upper()
-        if len(np.unique(sizes)) > 1:
-            fits[name] = law = fit_power_law(sizes, errors)
+        if len(np.unique(counts)) > 1:
+            fits[name] = law = fit_power_law(counts, errors)
             label += rf" $\propto$ size$^{{{law.slope:.2f}}}$"
             axes.plot(line, law(line), color=color, linewidth=1.2)
             if law.n_points > 2:
                 axes.fill_between(line, *law.band(line), color=color, alpha=0.18, linewidth=0)
-        axes.scatter(sizes, errors, s=32, color=color, marker=marker, label=label, zorder=3)
-    _tick_sizes(axes, np.unique(sizes))
+        axes.scatter(counts, errors, s=32, color=color, marker=marker, label=label, zorder=3)
+    _tick_sizes(axes, np.unique(counts))
     _plain_logarithm(axes)
-    axes.set_xlabel("training structures")
+    axes.set_xlabel("number of training structures")
     axes.set_ylabel(labeled(f"error of {quantity}", unit))
     axes.legend()
     return fits
 
 
 def _curves(members: list[Mapping[str, Sequence[float]]], name: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Return (kind, epochs, values) of all members with the values that are not finite left out."""
+    """Return (kind, epochs, values) of all members, without values that are not finite."""
     curves = []
     for member in members:
         for kind, key in (("training", name), ("validation", f"val_{name}")):
@@ -245,7 +275,7 @@ def _words(name: str) -> str:
 
 
 def _tick_sizes(axes: Axes, sizes: np.ndarray) -> None:
-    """Label a logarithmic x axis by the sizes themselves, leaving out labels that would touch the one before."""
+    """Label a logarithmic x axis with the sizes themselves, without labels that would overlap."""
     from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
     apart = (sizes[-1] / sizes[0]) ** 0.1
@@ -259,7 +289,7 @@ def _tick_sizes(axes: Axes, sizes: np.ndarray) -> None:
 
 
 def _plain_logarithm(axes: Axes) -> None:
-    """Label a logarithmic y axis 1, 2, 5, 10, ... where it spans too few decades for powers of ten alone."""
+    """Label a logarithmic y axis 1, 2, 5, 10, ... if it spans too few decades for powers of ten alone."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     low, high = axes.get_ylim()
@@ -274,7 +304,12 @@ def _plain_logarithm(axes: Axes) -> None:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure in inches whose layout leaves room for every label."""
+    """Return an empty figure of a size in inches whose layout leaves room for every label.
+
+    Raises
+    ------
+    FigureError : if matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -286,7 +321,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def draw_grid(figure: Figure) -> None:
-    """Draw a faint grid behind everything."""
+    """Draw a faint grid behind the data."""
     for axes in figure.axes:
         axes.grid(True, color="0.9", linewidth=0.6)
         axes.set_axisbelow(True)
@@ -300,10 +335,10 @@ def _save(figure: Figure, path: str | PathLike) -> Path:
 
 
 def unit_label(unit: str) -> str:
-    """Return the unit as axes show it."""
+    """Return a unit as it appears on axes."""
     return UNIT_LABELS.get(unit, unit)
 
 
 def labeled(text: str, unit: str) -> str:
-    """Return the label of an axis, "text / unit"."""
+    """Return the label of an axis: "text / unit"."""
     return f"{text} / ({unit_label(unit)})" if "/" in unit else f"{text} / {unit_label(unit)}" if unit else text

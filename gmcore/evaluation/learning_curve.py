@@ -1,7 +1,7 @@
 """Learning curves: errors against the number of training structures (P figure 2).
 
-Each size is a training of its own in a folder of its own. The training structures of a smaller size are among those of
-a larger one, and all sizes are judged on the same test structures (see `gmcore.data.splits`).
+Each size is trained separately, in its own folder. A larger training set contains all structures of the smaller ones,
+and all sizes are tested on the same structures (see `gmcore.data.splits`).
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ def run_learning_curve(config: TrainConfig, sizes: Sequence[int], train: Callabl
 
     Parameters
     ----------
+    config : configuration of the training.
     sizes : numbers of training structures, different and positive.
-    train : trains a configuration; what it returns has `metrics`, part -> quantity -> errors. Those of the test part
-        are drawn, of the validation part where there is none.
+    train : trains a configuration; its result has `metrics`, part -> quantity -> errors. The errors of the test part
+        are drawn, or of the validation part if there is no test part.
 
     Raises
     ------
-    GMError : no sizes, sizes below 1 or given twice.
+    GMError : if there are no sizes, or a size is below 1 or given twice.
     """
     if not sizes or min(sizes) < 1 or len(set(sizes)) != len(sizes):
         raise GMError(f"training sizes must be different and positive, got {list(sizes)}")
@@ -52,7 +53,7 @@ def run_learning_curve(config: TrainConfig, sizes: Sequence[int], train: Callabl
         }
     paths = [table]
     for quantity, curve in curves.items():
-        if quantity in BY_NAME:  # quantities derived from these stand in the table only
+        if quantity in BY_NAME:  # derived quantities are only in the table
             path = folder / f"learning_curve_{quantity}.png"
             title = BY_NAME[quantity].title
             fits = learning_curve(path, curve["sizes"], curve["mae"], curve["rmse"], unit=curve["unit"], quantity=title)

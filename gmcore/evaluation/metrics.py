@@ -1,9 +1,9 @@
 """Errors of predictions: MAE and RMSE of every quantity, with units.
 
-All numbers of a quantity over all structures form one set; of symmetric tensors the six unique components count, each
-once. A D tensor is also judged by D, E and the angle between the easy axes, because errors of elements say little about
-them. Committees give `<key>_std`, the population deviation over the members; its mean stands beside the errors as
-`committee_std`, the first thing to compare with the RMSE.
+All numbers of a quantity in all structures form one set. For symmetric tensors the six unique components count once
+each. For a D tensor the errors of D, E and the angle between the easy axes are given as well, because errors of
+elements say little about them. Committees give `<key>_std`, the population deviation over the members; its mean is
+reported as `committee_std` and can be compared with the RMSE.
 """
 
 from __future__ import annotations
@@ -21,21 +21,27 @@ from gmcore.quantities import BY_NAME, QUANTITIES, UNIQUE
 
 
 class MetricsError(GMError):
-    """Reference and prediction that do not belong together."""
+    """Reference and prediction that do not fit each other."""
 
 
 def unique_components(tensor: ArrayLike) -> np.ndarray:
     """Return xx, xy, xz, yy, yz, zz of the symmetric part: (n_leading, 3, 3) -> (n_leading, 6)."""
-    tensor = np.asarray(tensor, dtype=np.float64)
+    elements = np.asarray(tensor, dtype=np.float64)
     rows, columns = np.transpose(UNIQUE)
-    return 0.5 * (tensor[..., rows, columns] + tensor[..., columns, rows])
+    return 0.5 * (elements[..., rows, columns] + elements[..., columns, rows])
 
 
-def flat_values(key: str, values: ArrayLike | Sequence[ArrayLike]) -> np.ndarray:
-    """Return every independent number of a quantity, one row for each structure or atom laid end to end.
+def flat_values(key: str, values: np.ndarray | Sequence[ArrayLike]) -> np.ndarray:
+    """Return every independent number of a quantity, one row for each structure or atom.
 
-    values: an array with one entry per structure, or a list with one array per structure (sizes may differ).
-    Shapes: energy (n, 1), charges (n_atoms, 1), dipole (n, 3), forces (n_atoms, 3), tensors (n, 6).
+    Parameters
+    ----------
+    key : the quantity.
+    values : an array with one entry per structure, or a list with one array per structure (sizes may differ).
+
+    Returns
+    -------
+    energy (n, 1), charges (n_atoms, 1), dipole (n, 3), forces (n_atoms, 3), tensors (n, 6).
     """
     shape = BY_NAME[key].shape
     arrays = [np.asarray(value, dtype=np.float64).reshape(-1, *shape) for value in values]
@@ -44,31 +50,38 @@ def flat_values(key: str, values: ArrayLike | Sequence[ArrayLike]) -> np.ndarray
 
 
 def error_measures(differences: ArrayLike, unit: str) -> dict[str, Any]:
-    """Return {"mae", "rmse", "unit", "n"} of the differences, any shape; NaN errors where there are none."""
-    differences = np.ravel(np.asarray(differences, dtype=np.float64))
-    n = len(differences)
-    mae = float(np.abs(differences).mean()) if n else float("nan")
-    rmse = float(np.sqrt(np.square(differences).mean())) if n else float("nan")
+    """Return {"mae", "rmse", "unit", "n"} of differences of any shape; the errors are NaN if there are none."""
+    flat = np.ravel(np.asarray(differences, dtype=np.float64))
+    n = len(flat)
+    mae = float(np.abs(flat).mean()) if n else float("nan")
+    rmse = float(np.sqrt(np.square(flat).mean())) if n else float("nan")
     return {"mae": mae, "rmse": rmse, "unit": unit, "n": n}
 
 
 def compared(key: str, reference: Any, predicted: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return reference and prediction as (n_rows, width) of `flat_values` and which rows of the whole they are.
+    """Return the labeled rows of reference and prediction, and which rows of the whole they are.
 
-    Rows whose reference is NaN have no label (the stress of a molecule, say) and are left out.
+    Rows whose reference is NaN have no label (for example the stress of a molecule) and are left out.
+
+    Returns
+    -------
+    reference, predicted : (n_labeled, n_components), rows of `flat_values`.
+    labeled : (n_rows,) bool.
 
     Raises
     ------
-    MetricsError : different sizes, or a prediction that is not finite where there is a reference.
+    MetricsError : if the sizes differ, or a prediction is not finite although there is a reference.
     """
-    reference, predicted = flat_values(key, reference), flat_values(key, predicted)
-    if reference.shape != predicted.shape:
-        raise MetricsError(f"{key}: {len(predicted)} predictions must match the reference, which has {len(reference)}")
-    labeled = ~np.isnan(reference).any(axis=1)
-    if not np.isfinite(predicted[labeled]).all():
-        bad = int(np.count_nonzero(~np.isfinite(predicted[labeled]).all(axis=1)))
+    expected, value = flat_values(key, reference), flat_values(key, predicted)
+    if expected.shape != value.shape:
+        raise MetricsError(
+            f"{key}: the number of predictions must be that of the reference values, {len(expected)}, got {len(value)}"
+        )
+    labeled = ~np.isnan(expected).any(axis=1)
+    if not np.isfinite(value[labeled]).all():
+        bad = int(np.count_nonzero(~np.isfinite(value[labeled]).all(axis=1)))
         raise MetricsError(f"{key}: predictions must be finite, got {bad} that are not")
-    return reference[labeled], predicted[labeled], labeled
+    return expected[labeled], value[labeled], labeled
 
 
 def evaluate_arrays(
@@ -83,14 +96,20 @@ def evaluate_arrays(
     ----------
     reference, predicted : arrays (or lists of one array per structure) keyed energy (n_structures,), forces, stress,
         charges, dipole, d_tensor, tensor in internal units; predicted may hold `<key>_std` of a committee.
-    n_atoms : (n_structures,) atoms of each structure; with it the energy is also judged per atom.
-    units : overrides of the internal units, that of a tensor for example.
+    n_atoms : (n_structures,) number of atoms of each structure; with it the error of the energy per atom is returned.
+    units : units that differ from the internal ones, for example that of a tensor.
 
     Returns
     -------
     {quantity: {"mae", "rmse", "unit", "n"[, "committee_std"]}}; besides the keys above energy_per_atom, d_tensor_D,
     d_tensor_E and d_tensor_axis_angle (mae: mean angle, rmse: root of the mean square).
 
+    Raises
+    ------
+    MetricsError : if reference, predictions and n_atoms do not fit each other, or a prediction is not finite.
+
+    Examples
+    --------
     >>> evaluate_arrays({"energy": [1.0, 2.0]}, {"energy": [1.5, 2.5]})
     {'energy': {'mae': 0.5, 'rmse': 0.5, 'unit': 'eV', 'n': 2}}
     """
@@ -114,12 +133,12 @@ def evaluate_arrays(
 
 def _per_atom(expected: np.ndarray, value: np.ndarray, labeled: np.ndarray, n_atoms: ArrayLike, unit: str) -> dict:
     """Return the errors of the energy per atom; an empty structure has none."""
-    n_atoms = np.asarray(n_atoms)
-    if n_atoms.shape != labeled.shape:
-        raise MetricsError(f"n_atoms must have shape {labeled.shape}, one entry per structure, got {n_atoms.shape}")
-    n_atoms = n_atoms[labeled]
-    filled = n_atoms > 0
-    return error_measures((value - expected)[filled, 0] / n_atoms[filled], f"{unit}/atom")
+    counts = np.asarray(n_atoms)
+    if counts.shape != labeled.shape:
+        raise MetricsError(f"n_atoms must have shape {labeled.shape}, one entry per structure, got {counts.shape}")
+    counts = counts[labeled]
+    filled = counts > 0
+    return error_measures((value - expected)[filled, 0] / counts[filled], f"{unit}/atom")
 
 
 def _anisotropy_errors(expected: np.ndarray, value: np.ndarray, unit: str) -> dict[str, dict]:

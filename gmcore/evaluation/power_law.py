@@ -15,12 +15,22 @@ from gmcore.errors import GMError
 
 
 class PowerLawError(GMError):
-    """Points that no power law can be fitted to."""
+    """Points that cannot be fitted with a power law."""
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """Result of `fit_power_law`; slope is b, intercept log10 a, slope_std the error of b (NaN for two points)."""
+    """Result of `fit_power_law`.
+
+    Attributes
+    ----------
+    slope : b.
+    intercept : log10 a.
+    slope_std : standard error of b, NaN for two points.
+    n_points : number of points.
+    mean_x, spread_x : mean of log10(size), and sum of the squared deviations from it.
+    residual_std : standard deviation of the residuals of log10(error).
+    """
 
     slope: float
     intercept: float
@@ -35,31 +45,42 @@ class PowerLaw:
         return 10.0 ** (self.intercept + self.slope * np.log10(np.asarray(sizes, dtype=np.float64)))
 
     def band(self, sizes: ArrayLike, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Return lower and upper bound of the line at `sizes`; PowerLawError with fewer than three points."""
+        """Return lower and upper bound of the line at `sizes`.
+
+        Raises
+        ------
+        PowerLawError : if there are fewer than three points.
+        """
         if self.n_points < 3:
             raise PowerLawError(f"a confidence band needs at least 3 points, got {self.n_points}")
-        from scipy.stats import t  # a slow import that most callers do without
+        from scipy.stats import t  # a slow import that most callers do not need
 
         x = np.log10(np.asarray(sizes, dtype=np.float64))
-        width = float(t.ppf(0.5 + confidence / 2.0, self.n_points - 2)) * self.residual_std
-        width = width * np.sqrt(1.0 / self.n_points + (x - self.mean_x) ** 2 / self.spread_x)
-        return self(sizes) * 10.0**-width, self(sizes) * 10.0**width
+        largest = float(t.ppf(0.5 + confidence / 2.0, self.n_points - 2)) * self.residual_std
+        reach = largest * np.sqrt(1.0 / self.n_points + (x - self.mean_x) ** 2 / self.spread_x)
+        return self(sizes) * 10.0**-reach, self(sizes) * 10.0**reach
 
 
 def fit_power_law(sizes: ArrayLike, errors: ArrayLike) -> PowerLaw:
-    """Fit errors (n,) against sizes (n,); PowerLawError unless positive, finite and of two sizes at least.
+    """Fit errors (n,) against sizes (n,).
 
+    Raises
+    ------
+    PowerLawError : if a value is not positive and finite, shapes differ, or there are fewer than two different sizes.
+
+    Examples
+    --------
     >>> round(fit_power_law([100, 200, 400], [8.0, 4.0, 2.0]).slope, 12)
     -1.0
     """
-    sizes, errors = np.asarray(sizes, dtype=np.float64), np.asarray(errors, dtype=np.float64)
-    if sizes.ndim != 1 or sizes.shape != errors.shape:
-        raise PowerLawError(f"sizes and errors must have one shape (n,), got {sizes.shape} and {errors.shape}")
-    if not all(np.isfinite(values).all() and np.all(values > 0) for values in (sizes, errors)):
+    counts, measured = np.asarray(sizes, dtype=np.float64), np.asarray(errors, dtype=np.float64)
+    if counts.ndim != 1 or counts.shape != measured.shape:
+        raise PowerLawError(f"sizes and errors must have one shape (n,), got {counts.shape} and {measured.shape}")
+    if not all(np.isfinite(values).all() and np.all(values > 0) for values in (counts, measured)):
         raise PowerLawError("sizes and errors must be positive and finite for a log-log fit")
-    if len(np.unique(sizes)) < 2:
-        raise PowerLawError(f"a log-log fit needs at least 2 different sizes, got {len(np.unique(sizes))}")
-    x, y = np.log10(sizes), np.log10(errors)
+    if len(np.unique(counts)) < 2:
+        raise PowerLawError(f"a log-log fit needs at least 2 different sizes, got {len(np.unique(counts))}")
+    x, y = np.log10(counts), np.log10(measured)
     spread = float(np.sum((x - x.mean()) ** 2))
     slope = float(np.sum((x - x.mean()) * (y - y.mean())) / spread)
     intercept = float(y.mean() - slope * x.mean())

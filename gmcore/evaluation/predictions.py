@@ -1,15 +1,15 @@
-"""Predictions on disk: extended XYZ, HDF5, npz or CSV, the suffix decides; units stand in every one of them.
+"""Files of predictions: extended XYZ, HDF5, npz or CSV, chosen by the suffix; every format states the units.
 
 ========  ===============================================================================================
 suffix    layout
 ========  ===============================================================================================
-.extxyz   quantities of a structure in the comment line, of atoms as columns, `units` says the unit of each
+.extxyz   quantities of a structure in the comment line, those of atoms as columns; `units` lists the units
 .h5       the data set layout of `gmcore.data.readers.hdf5`: readable as training or test data again
-.npz      arrays as of `Model.predict`, per-atom ones end to end with `offsets`; `units` is a JSON text
-.csv      one row per structure, unit in the header; per-atom quantities have no place in it
+.npz      arrays as of `Model.predict`, per-atom ones concatenated, with `offsets`; `units` is a JSON text
+.csv      one row per structure, unit in the header; per-atom quantities are left out
 ========  ===============================================================================================
 
-A D tensor also gives D, E and E/D in CSV. Committee deviations are written as `<quantity>_std`.
+For a D tensor the CSV file also has D, E and E/|D|. Committee deviations are written as `<quantity>_std`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,16 @@ SUFFIXES = (".extxyz", ".xyz", ".h5", ".hdf5", ".npz", ".csv")
 
 
 class PredictionFileError(GMError):
-    """Predictions that cannot be written in the way that is asked for."""
+    """Predictions that cannot be written to the requested file."""
 
 
 def check_suffix(path: str | Path) -> None:
-    """Refuse a suffix that no format has, before anything is computed."""
+    """Check the suffix of an output file before anything is computed.
+
+    Raises
+    ------
+    PredictionFileError : if no format has this suffix.
+    """
     if Path(path).suffix.lower() not in SUFFIXES:
         raise PredictionFileError(f"the suffix of the output must be one of {', '.join(SUFFIXES)}, got {str(path)!r}")
 
@@ -46,12 +51,18 @@ def check_suffix(path: str | Path) -> None:
 def write_predictions(
     path: str | Path, atoms: Sequence[Atoms], predictions: Mapping[str, Any], units: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Write what `Model.predict` gave for `atoms`; return the quantities that the format has no place for.
+    """Write the predictions for `atoms`; return the quantities that the format cannot hold.
 
     Parameters
     ----------
-    predictions : quantity or `<quantity>_std` -> array or list, one entry per structure.
+    path : the file; its suffix chooses the format.
+    atoms : the structures.
+    predictions : result of `Model.predict`: quantity or `<quantity>_std` -> array or list, one entry per structure.
     units : unit of each quantity.
+
+    Raises
+    ------
+    PredictionFileError : if no format has this suffix.
     """
     check_suffix(path)
     path = Path(path)
@@ -92,7 +103,7 @@ def _write_extxyz(path: Path, atoms: Sequence[Atoms], predictions: Mapping[str, 
 
 
 def _write_npz(path: Path, atoms: Sequence[Atoms], predictions: Mapping[str, Any], units: Mapping[str, str]) -> None:
-    arrays: dict[str, np.ndarray] = {
+    arrays: dict[str, Any] = {
         "offsets": np.cumsum([0, *(len(frame) for frame in atoms)]),
         "numbers": np.concatenate([frame.numbers for frame in atoms]),
         "positions": np.concatenate([frame.positions for frame in atoms]),
@@ -107,7 +118,7 @@ def _write_npz(path: Path, atoms: Sequence[Atoms], predictions: Mapping[str, Any
 def _write_csv(
     path: Path, atoms: Sequence[Atoms], predictions: Mapping[str, Any], units: Mapping[str, str]
 ) -> tuple[str, ...]:
-    columns: dict[str, Sequence[Any]] = {
+    columns: dict[str, Sequence[Any] | np.ndarray] = {
         "structure": range(len(atoms)),
         "formula": [frame.get_chemical_formula() for frame in atoms],
     }

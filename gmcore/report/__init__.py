@@ -1,1 +1,1 @@
-"""The report of a run: figures, tables and one self-contained HTML page, with every number also in JSON."""
+"""The report of a run: figures and tables on one self-contained HTML page, with every number also in JSON."""

@@ -1,6 +1,6 @@
-"""What a page is made of: blocks of panels with a caption.
+"""Figures of a page: panels with a caption.
 
-A figure that cannot be drawn is a block without panels, whose `missing` says in a sentence why. `paper` names the
+A figure that cannot be drawn has no panels; its `missing` is a sentence that says why. `paper` is the number of the
 figure of P (Zaverkin et al., J. Chem. Theory Comput. 2022, 18, 1) that shows the same.
 """
 
@@ -18,10 +18,13 @@ class FigureBlock:
 
     Attributes
     ----------
-    name : short name, its anchor.
+    name : short name, used as anchor.
+    title : heading.
+    paper : number of the corresponding figure of P, empty if there is none.
     caption : sentences, plain text.
+    panels : the pictures.
     legend : looks shared by all panels.
-    missing : why there are no panels.
+    missing : sentence without a period that says why there are no panels.
     """
 
     name: str
@@ -33,9 +36,16 @@ class FigureBlock:
     missing: str = ""
 
 
+def numbered(sentences: str, panels: list[Panel]) -> str:
+    """Return a caption; the letter of a single panel is not drawn, so it is removed from the caption as well."""
+    return sentences.removeprefix(f"({panels[0].letter}) ") if len(panels) == 1 else sentences
+
+
 def any_has(states: list[dict[str, Any]], section: str, name: str) -> bool:
+    """Return whether a section of any state has an entry of this name that is not empty."""
     return any(state.get(section, {}).get(name) for state in states)
 
 
 def labels(states: list[dict[str, Any]]) -> str:
+    """Return the labels of the states, separated by commas."""
     return ", ".join(state["label"] for state in states)

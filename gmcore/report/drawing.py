@@ -1,14 +1,14 @@
-"""Panels of a report: small vector figures that stand side by side where there is room and below each other on a phone.
+"""Panels of a report: small vector figures, side by side on a wide page and below each other on a phone.
 
-Each panel is an SVG of its own, embedded as a data URI: text keeps its size whatever the width of the page, print is
-sharp, and the identifiers of one figure cannot meet those of another. Letters are stored as outlines, so that a reader
-without the fonts sees the same. Crowded points are pictures inside the SVG, which would be megabytes otherwise.
+Each panel is a separate SVG, embedded as a data URI. Text has the same size on pages of any width, prints are sharp,
+and identifiers of one figure cannot clash with those of another. Letters are stored as outlines, so that the page looks
+the same without the fonts. Clouds of many points are embedded as bitmaps, because they would take megabytes as vectors.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SIZES = {"half": (5.0, 3.3), "third": (3.3, 2.4), "square": (4.6, 4.4)}
-"""Width and height of panels, inches; the page is as wide as two halves or three thirds."""
+"""Width and height of panels, inches; a page has room for two halves or three thirds side by side."""
 
 STYLE = {
     "svg.hashsalt": "gmtensor",  # the same numbers give the same file
@@ -48,7 +48,15 @@ _DASHES = ("-", (0, (5, 1.5)), (0, (4, 1.2, 1, 1.2)), (0, (1.5, 1)))
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture with the words that stand in for it."""
+    """A picture.
+
+    Attributes
+    ----------
+    letter : its letter in the caption.
+    alt : description for readers who cannot see it.
+    image : data URI.
+    size : a key of SIZES.
+    """
 
     letter: str
     alt: str
@@ -58,7 +66,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Look:
-    """How the lines of one state are drawn."""
+    """Label, color and dashes (as matplotlib takes them) of the lines of one state."""
 
     label: str
     color: str
@@ -66,9 +74,9 @@ class Look:
 
 
 def looks(states: list[dict[str, Any]]) -> list[Look]:
-    """Return a look for each state: cold to warm colors, told apart by dashes as well."""
+    """Return a look for each state: colors from cold to warm, and different dashes."""
     n = len(states)
-    colors = _FEW.get(n)
+    colors: Sequence[str] | None = _FEW.get(n)
     if colors is None:
         from matplotlib import colormaps
         from matplotlib.colors import to_hex
@@ -78,7 +86,7 @@ def looks(states: list[dict[str, Any]]) -> list[Look]:
 
 
 def panel(letter: str, alt: str, draw: Callable[[Axes], None], size: str = "half") -> Panel:
-    """Draw a panel of one of SIZES."""
+    """Return a panel; `draw` draws into its axes, `size` is a key of SIZES."""
     from matplotlib import rc_context
 
     with rc_context(STYLE):
@@ -97,5 +105,5 @@ def letters() -> Iterator[str]:
 
 
 def values(axis: dict[str, Any]) -> np.ndarray:
-    """Return the values of an axis of a curve; null becomes NaN."""
+    """Return the values (n_points,) of an axis of a curve; null becomes NaN."""
     return np.array(axis["values"], dtype=np.float64)

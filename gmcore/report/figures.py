@@ -1,8 +1,9 @@
-"""Figures of averages: distributions, structure, committee deviations, drawn from analysis.json alone."""
+"""Figures of averages: distributions, structure and committee deviations, drawn from analysis.json alone."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from gmcore.evaluation.figures import labeled
@@ -14,12 +15,14 @@ DENSITY_UNITS = {"cm^-1": "cm", "MHz": "MHz$^{-1}$", "GHz": "GHz$^{-1}$", "meV":
 
 
 def distributions(analysis: dict[str, Any]) -> FigureBlock:
-    """D, E and the elements at all temperatures."""
-    block = {"name": "distributions", "title": "Distributions of D, E and the elements of the tensor", "paper": "5"}
+    """Return the distributions of D, E and the elements at all temperatures."""
+    block = partial(
+        FigureBlock, name="distributions", title="Distributions of D, E and the elements of the tensor", paper="5"
+    )
     states, unit = analysis["states"], analysis["unit"]
     names = [name for name in ("D", "E", "xx", "yy", "zz", "xy", "xz", "yz") if any_has(states, "distributions", name)]
     if not names:
-        return FigureBlock(**block, missing=analysis["missing"].get("d_tensor", "D does not vary in this run"))
+        return block(missing=analysis["missing"].get("d_tensor", "D is constant in this run"))
     styles, order = looks(states), letters()
 
     def draw(name: str):
@@ -45,20 +48,20 @@ def distributions(analysis: dict[str, Any]) -> FigureBlock:
     ]
     caption = (
         f"Probability densities of D and E ({panels[0].letter}–{panels[min(1, len(panels) - 1)].letter}) and of the "
-        f"elements of the tensor, in the {analysis['frame']}. Gaussian kernel estimates over the samples of all "
-        "replicas of a temperature, their width chosen for the number of independent samples; each integrates to one. "
-        "E is not negative, its density is mirrored at zero."
+        f"elements of the tensor, in the {analysis['frame']}. Gaussian kernel estimates from the samples of all "
+        "replicas of a temperature, with a bandwidth for the number of independent samples. Each density integrates "
+        "to one. E cannot be negative, so its density is mirrored at zero."
     )
-    return FigureBlock(**block, caption=caption, panels=panels, legend=styles)
+    return block(caption=caption, panels=panels, legend=styles)
 
 
 def structure(analysis: dict[str, Any]) -> FigureBlock:
-    """D and E against the measures of the metal's shell."""
-    block = {"name": "structure", "title": "D and E against the geometry of the metal’s shell", "paper": "4"}
+    """Return D and E against the geometry around the metal."""
+    block = partial(FigureBlock, name="structure", title="D and E against the geometry around the metal", paper="4")
     states, unit, missing = analysis["states"], analysis["unit"], analysis["missing"]
     if not any_has(states, "structure", "points") or not states[0]["structure"]["points"]:
         why = missing.get("d_tensor") or missing.get("structure") or missing.get("structure_distance")
-        return FigureBlock(**block, missing=why or "There is nothing to correlate")
+        return block(missing=why or "The analysis measured no distances or angles")
     measures = states[0]["structure"]["measures"]
     styles, order = looks(states), letters()
 
@@ -86,19 +89,19 @@ def structure(analysis: dict[str, Any]) -> FigureBlock:
         for of in "DE"
     ]
     caption = (
-        "Samples of all replicas (up to 600 of each temperature are drawn). r is Pearson’s correlation coefficient "
-        "over all samples with its 95 % interval from a moving-block bootstrap, whose blocks are longer than the "
-        "correlation time; samples that are neighbors in time do not count as independent."
+        "Samples of all replicas; at most 600 points are drawn for each temperature. r is Pearson’s correlation "
+        "coefficient over all samples. Its 95 % interval in brackets comes from a moving-block bootstrap with blocks "
+        "longer than the correlation time, so samples that are neighbors in time do not count as independent."
     )
-    for name, words in (("structure_order", "order"), ("structure_distance", "distance")):
+    for name, words in (("structure_order", "tetrahedral order"), ("structure_distance", "distance")):
         if name in missing:
-            caption += f" Not shown, {words}: {missing[name]}."
-    return FigureBlock(**block, caption=caption, panels=panels)
+            caption += f" The {words} is not shown. {missing[name]}."
+    return block(caption=caption, panels=panels)
 
 
 def committee(analysis: dict[str, Any]) -> FigureBlock:
-    """Deviations of the committees along the run."""
-    block = {"name": "committee", "title": "Committee deviations along the dynamics", "paper": "S3"}
+    """Return the deviations of the committees along the run."""
+    block = partial(FigureBlock, name="committee", title="Committee deviations along the run", paper="S3")
     states = analysis["states"]
     styles, order, panels = [replace(look, dashes="-") for look in looks(states)], letters(), []
     for name, words in (("forces", "deviation of forces"), ("d_tensor", "deviation of D")):
@@ -116,21 +119,19 @@ def committee(analysis: dict[str, Any]) -> FigureBlock:
 
         panels.append(panel(next(order), f"Committee {words} at {labels(states)}", on))
     if not panels:
-        return FigureBlock(
-            **block, missing="The models of this run are no committees, or their deviations were not recorded"
-        )
+        return block(missing="No model of this run is a committee, or the deviations were not recorded")
     caption = (
-        "One line for each replica, averaged over short stretches of time. Forces: root mean square over the atoms of "
-        "the deviation of the force vector over the members of the potential’s committee. D: root mean square over the "
-        "nine elements of the deviation over the members of the D model. A deviation that rises along the run, or far "
-        "above that of the test structures, means structures that the models have not learned."
+        "One line for each replica, averaged over short stretches of time. Forces: standard deviation of the force on "
+        "an atom over the members of the potential, root mean square over atoms. D: standard deviation of an element "
+        "over the members of the D model, root mean square over the nine elements. If a deviation rises along the run, "
+        "or is far above that of the test structures, the run visits structures that the models have not learned."
     )
     absent = [
         words for name, words in (("forces", "forces"), ("d_tensor", "D")) if not any_has(states, "committee", name)
     ]
     if absent:
-        caption += f" No committee was used for {' and '.join(absent)}."
-    return FigureBlock(**block, caption=caption, panels=panels, legend=styles)
+        caption += f" There is no committee for {' and '.join(absent)}."
+    return block(caption=caption, panels=panels, legend=styles)
 
 
 def _coefficient(state: dict[str, Any], of: str, measure: str) -> str:

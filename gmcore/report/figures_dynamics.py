@@ -1,22 +1,23 @@
-"""Figures of motion: autocorrelation functions, spectra, harmonic modes, drawn from analysis.json alone."""
+"""Figures of dynamics: autocorrelation functions, spectra and harmonic modes, drawn from analysis.json alone."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from gmcore.evaluation.figures import COLORS, labeled
-from gmcore.report.blocks import FigureBlock, any_has, labels
+from gmcore.report.blocks import FigureBlock, any_has, labels, numbered
 from gmcore.report.drawing import Look, Panel, letters, looks, panel, values
 
 SOFT = 400.0
-"""End of the panel of soft modes, cm^-1."""
+"""Upper end of the panel of low wavenumbers, cm^-1."""
 
 
 def dynamics(analysis: dict[str, Any]) -> FigureBlock:
-    """Autocorrelation functions and spectra of velocities and D, with harmonic frequencies as sticks."""
-    block = {"name": "dynamics", "title": "Autocorrelation functions and power spectra", "paper": "6"}
+    """Return autocorrelation functions and spectra of velocities and D, with marks at harmonic frequencies."""
+    block = partial(FigureBlock, name="dynamics", title="Autocorrelation functions and power spectra", paper="6")
     states, unit = analysis["states"], analysis["unit"]
     styles, order = looks(states), letters()
     panels = []
@@ -46,12 +47,13 @@ def dynamics(analysis: dict[str, Any]) -> FigureBlock:
         panels.append(panel(next(order), alt, _draw_soft(states, styles, sticks, label)))
     if not panels:
         why = analysis["missing"].get("spectrum_velocity") or analysis["missing"].get("velocity")
-        return FigureBlock(**block, missing=why or "There are no series to transform")
-    return FigureBlock(**block, caption=_dynamics_caption(analysis, panels, shown), panels=panels, legend=styles)
+        return block(missing=why or "The run recorded neither velocities nor D")
+    caption = numbered(_dynamics_caption(analysis, panels, shown), panels)
+    return block(caption=caption, panels=panels, legend=styles)
 
 
 def spectrum_state(analysis: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the state whose spectra are drawn in full, the coldest one: its lines are the narrowest."""
+    """Return the state whose spectra are drawn in full: the coldest one, which has the narrowest lines."""
     return next((state for state in analysis["states"] if state["spectra"]), None)
 
 
@@ -111,7 +113,7 @@ def _draw_spectra(states: list[dict[str, Any]], styles: list[Look], label: str):
 
 
 def _draw_soft(states: list[dict[str, Any]], styles: list[Look], sticks: np.ndarray, label: str):
-    """The soft part of the spectrum, from which most of the width of D comes."""
+    """Return a function that draws the low wavenumbers, which cause most of the width of D."""
 
     def on(axes):
         top = 0.0
@@ -132,25 +134,25 @@ def _draw_soft(states: list[dict[str, Any]], styles: list[Look], sticks: np.ndar
 
 
 def _spectral_axes(axes, curves: dict[str, Any], label: str) -> None:
-    """Logarithmic from the strongest line down to where the weakest part of the spectrum begins."""
-    curves = [found for found in curves.values() if found]
-    top = max(np.nanmax(values(found["y"])) for found in curves)
-    floor = min(np.nanquantile(values(found["y"]), 0.02) for found in curves)
+    """Set a logarithmic y axis from the weakest part of the spectrum to the strongest line."""
+    drawn = [found for found in curves.values() if found]
+    top = max(np.nanmax(values(found["y"])) for found in drawn)
+    floor = min(np.nanquantile(values(found["y"]), 0.02) for found in drawn)
     axes.set_yscale("log")
     axes.set_ylim(max(0.3 * floor, 1e-8 * top), 4.0 * top)
-    axes.set_xlim(0.0, max(values(found["x"])[-1] for found in curves))
+    axes.set_xlim(0.0, max(values(found["x"])[-1] for found in drawn))
     axes.set_xlabel("wavenumber / cm$^{-1}$")
     axes.set_ylabel(label)
 
 
 def _draw_sticks(axes, frequencies: np.ndarray) -> None:
-    """Short strokes at the bottom of the axes."""
+    """Draw short lines at the bottom of the axes."""
     transform = axes.get_xaxis_transform()
     axes.vlines(frequencies, 0.0, 0.06, transform=transform, color="0.2", linewidth=0.8)
 
 
 def _sticks(analysis: dict[str, Any]) -> np.ndarray:
-    """Harmonic frequencies that the spectra reach."""
+    """Return the harmonic frequencies, cm^-1, within the range of the spectra."""
     if not analysis["modes"]:
         return np.zeros(0)
     frequencies = np.array(analysis["modes"]["frequencies"]["value"], dtype=float)
@@ -165,30 +167,34 @@ def _dynamics_caption(analysis: dict[str, Any], panels: list[Panel], shown: dict
     of = {panel.alt.split(" at ")[0]: panel.letter for panel in panels}
     parts = []
     if "Autocorrelation of velocities" in of:
-        parts.append(f"({of['Autocorrelation of velocities']}) Velocities, each component normalized by itself.")
+        parts.append(f"({of['Autocorrelation of velocities']}) Velocities, each component normalized separately.")
     if "Autocorrelation of D" in of:
         parts.append(
-            f"({of['Autocorrelation of D']}) Elements of D as in eq. 15 of the paper: elements whose mean is far from "
-            f"zero hold the function up. ({of['Autocorrelation of the fluctuations of D']}) The same of D − ⟨D⟩."
+            f"({of['Autocorrelation of D']}) Elements of D as in eq. 15 of the paper; elements with a mean far from "
+            "zero keep the function away from zero. "
+            f"({of['Autocorrelation of the fluctuations of D']}) The same for D − ⟨D⟩."
         )
     if shown is not None and shown["spectra"]:
         spectra = shown["spectra"].get("d_tensor") or shown["spectra"]["velocity"]
         low, high = spectra["maximum_entropy"]["orders"]
+        orders = f"order {low}" if low == high else f"orders {low} to {high}"
         drawn = [
             panel.letter for panel in panels if panel.alt.endswith(f" at {shown['label']}") and panel.size == "half"
         ]
         parts.append(
-            f"({', '.join(drawn)}) Spectra at {shown['label']}: maximum entropy (Burg, orders {low} to {high}) and "
-            f"Fourier transform (lines {spectra['fft']['resolution']['value']:.3g} cm⁻¹ wide); the band is the 95 % "
+            f"({', '.join(drawn)}) Spectra at {shown['label']} by maximum entropy (Burg, {orders}) and by Fourier "
+            f"transform (lines are {spectra['fft']['resolution']['value']:.3g} cm⁻¹ wide). The band is the 95 % "
             f"interval of the mean over {spectra['fft']['n_spectra']} spectra, from blocks of all replicas. The "
-            "density of states integrates to the number of degrees of freedom, the density of D, summed over its "
-            "nine elements, to their variance, both without what is slower than a block."
+            "density of states integrates to the number of degrees of freedom. The density of D is summed over the "
+            "nine elements and integrates to their variance. Motion slower than a block is not included in either."
         )
         rest = [panel.letter for panel in panels if panel.size == "half" and panel.letter not in drawn]
+        if len(rest) > 1:
+            parts.append(f"({rest[0]}) Maximum entropy at all temperatures.")
         if rest:
-            parts.append(f"({', '.join(rest)}) Maximum entropy at all temperatures, the soft part on a linear scale.")
+            parts.append(f"({rest[-1]}) Maximum entropy below {SOFT:g} cm⁻¹ on a linear scale.")
         if analysis["modes"]:
-            parts.append("Strokes at the bottom: harmonic frequencies of the relaxed structure.")
+            parts.append("Short vertical lines at the bottom mark harmonic frequencies of the relaxed structure.")
     for name in ("velocity", "spectrum_velocity", "spectrum_d_tensor", "modes", "d_tensor"):
         if name in analysis["missing"]:
             parts.append(f"{analysis['missing'][name]}.")
@@ -196,19 +202,16 @@ def _dynamics_caption(analysis: dict[str, Any], panels: list[Panel], shown: dict
 
 
 def _squared(unit: str) -> str:
-    """Unit of a spectral density, unit^2 per cm^-1."""
+    """Return the unit of a spectral density: unit^2 per cm^-1."""
     return "cm$^{-1}$" if unit == "cm^-1" else f"({unit}$^2$/cm$^{{-1}}$)"
 
 
 def modes(analysis: dict[str, Any]) -> FigureBlock:
-    """Coupling of D to each harmonic mode, and its coherence with each along the run."""
-    block = {"name": "modes", "title": "D and the harmonic modes", "paper": ""}
+    """Return the coupling of D to each harmonic mode, and its coherence with each mode along the run."""
+    block = partial(FigureBlock, name="modes", title="D and the harmonic modes", paper="")
     found, unit = analysis["modes"], analysis["unit"]
     if not found or "coupling" not in found:
-        sentence = analysis["missing"].get(
-            "modes", "D was not expanded in modes: the molecule is a part of the structure"
-        )
-        return FigureBlock(**block, missing=sentence)
+        return block(missing=analysis["missing"].get("modes", "The derivatives of D along the modes need a D model"))
     frequencies = np.array(found["frequencies"]["value"], dtype=float)
     order, panels = letters(), []
 
@@ -220,7 +223,7 @@ def modes(analysis: dict[str, Any]) -> FigureBlock:
 
     panels.append(panel(next(order), "Coupling of D to each mode", strength))
     caption = (
-        f"({panels[0].letter}) Norm of the derivative of the tensor along each mode, q dimensionless (⟨q²⟩ = 1/2 in "
+        f"({panels[0].letter}) Norm of the derivative of the tensor along each mode. q is dimensionless (⟨q²⟩ = 1/2 in "
         "the ground state)."
     )
     state = next((s for s in analysis["states"] if "coherence" in s.get("modes", {})), None)
@@ -241,12 +244,12 @@ def modes(analysis: dict[str, Any]) -> FigureBlock:
         panels.append(panel(next(order), f"Coherence of D and E with each mode at {state['label']}", along))
         caption += (
             f" ({panels[1].letter}) Coherence of D(t) and E(t) at {state['label']} with the coordinate of each mode "
-            f"at its frequency (lines {coherence['resolution']['value']:.3g} cm⁻¹ wide), mean over replicas; the "
-            "dotted line is what unrelated series give."
+            f"at its frequency, mean over replicas (lines are {coherence['resolution']['value']:.3g} cm⁻¹ wide). The "
+            "dotted line is the value for unrelated series."
         )
     elif "coherence" in analysis["missing"]:
         caption += f" {analysis['missing']['coherence']}."
-    return FigureBlock(**block, caption=caption, panels=panels)
+    return block(caption=numbered(caption, panels), panels=panels)
 
 
 def _stick_axes(axes, frequencies: np.ndarray, label: str) -> None:

@@ -1,8 +1,9 @@
-"""Figures of how good the D model is: learning curve and correlation of predicted and reference elements."""
+"""Figures of the accuracy of the D model: learning curve, and predicted against reference elements."""
 
 from __future__ import annotations
 
 import base64
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from gmcore.report.drawing import Panel, panel
 
 
 def learning_curve(analysis: dict[str, Any]) -> FigureBlock:
-    """Errors of the D model against the number of training structures."""
-    block = {"name": "learning-curve", "title": "Learning curve of the D model", "paper": "2"}
+    """Return the errors of the D model against the number of training structures."""
+    block = partial(FigureBlock, name="learning-curve", title="Learning curve of the D model", paper="2")
     training = analysis["training"].get("d_tensor")
     if training is None or not training.get("learning_curve"):
-        return FigureBlock(**block, missing=_why(analysis, training, "learning_curve"))
+        return block(missing=_why(analysis, training, "learning_curve"))
     curve = training["learning_curve"]
     sizes, maes, rmses = (np.array(curve[name]["value"], float) for name in ("sizes", "mae", "rmse"))
     fits: dict[str, Any] = {}
@@ -28,32 +29,36 @@ def learning_curve(analysis: dict[str, Any]) -> FigureBlock:
 
     panels = [panel("a", "Error of the elements of D against the number of training structures", draw, "square")]
     caption = (
-        "Mean absolute and root mean square error of the elements of D on held-back structures against the number of "
-        "training structures, in log-log."
+        "Mean absolute error and root mean square error of the elements of D for test structures, against the number "
+        "of training structures, on logarithmic scales."
     )
     if any(fit.n_points > 2 for fit in fits.values()):
-        caption += " Lines are linear fits, shaded their 95 % confidence bands."
+        caption += " Lines are linear fits with 95 % confidence bands."
     elif fits:
-        caption += " Lines join two sizes, which allow no confidence band."
-    return FigureBlock(**block, caption=caption, panels=panels)
+        caption += " Lines join two sizes; a confidence band needs three."
+    return block(caption=caption, panels=panels)
 
 
-def parity(analysis: dict[str, Any]) -> FigureBlock:
-    """Predicted against reference elements of held-back structures."""
-    block = {"name": "parity", "title": "Predicted and reference elements of D", "paper": "3"}
+def parity(analysis: dict[str, Any], run: Path) -> FigureBlock:
+    """Return predicted against reference elements of structures that were not used for training.
+
+    Parameters
+    ----------
+    analysis : content of analysis.json.
+    run : folder of the run, from which its paths are taken.
+    """
+    block = partial(FigureBlock, name="parity", title="Predicted and reference elements of D", paper="3")
     training = analysis["training"].get("d_tensor")
     if training is None or not (training.get("parity") or training.get("parity_picture")):
-        return FigureBlock(**block, missing=_why(analysis, training, "parity"))
+        return block(missing=_why(analysis, training, "parity"))
     found = training.get("parity")
     if not found:
-        picture = Path(training["parity_picture"])
+        picture = run / training["parity_picture"]
         if not picture.is_file():
-            return FigureBlock(**block, missing=_why(analysis, training, "parity"))
+            return block(missing=_why(analysis, training, "parity"))
         image = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
-        caption = f"As the training drew it: {_why(analysis, training, 'parity')}."
-        return FigureBlock(
-            **block, caption=caption, panels=[Panel("a", "Predicted against reference", image, "square")]
-        )
+        caption = f"This is the figure that the training saved. {_why(analysis, training, 'parity')}."
+        return block(caption=caption, panels=[Panel("a", "Predicted against reference", image, "square")])
     reference, predicted = (np.array(found[name]["value"], float) for name in ("reference", "predicted"))
 
     def draw(axes):
@@ -61,14 +66,14 @@ def parity(analysis: dict[str, Any]) -> FigureBlock:
 
     panels = [panel("a", "Predicted against reference elements of D", draw, "square")]
     caption = (
-        f"Elements of the traceless D tensor of {found['n_structures']} structures of the {found['part']} part, "
-        "which the model has not been trained on, mean of the committee."
+        f"Elements of the traceless D tensor of {found['n_structures']} structures from the {found['part']} part of "
+        "the data, which the model was not trained on. Predictions are means over the committee."
     )
-    return FigureBlock(**block, caption=caption, panels=panels)
+    return block(caption=caption, panels=panels)
 
 
 def _why(analysis: dict[str, Any], training: dict[str, Any] | None, name: str) -> str:
     if training is not None:
-        return training["missing"].get(name, "The training left none")
+        return training["missing"].get(name, "The training did not save one")
     missing = analysis["missing"]
     return missing.get("model_d_tensor") or missing.get("models") or missing.get("d_tensor") or "There is no D model"

@@ -1,12 +1,15 @@
-"""One page of a run: RUN/report.html, self-contained, and RUN/report.json with every number of it.
+"""The report of a run: RUN/report.html, one self-contained page, and RUN/report.json with every number on it.
 
-The page needs no network and no script: figures are embedded, styles stand in its head. report.json holds the tables
-with the quantities behind their cells, the captions, and the whole analysis, whose curves are those that were drawn.
+The page needs no network and no script: figures and styles are embedded. report.json contains the tables with the
+quantities behind their cells, the captions, and the whole analysis with the curves in the figures. Paths are relative
+to the folder of the run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +30,18 @@ def write_report(run: str | Path, output: str | Path | None = None) -> tuple[Pat
 
     Parameters
     ----------
-    run : folder of a run that `analyze` has been through.
-    output : path of the page, RUN/report.html if not given; the numbers have its name with the suffix .json.
+    run : folder of a run that has been analyzed.
+    output : path of the page, RUN/report.html if not given; the numbers are saved beside it with the suffix .json.
 
     Raises
     ------
-    RecordError : no analysis in the run, or one of another program.
+    RecordError : if the run has no analysis, or one that another program wrote.
     """
-    from gmcore.analysis.records import read_analysis, write_json
+    from gmcore.analysis.records import read_analysis, relative_paths, write_json
 
-    analysis = read_analysis(run)
+    analysis = relative_paths(read_analysis(run), run)  # those of older versions have absolute paths
     path = Path(run) / REPORT_FILE if output is None else Path(output)
-    page = sections(_with_pictures(analysis, Path(run)))
+    page = sections(analysis, Path(run))
     with atomic_path(path) as temporary:
         temporary.write_text(render(analysis, page), encoding="utf-8")
     numbers = path.with_suffix(".json")
@@ -46,9 +49,9 @@ def write_report(run: str | Path, output: str | Path | None = None) -> tuple[Pat
     return path, numbers
 
 
-def sections(analysis: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the sections of the page: anchor, title, and in order what is in them, tables and figures."""
-    parts = [
+def sections(analysis: dict[str, Any], run: Path) -> list[dict[str, Any]]:
+    """Return the sections of the page: anchor, title, and their tables and figures in order."""
+    parts: list[tuple[str, str, list[Callable[[dict[str, Any]], FigureBlock | Table | None]]]] = [
         (
             "anisotropy",
             "Anisotropy",
@@ -63,7 +66,7 @@ def sections(analysis: dict[str, Any]) -> list[dict[str, Any]]:
             "Models",
             [
                 figures_training.learning_curve,
-                figures_training.parity,
+                partial(figures_training.parity, run=run),
                 settings_tables.training,
                 settings_tables.models,
             ],
@@ -78,7 +81,7 @@ def sections(analysis: dict[str, Any]) -> list[dict[str, Any]]:
             if block is None:
                 continue
             kind = "Figure" if isinstance(block, FigureBlock) else "Table"
-            if kind == "Table" or block.panels:
+            if isinstance(block, Table) or block.panels:
                 number[kind] += 1
                 label = f"{kind} {number[kind]}"
             else:
@@ -121,11 +124,12 @@ def headline(analysis: dict[str, Any]) -> str:
 
 
 def lead(analysis: dict[str, Any]) -> str:
-    """Return the result in two sentences."""
+    """Return the main results in a few sentences."""
     run, states, unit = analysis["run"], analysis["states"], unit_text(analysis["unit"])
     length = f"{run['duration']['value']:g}"
     count = f"{run['n_replicas']} replica{'s' if run['n_replicas'] != 1 else ''}"
-    text = f"Molecular dynamics of {count} at {_listed([state['label'] for state in states])}, {length} ps each."
+    each = " each" if run["n_replicas"] != 1 else ""
+    text = f"Molecular dynamics: {count} at {_listed([state['label'] for state in states])}, {length} ps{each}."
     known = [state for state in states if "anisotropy" in state]
     if known:
         first, last = known[0], known[-1]
@@ -142,21 +146,12 @@ def _listed(words: list[str]) -> str:
 
 
 def _dash(dashes: Any) -> str:
-    """Dashes of a line of matplotlib as those of SVG."""
+    """Return the dashes of a matplotlib line as those of SVG."""
     return "none" if dashes == "-" else " ".join(f"{1.5 * length:g}" for length in dashes[1])
 
 
-def _with_pictures(analysis: dict[str, Any], run: Path) -> dict[str, Any]:
-    """The analysis with the paths of pictures, which it states relative to the run, ready to be opened."""
-    training = {name: dict(results) for name, results in analysis["training"].items()}
-    for results in training.values():
-        if results.get("parity_picture"):
-            results["parity_picture"] = str(run / results["parity_picture"])
-    return analysis | {"training": training}
-
-
 def _numbers(analysis: dict[str, Any], page: list[dict[str, Any]]) -> dict[str, Any]:
-    """Everything on the page as data."""
+    """Return everything on the page as data."""
     found: dict[str, Any] = {"format": FORMAT, "schema": 1, "title": headline(analysis), "summary": lead(analysis)}
     found["tables"], found["figures"] = [], []
     for section in page:

@@ -1,4 +1,4 @@
-"""Numbers as text: no more digits than the error allows, a true minus sign, units as people write them."""
+"""Numbers as text: no more digits than the error allows, a true minus sign, units as usually written."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ UNITS = {
 
 
 def unit_text(unit: str) -> str:
-    """Return a unit for text."""
+    """Return a unit as it is written in text."""
     return UNITS.get(unit, unit)
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number with so many significant digits, in powers of ten below 1e-4 and from 1e6.
+    """Return a number with `digits` significant digits, with a power of ten below 1e-4 and from 1e6.
 
+    Examples
+    --------
     >>> number(-105.7123), number(0.0), number(None), number(1.25e-7, 2)
     ('−105.7', '0', '–', '1.2·10⁻⁷')
     """
@@ -43,8 +45,10 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def with_error(value: float | None, error: float | None) -> str:
-    """Return value ± error, the error with two digits and the value to the same decimal.
+    """Return value ± error, the error with two digits and the value with as many decimals.
 
+    Examples
+    --------
     >>> with_error(-105.7123, 0.0834).split(), with_error(1234.0, 56.0).split(), with_error(1.5, None)
     (['−105.712', '±', '0.083'], ['1234', '±', '56'], '1.500')
     """
@@ -61,6 +65,8 @@ def with_error(value: float | None, error: float | None) -> str:
 def with_interval(value: float | None, interval: list[float] | None, decimals: int = 2) -> str:
     """Return value [low, high].
 
+    Examples
+    --------
     >>> with_interval(0.881, [-0.001, 0.9001])
     '0.88 [0.00, 0.90]'
     """
@@ -89,27 +95,31 @@ def fixed(value: float | None, n: int) -> str:
 
 
 def as_given(values: Sequence[float], factor: float = 1.0) -> list[str]:
-    """Return numbers that somebody else gave, times a factor, all to one decimal: the largest keeps the number of its
-    significant digits. A trailing zero is known where the other end of a range or the point shows it.
+    """Return published numbers, times a factor, all with the same number of decimals.
 
+    The largest keeps its number of significant digits. A trailing zero counts as significant if the decimal point or
+    the other end of a range shows it.
+
+    Examples
+    --------
     >>> as_given([-106.0]), as_given([0.1, 0.15], 0.0433641), as_given([1.2], 29979.2458)
     (['−106.0'], ['0.0043', '0.0065'], ['36000'])
     """
-    decimals = max(-Decimal(str(value)).as_tuple().exponent for value in values)
+    decimals = max(-int(Decimal(str(value)).as_tuple().exponent) for value in values)
     largest = max(abs(value) for value in values)
     if largest > 0.0 and factor != 1.0:
-        # digits stay: one decimal more for each place that the first digit moves down
+        # keep the digits: one more decimal for each place that the first digit moves down
         decimals += math.floor(math.log10(largest)) - math.floor(math.log10(factor * largest))
     return [_minus(_rounded(factor * value, decimals)) for value in values]
 
 
 def _rounded(value: float, decimals: int) -> str:
-    """Value with so many decimals, zero without a sign."""
+    """Return a value with so many decimals, zero without a sign."""
     return f"{round(value, decimals) + 0.0:.{max(decimals, 0)}f}"
 
 
 def with_unit(label: str, unit: str) -> str:
-    """Return "label / unit", the unit in brackets where it is a ratio itself."""
+    """Return "label / unit", with parentheses if the unit is a ratio itself."""
     return f"{label} / ({unit})" if "/" in unit else f"{label} / {unit}" if unit else label
 
 

@@ -1,4 +1,4 @@
-"""The tables beside the results: comparison with other values, modes, errors of the models, settings of the run."""
+"""Further tables: comparison with other values, modes, errors of the models, settings of the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUANTITIES = {
 }
 
 STRONGEST = 12
-"""Modes that the table of couplings names."""
+"""Number of modes in the table of couplings."""
 
 WORDS = {
     "D": "⟨D⟩",
@@ -43,7 +43,7 @@ WORDS = {
 
 
 def comparison(analysis: dict[str, Any]) -> Table | None:
-    """The run beside the values of its reference."""
+    """Return a comparison of the run with the values of its reference, None without a reference."""
     reference = analysis["reference"]
     if not reference:
         return None
@@ -57,11 +57,13 @@ def comparison(analysis: dict[str, Any]) -> Table | None:
         if not _own(analysis, given["quantity"], given["temperature"]):
             where = "" if given["temperature"] is None else f", {given['temperature']:g} K"
             rows.append((with_unit(f"{label}{where}", unit_text(unit)), [Cell(MISSING), _reference_cell(given, unit)]))
-    return Table("comparison", "Beside other values", ["", "this run", reference["source"]], rows, reference["note"])
+    return Table(
+        "comparison", "Comparison with other values", ["", "this run", reference["source"]], rows, reference["note"]
+    )
 
 
 def modes(analysis: dict[str, Any]) -> Table | None:
-    """The modes that D couples to most."""
+    """Return the modes that couple most strongly to D, None without a D model or modes."""
     found = analysis["modes"]
     if not found or "coupling" not in found:
         return None
@@ -76,7 +78,7 @@ def modes(analysis: dict[str, Any]) -> Table | None:
         f"∂D/∂q / {unit}",
         f"|∂E/∂q| / {unit}",
         *(f"coherence with D, {state['label']}" for state in states[:2]),
-        "who moves",
+        "share of the elements",
     ]
     rows = []
     for k in sorted(int(k) for k in strongest):
@@ -92,33 +94,33 @@ def modes(analysis: dict[str, Any]) -> Table | None:
         ]
         rows.append((fixed(frequencies[k], 1), cells))
     note = (
-        f"The {len(rows)} modes of strongest coupling. {found['summary'][0].upper()}{found['summary'][1:]}. q is "
-        "dimensionless, ⟨q²⟩ = 1/2 in the ground state. Shares are those of the kinetic energy."
+        f"The {len(rows)} modes with the strongest coupling. {found['summary'][0].upper()}{found['summary'][1:]}. q is "
+        "dimensionless, ⟨q²⟩ = 1/2 in the ground state. Shares are those of the kinetic energy of the mode."
     )
     if found.get("left_out"):
         note += (
-            f" Left out of D: {', '.join(found['left_out'])}, so near the mean position of the atoms that this kind of "
-            "model gives them no direction."
+            f" These atoms are left out of the derivatives: {', '.join(found['left_out'])}. They are so close to the "
+            "mean position of all atoms that their direction from it is undefined, and this kind of D model needs it."
         )
-    return Table("modes", "Modes that D couples to", columns, rows, note)
+    return Table("modes", "Modes that couple to D", columns, rows, note)
 
 
 def harmonic(analysis: dict[str, Any]) -> Table | None:
-    """D from the expansion in the modes beside the run."""
+    """Return D of the run compared with that of harmonic modes, None without modes."""
     states = [state for state in analysis["states"] if "expected" in state.get("modes", {})]
     if not states:
         return None
     unit = unit_text(analysis["unit"])
     rows = []
     for label, name in (
-        (f"width of D / {unit}", "D_width"),
-        (f"D of ⟨tensor⟩ / {unit}", "D_of_mean"),
-        (f"E of ⟨tensor⟩ / {unit}", "E_of_mean"),
+        ("width of D", "D_width"),
+        ("D of ⟨tensor⟩", "D_of_mean"),
+        ("E of ⟨tensor⟩", "E_of_mean"),
     ):
-        rows.append((f"{label}, run", [cell(state["anisotropy"].get(name)) for state in states]))
+        rows.append((with_unit(f"{label}, run", unit), [cell(state["anisotropy"].get(name)) for state in states]))
         for kind in ("classical", "quantum"):
             cells = [cell(state["modes"]["expected"][kind][name]) for state in states]
-            rows.append((f"{label}, harmonic modes, {kind}", cells))
+            rows.append((with_unit(f"{label}, {kind} harmonic modes", unit), cells))
     if any("explained" in state["modes"] for state in states):
         cells = [
             Cell(f"{fixed(100 * state['modes']['explained']['value'], 1)} %", "", state["modes"]["explained"])
@@ -129,15 +131,17 @@ def harmonic(analysis: dict[str, Any]) -> Table | None:
         rows.append(("variance of the elements explained by the modes", cells))
     coupling = analysis["modes"]["coupling"]
     note = (
-        f"Relaxed structure: D {quantity_text(coupling['D'])}, E {quantity_text(coupling['E'])} {unit}. Widths "
-        "to first, means to second order in the modes. Classical is what molecular dynamics samples; quantum adds "
-        "the zero-point motion, which the dynamics lacks and which rules at low temperature."
+        f"Relaxed structure: D {quantity_text(coupling['D'])}, E {quantity_text(coupling['E'])} {unit}. Widths are "
+        "of first order in the modes, means of second order. Molecular dynamics samples classical modes. Quantum modes "
+        "include zero-point motion, which is missing in the dynamics and dominates at low temperature."
     )
-    return Table("harmonic", "The run beside harmonic modes", ["", *(state["label"] for state in states)], rows, note)
+    return Table(
+        "harmonic", "Comparison of the run with harmonic modes", ["", *(state["label"] for state in states)], rows, note
+    )
 
 
 def training(analysis: dict[str, Any]) -> Table | None:
-    """Errors of the models on held-back structures."""
+    """Return the errors of the models for test structures, None if they are unknown."""
     rows = []
     for name, found in analysis["training"].items():
         metrics = found.get("metrics", {})
@@ -160,31 +164,31 @@ def training(analysis: dict[str, Any]) -> Table | None:
             )
     if not rows:
         return None
-    note = "From the metrics.json of each training; committee: mean deviation over the members, on the same values."
+    note = "From metrics.json of each training. Committee: mean deviation over the members, for the same values."
     return Table("training", "Errors of the models", ["", "MAE", "RMSE", "committee", "values"], rows, note)
 
 
 def models(analysis: dict[str, Any]) -> Table | None:
-    """What the models are."""
+    """Return the facts of the models, None if no model was found."""
     if not analysis["models"]:
         return None
     names = {"potential": "potential", "d_tensor": "D model"}
     found = list(analysis["models"].items())
     rows = [
-        ("file", [Cell(facts["file"]) for _, facts in found]),
+        ("file, relative to the run folder", [Cell(facts["file"]) for _, facts in found]),
         ("members", [Cell(str(facts["members"])) for _, facts in found]),
         ("cutoff / Å", [Cell(f"{facts['descriptor']['r_max']:g}") for _, facts in found]),
-        ("network", [Cell("–".join(str(width) for width in facts["network"])) for _, facts in found]),
+        ("sizes of the layers", [Cell("–".join(str(size) for size in facts["network"])) for _, facts in found]),
         ("precision", [Cell(facts["dtype"]) for _, facts in found]),
-        ("structures: train, validation, test", [Cell(_structures(facts["n_structures"])) for _, facts in found]),
+        ("structures for training, validation, test", [Cell(_structures(facts["n_structures"])) for _, facts in found]),
         ("recipe", [Cell(facts["preset"] or MISSING) for _, facts in found]),
-        ("trained on", [Cell((facts["date"] or MISSING)[:10]) for _, facts in found]),
+        ("date of the training", [Cell((facts["date"] or MISSING)[:10]) for _, facts in found]),
     ]
     return Table("models", "Models", ["", *(names.get(name, name) for name, _ in found)], rows)
 
 
 def run(analysis: dict[str, Any]) -> Table:
-    """What was run and how it was analyzed."""
+    """Return the settings of the run and of its analysis."""
     facts, settings = analysis["run"], analysis["settings"]
     config = facts["config"] or {}
     ensemble = {"nve": "NVE", "langevin": "NVT, Langevin", "nose_hoover": "NVT, Nosé–Hoover chains", "npt": "NPT"}
@@ -197,12 +201,12 @@ def run(analysis: dict[str, Any]) -> Table:
         ("time step", f"{facts['time_step']['value']:g} fs"),
         ("replicas", "; ".join(_replicas(state, facts["seeds"]) for state in analysis["states"])),
         ("length of each replica", f"{facts['duration']['value']:g} ps"),
-        ("left out at the start of each", f"{facts['discarded']['value']:g} ps"),
+        ("left out at the start of each replica", f"{facts['discarded']['value']:g} ps"),
     ]
     if config.get("equilibration"):
-        entries.append(("equilibration before that, not recorded", f"{config['equilibration']:g} ps"))
+        entries.append(("equilibration before recording", f"{config['equilibration']:g} ps"))
     if facts["molecule"]:
-        entries.insert(1, ("molecule with D", f"{facts['molecule']}, {facts['n_molecules']} in the structure"))
+        entries.insert(1, ("molecule with a D tensor", f"{facts['molecule']}, {facts['n_molecules']} in the structure"))
     for name, words in (("d_tensor", "D"), ("position", "positions"), ("velocity", "velocities")):
         if name in facts["recorded"]:
             found = facts["recorded"][name]
@@ -221,10 +225,10 @@ def run(analysis: dict[str, Any]) -> Table:
 
 
 def _resolution(analysis: dict[str, Any]) -> str:
-    """What was asked for, and what a run too short for it allowed."""
+    """Return the requested resolution, and the actual one if the run is too short for it."""
     asked = analysis["settings"]["resolution"]
     found = [s["fft"]["resolution"]["value"] for state in analysis["states"] for s in state["spectra"].values()]
-    reached = f", {max(found):.3g} cm⁻¹ reached" if found and max(found) > 1.01 * asked else ""
+    reached = f" requested, {max(found):.3g} cm⁻¹ reached" if found and max(found) > 1.01 * asked else ""
     return f"{asked:g} cm⁻¹{reached}"
 
 
@@ -252,7 +256,7 @@ def _reference_cell(given: dict[str, Any], unit: str) -> Cell:
 def _own(
     analysis: dict[str, Any], quantity: str, temperature: float | None
 ) -> list[tuple[dict[str, Any] | None, dict[str, Any]]]:
-    """The states that a reference value belongs to, and what the run has for it there."""
+    """Return the states that a reference value belongs to, each with the quantity of the run."""
     if quantity.startswith("training_"):
         metrics = analysis["training"].get("d_tensor", {}).get("metrics", {})
         errors = metrics.get("test", metrics.get("validation", {})).get("d_tensor")
@@ -260,9 +264,7 @@ def _own(
             return []
         factor = conversion("d_tensor", errors["unit"])[0] / conversion("d_tensor", analysis["unit"])[0]
         measure = quantity.removeprefix("training_")
-        return [
-            (None, {"value": factor * errors[measure], "unit": analysis["unit"], "about": "error on held-back data"})
-        ]
+        return [(None, {"value": factor * errors[measure], "unit": analysis["unit"], "about": "error for test data"})]
     found = []
     for state in analysis["states"]:
         if temperature is None or state["target"]["value"] == temperature:

@@ -1,7 +1,7 @@
-"""The tables of results: every number with its error, columns are temperatures.
+"""Tables of results: every number with its error, one column for each temperature.
 
-A cell holds the text of the page and the quantity that it was made from, so that report.json has every number of the
-page with its unit and error.
+A cell contains the text on the page and the quantity behind it, so that report.json has every number of the page with
+its unit and error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its anchor, a title, column heads (the first one over the row heads), rows, a note below."""
+    """A table.
+
+    Attributes
+    ----------
+    name : short name, used as anchor.
+    title : heading.
+    columns : heads of the columns, the first one above the row heads.
+    rows : head and cells of each row.
+    note : sentences below the table.
+    extra : further data for report.json.
+    """
 
     name: str
     title: str
@@ -34,7 +44,7 @@ class Table:
 
 
 def cell(entry: dict[str, Any] | None, digits: int = 3) -> Cell:
-    """Return the cell of a quantity: value ± error, below it what the committee adds."""
+    """Return the cell of a quantity: value ± error, and below it the committee deviation."""
     if not entry:
         return Cell(MISSING)
     small = f"committee {number(entry['committee'], 2)}" if isinstance(entry.get("committee"), float) else ""
@@ -42,43 +52,45 @@ def cell(entry: dict[str, Any] | None, digits: int = 3) -> Cell:
 
 
 def anisotropy(analysis: dict[str, Any]) -> Table | None:
-    """D, E, axis and invariants of each temperature."""
+    """Return the averages of the zero-field-splitting parameters at each temperature, None without D."""
     states, unit = analysis["states"], unit_text(analysis["unit"])
     if not any("anisotropy" in state for state in states):
         return None
     squared = f"({unit})²"
     rows = []
     for label, name, row_unit in (
-        ("⟨D⟩, mean of D of each frame", "D", unit),
+        ("⟨D⟩, mean of D over frames", "D", unit),
         ("width of D", "D_width", unit),
         ("D of ⟨tensor⟩", "D_of_mean", unit),
-        ("⟨E⟩, mean of E of each frame", "E", unit),
+        ("⟨E⟩, mean of E over frames", "E", unit),
         ("width of E", "E_width", unit),
         ("E of ⟨tensor⟩", "E_of_mean", unit),
         ("⟨E/|D|⟩", "E_over_D", ""),
         ("J₂ = tr D²/2", "J2", squared),
         ("spread of the axis", "axis_spread", "°"),
-        ("error of its mean", "axis_error", "°"),
+        ("error of the mean axis", "axis_error", "°"),
         ("order of the axis", "axis_order", ""),
-        ("frames with D < 0", "negative_fraction", ""),
+        ("fraction of frames with D < 0", "negative_fraction", ""),
         ("correlation time of D", "correlation_time", "ps"),
     ):
         entries = [state["anisotropy"].get(name) for state in states]
         if any(entries):
             rows.append((with_unit(label, row_unit), [cell(entry) for entry in entries]))
     note = (
-        "± one standard error from blocks of all replicas; committee: what the spread of the D model over its members "
-        "adds, which more dynamics does not reduce. Widths are standard deviations over frames. D = 3/2 of the "
-        "eigenvalue of largest magnitude, E half the difference of the others, of the traceless tensor. ⟨D⟩ averages D "
-        "of each frame; D of ⟨tensor⟩ is that of the averaged tensor, which a measurement slower than the motion sees. "
-        "The spread is the root mean square angle of the axis from its mean director; the order is the largest "
-        "eigenvalue of ⟨nnᵀ⟩, 1 for parallel axes and 1/3 for random ones."
+        "± is one standard error, from blocks of all replicas. Committee is the standard deviation over the members of "
+        "the D model, which longer dynamics does not reduce. Widths are standard deviations over frames. D is 3/2 of "
+        "the eigenvalue of largest magnitude of the traceless tensor, and E is half the difference of the other two. "
+        "⟨D⟩ is the mean of D over frames. D of ⟨tensor⟩ is D of the averaged tensor, which a measurement slower than "
+        "the motion sees. The spread is the root mean square angle between the axis and its mean direction. The order "
+        "is the largest eigenvalue of ⟨nnᵀ⟩: 1 for parallel axes, 1/3 for random axes."
     )
-    return Table("anisotropy", "Thermally averaged anisotropy", ["", *_heads(states)], rows, note)
+    return Table(
+        "anisotropy", "Thermal averages of the zero-field-splitting parameters", ["", *_heads(states)], rows, note
+    )
 
 
 def elements(analysis: dict[str, Any]) -> Table | None:
-    """Means and widths of the elements, and eigenvalues."""
+    """Return means and widths of the elements, eigenvalues and axis, None without D."""
     states, unit = analysis["states"], unit_text(analysis["unit"])
     if not any("elements" in state for state in states):
         return None
@@ -103,12 +115,12 @@ def elements(analysis: dict[str, Any]) -> Table | None:
         )
     for k, name in enumerate("xyz"):
         rows.append((f"axis, {name}", [_component(state["anisotropy"]["axis"], k) for state in states]))
-    note = f"Elements and axis in the {analysis['frame']}. The axis is a director: n and −n are the same."
+    note = f"Elements and axis refer to the {analysis['frame']}. The axis is a director: n and −n are equivalent."
     return Table("elements", "Elements, eigenvalues and axis", ["", *_heads(states)], rows, note)
 
 
 def structure(analysis: dict[str, Any]) -> Table | None:
-    """Means and widths of distances, angles and order, and their correlation with D and E."""
+    """Return means and widths of distances, angles and order, and their correlation with D and E."""
     states = analysis["states"]
     if "structure" not in states[0] or not states[0]["structure"]["measures"]:
         return None
@@ -129,15 +141,15 @@ def structure(analysis: dict[str, Any]) -> Table | None:
                 [Cell(with_interval(e["value"], e["interval"]), "", e) for e in entries],
             )
         )
-    note = (
-        "Widths are standard deviations over frames. r: Pearson’s correlation coefficient with its 95 % interval "
-        "from a moving-block bootstrap."
-    )
-    return Table("structure", "Geometry and its correlation with D", ["", *_heads(states)], rows, note)
+    title, note = "Geometry", "Widths are standard deviations over frames."
+    if states[0]["structure"]["correlations"]:
+        title = "Geometry and its correlation with D and E"
+        note += " r is Pearson’s correlation coefficient with its 95 % interval from a moving-block bootstrap."
+    return Table("structure", title, ["", *_heads(states)], rows, note)
 
 
 def deviations(analysis: dict[str, Any]) -> Table | None:
-    """Committee deviations, temperatures and drifts."""
+    """Return temperatures, committee deviations and drifts, None if nothing was recorded."""
     states = analysis["states"]
     rows = []
     temperature = [state["thermodynamics"].get("temperature") for state in states]
@@ -158,7 +170,7 @@ def deviations(analysis: dict[str, Any]) -> Table | None:
         rows.append((with_unit("drift of the conserved quantity, per replica", unit), cells))
     if not rows:
         return None
-    note = "Below a deviation: the range of the middle 90 % of frames."
+    note = "The range below a deviation contains the middle 90 % of frames."
     return Table("deviations", "Temperature and committee deviations along the run", ["", *_heads(states)], rows, note)
 
 

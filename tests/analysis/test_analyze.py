@@ -1,4 +1,4 @@
-"""The analysis of runs with a known answer: averages, widths, spectra, modes; what is missing is said, not raised."""
+"""The analysis of runs with a known answer: averages, widths, spectra, modes; missing results are explained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gmcore import zfs_parameters
 from gmcore.analysis import analyze as module
 from gmcore.analysis.analyze import analyze
 from gmcore.analysis.frames import BodyFrame
-from gmcore.analysis.records import RecordError, quantity, read_analysis, rounded, thinned, write_json
+from gmcore.analysis.records import RecordError, quantity, read_analysis, relative_paths, rounded, thinned, write_json
 from gmcore.analysis.samples import SamplesError
 from gmcore.analysis.sections.modes import along_run
 from gmcore.analysis.structure import SelectionError, coordination
@@ -22,6 +22,7 @@ from gmcore.config.analysis import Analysis
 from gmcore.config.analysis_file import read_settings, with_options
 from gmcore.config.loading import ConfigError
 from gmcore.dynamics.trajectory import Trajectory, TrajectoryError, write_segment
+from gmcore.molecules.superposition import GeometryError
 from support.models import random_model
 from support.synthetic_runs import D_ZERO, WAVENUMBERS, complex_molecule, synthetic_run
 
@@ -30,14 +31,14 @@ ELEMENTS = {"xx": (0, 0), "xy": (0, 1), "xz": (0, 2), "yy": (1, 1), "yz": (1, 2)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A run at 50 and 100 K, two replicas each, what it was made of, and its analysis."""
+    """Return a run at 50 and 100 K with two replicas each, the parameters behind it, and its analysis."""
     folder = tmp_path_factory.mktemp("analyze") / "run"
     answer = synthetic_run(folder, n_samples=2400)
     return folder, answer, analyze(folder, Analysis(mesa_order=60, bonds=[(0, 5)], angles=[(1, 0, 2)]))
 
 
 def in_errors(entry: dict, expected: float) -> float:
-    """Deviation from what is expected in standard errors."""
+    """Return the deviation from the expected value in standard errors."""
     assert entry["error"] > 0.0
     return abs(entry["value"] - expected) / entry["error"]
 
@@ -68,17 +69,17 @@ def test_means_and_widths_are_those_of_the_process(made):
     assert warm["E"]["value"] > cold["E"]["value"] > cold["E_of_mean"]["value"]
 
 
-def test_a_turning_molecule_has_the_same_anisotropy(tmp_path):
+def test_a_rotating_molecule_has_the_same_anisotropy(tmp_path):
     analyzed = []
     for tumbling in (True, False):
         synthetic_run(tmp_path / str(tumbling), (50.0,), n_samples=300, tumbling=tumbling)
         analyzed.append(analyze(tmp_path / str(tumbling)))
-    for turning, fixed in zip(*(content["states"] for content in analyzed)):
+    for rotating, fixed in zip(*(content["states"] for content in analyzed)):
         for name in ("D", "E", "D_of_mean", "E_of_mean", "axis_spread", "J2"):
-            value, expected = turning["anisotropy"][name]["value"], fixed["anisotropy"][name]["value"]
+            value, expected = rotating["anisotropy"][name]["value"], fixed["anisotropy"][name]["value"]
             assert value == pytest.approx(expected, rel=2e-4), name
         for name in ELEMENTS:
-            value, expected = (s["elements"][name]["mean"]["value"] for s in (turning, fixed))
+            value, expected = (s["elements"][name]["mean"]["value"] for s in (rotating, fixed))
             assert value == pytest.approx(expected, abs=5e-3), name
 
 
@@ -151,8 +152,8 @@ def test_modes_that_made_the_run_explain_it(made):
     frame = BodyFrame(answer.modes.atoms.positions, masses, "")
     positions = np.stack([trajectory.values("molecule_position", k)[:, 0] for k in (0, 1)])
     tensors = np.stack([trajectory.values("d_tensor", k)[:, 0] for k in (0, 1)])
-    (turned,) = frame.rotate(positions, tensors)
-    found = along_run(answer.modes, answer.expansion(), positions, turned, 4.0, 50.0, 5.0)
+    rotated, _ = frame.rotate(positions, tensors)
+    found = along_run(answer.modes, answer.expansion(), positions, rotated, 4.0, 50.0, 5.0)
     assert found["explained"]["value"] == pytest.approx(1.0, abs=0.02)
     assert np.all(np.array(found["coherence"]["D"]["value"])[:3] > 0.6)
     assert found["coherence"]["floor"]["value"] < 0.2
@@ -169,7 +170,7 @@ def test_units(tmp_path):
             assert state["anisotropy"][name]["value"] == pytest.approx(value["value"] * factor**power, rel=1e-6)
         assert state["anisotropy"]["J2"]["unit"] == "(MHz)^2"
         assert state["committee"]["forces"]["mean"] == expected["committee"]["forces"]["mean"]
-    assert other["missing"]["modes"] == "Harmonic modes were not asked for (modes: false)"
+    assert other["missing"]["modes"] == "Harmonic modes were switched off (modes: false)"
 
 
 # --- records
@@ -207,15 +208,25 @@ def test_records(tmp_path):
     path = write_json(tmp_path / "a.json", {"text": "[ 1,\n 2 ]", "list": [1, None, -2.5e-7]})
     assert json.loads(path.read_text()) == {"text": "[ 1,\n 2 ]", "list": [1, None, -2.5e-7]}
     assert "[1, null, -2.5e-07]" in path.read_text()
-    for text, words in (("{", "cannot be read"), ("[]", "no analysis of gmtensor")):
+    for text, words in (
+        ("{", "cannot be read"),
+        ("[]", "is not an analysis written by gmtensor; write it again with: gmtensor analyze"),
+    ):
         (tmp_path / "analysis.json").write_text(text)
         with pytest.raises(RecordError, match=words):
             read_analysis(tmp_path)
     (tmp_path / "analysis.json").write_text('{"format": "gmtensor-analysis", "schema": 99}')
-    with pytest.raises(RecordError, match="has schema 99, this program knows up to 1"):
+    with pytest.raises(RecordError, match="has schema 99, this version of gmtensor reads up to 1"):
         read_analysis(tmp_path)
     with pytest.raises(RecordError, match="write it with: gmtensor analyze"):
         read_analysis(tmp_path / "none")
+
+
+def test_paths_become_relative():
+    others = ["eV/A", "D / cm^-1", 1.5, None, "../x.h5"]
+    content = {"a": "/runs/md/x.h5", "b": ["no file '/data/e.h5': gone", *others]}
+    relative = {"a": "x.h5", "b": ["no file '../../data/e.h5': gone", *others]}
+    assert relative_paths(content, "/runs/md") == relative == relative_paths(relative, "/runs/md")
 
 
 # --- what a run cannot give
@@ -236,7 +247,7 @@ def test_without_thermostat_each_replica_stands_alone(tmp_path):
     content = analyze(tmp_path, Analysis(ligands=[1, 2], discard=0.0))
     assert [state["label"] for state in content["states"]] == ["replica 0", "replica 1", "replica 2", "replica 3"]
     assert content["states"][0]["target"]["value"] is None
-    assert "needs four ligands, Co has 2" in content["missing"]["structure_order"]
+    assert "needs four ligands, but Co has 2" in content["missing"]["structure_order"]
     assert "d_tensor" not in content["states"][0]["committee"]  # one member deviates from nothing
 
 
@@ -283,7 +294,9 @@ def test_a_series_that_is_not_finite_is_named(tmp_path, name):
 def test_a_short_run_has_broad_lines_or_none(tmp_path):
     synthetic_run(tmp_path, (50.0,), seeds_each=1, n_samples=200)
     content = analyze(tmp_path)
-    assert content["missing"]["spectrum_velocity"].startswith("Spectrum: a spectrum with a band needs at least 256")
+    assert content["missing"]["spectrum_velocity"].startswith(
+        "The density of states could not be computed: a spectrum with a band needs at least 256 samples in each replica"
+    )
     assert content["states"][0]["spectra"] == {} and "D" in content["states"][0]["anisotropy"]
     with pytest.raises(SamplesError, match=r"60 blocks need at least 240 samples of .* in each replica, got"):
         analyze(tmp_path, Analysis(blocks=60))
@@ -296,7 +309,7 @@ def test_no_run(tmp_path):
         analyze(tmp_path)
 
 
-def test_models_that_are_gone_are_said(tmp_path, monkeypatch):
+def test_missing_models_are_named_without_folders_of_the_machine(tmp_path):
     synthetic_run(tmp_path, n_samples=200)
     config = module.run_config(tmp_path)
     assert config is None
@@ -304,36 +317,40 @@ def test_models_that_are_gone_are_said(tmp_path, monkeypatch):
         "output: .\npotential: gone.h5\nstructure: {file: gone.xyz}\nreplicas: {temperatures: [50]}\nduration: 1\n"
     )
     content = analyze(tmp_path)
-    assert "gone.h5 cannot be used" in content["missing"]["model_potential"]
+    assert content["missing"]["model_potential"].startswith("The model gone.h5 cannot be used: ")
     assert content["models"] == {} and content["training"] == {}
     assert content["run"]["config"]["potential"] == "gone.h5" and content["run"]["config"]["output"] == "."
-    assert str(tmp_path) not in json.dumps(content, default=np.ndarray.tolist)  # paths are relative to the run
+    assert str(tmp_path) not in (tmp_path / "analysis.json").read_text()
 
 
 # --- the frame
 
 
-def test_mirror_images_are_turned_after_inversion(rng):
+def test_mirror_images_are_rotated_after_inversion(rng):
     atoms = complex_molecule()
     masses = atoms.get_masses()
     crooked = atoms.positions + 0.3 * rng.normal(size=(9, 3))
     frame = BodyFrame(crooked, masses, "")
     tensor = np.diag([1.0, 2.0, -3.0]) + np.ones((3, 3))
-    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    turn *= np.sign(np.linalg.det(turn))
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    rotation *= np.sign(np.linalg.det(rotation))
     for sign in (1.0, -1.0):
-        positions = sign * np.tile(crooked @ turn.T + 5.0, (1, 2, 1, 1))
-        tensors = np.tile(turn @ tensor @ turn.T, (1, 2, 1, 1))
+        positions = sign * np.tile(crooked @ rotation.T + 5.0, (1, 2, 1, 1))
+        tensors = np.tile(rotation @ tensor @ rotation.T, (1, 2, 1, 1))
         back, none = frame.rotate(positions, tensors, None)
         np.testing.assert_allclose(back[0], np.tile(tensor, (2, 1, 1)), atol=1e-10)
         assert none is None
+        with_members = frame.rotate(positions, tensors, tensors[:, :, None])
+        np.testing.assert_array_equal(with_members[1][:, :, 0], back)
     still = BodyFrame(None, masses, "")
     assert still.rotate(positions, tensors)[0] is tensors
+    with pytest.raises(GeometryError, match="the run must have recorded positions"):
+        frame.rotate(None, tensors)
 
 
 def test_the_molecule_of_a_crystal_keeps_its_axes(tmp_path, monkeypatch):
     answer = synthetic_run(tmp_path, (50.0,), n_samples=400, cell=12.0)
-    assert "Harmonic modes of a crystal are computed where" in analyze(tmp_path)["missing"]["modes"]
+    assert "Harmonic modes of a crystal are computed only on request" in analyze(tmp_path)["missing"]["modes"]
     (tmp_path / "config.yaml").write_text(
         f"output: .\npotential: {random_model(tmp_path / 'e.h5', species=(1, 7, 27))}\nstructure: {{file: gone.xyz}}\n"
         "replicas: {temperatures: [50]}\nduration: 1\nd_tensor:\n  molecule: {metal: Co}\n"
@@ -357,11 +374,11 @@ def test_the_molecule_of_a_crystal_keeps_its_axes(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"metal": "Fe"}, "must name one atom, the molecule has 0 of Fe"),
-        ({"metal": 9}, "indices must lie between 0 and 8 in this molecule, got 9"),
-        ({"ligands": ["O", 1]}, "names O, the first shell of the metal has none"),
+        ({"metal": "Fe"}, "must name one atom, but the molecule has 0 of Fe"),
+        ({"metal": 9}, "indices of atoms must lie between 0 and 8 in this molecule, got 9"),
+        ({"ligands": ["O", 1]}, "names O, but the first shell of the metal has none"),
         ({"ligands": [0, 1]}, "must not name the central atom itself, got 0"),
-        ({"bonds": [(0, 12)]}, "indices must lie between 0 and 8 in this molecule, got 12"),
+        ({"bonds": [(0, 12)]}, "indices of atoms must lie between 0 and 8 in this molecule, got 12"),
     ],
 )
 def test_atoms_that_are_not_there(settings, words):
@@ -379,7 +396,10 @@ def test_coordination_of_other_molecules():
         organic.metal is None and organic.measures == () and "no single d- or f-block atom" in organic.missing["order"]
     )
     alone = coordination(np.array([27, 1]), np.array([[0.0, 0, 0], [9.0, 0, 0]]), Analysis(bonds=[(0, 1)]))
-    assert "first shell cannot be found" in alone.missing["distance"] and len(alone.measures) == 1
+    assert (
+        "The first shell of the metal cannot be found: atom 0 must be bonded" in alone.missing["distance"]
+        and len(alone.measures) == 1
+    )
 
 
 @pytest.mark.parametrize(

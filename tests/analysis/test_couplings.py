@@ -123,7 +123,7 @@ def test_molecule_of_a_crystal(rng):
                 frame.positions += 1e-3 * sign * modes.displacements[k, sorted(members)]
             plus, minus = model.predict(moved)["d_tensor"]
             assert relative_error(expansion.first[k], (plus - minus) / 2e-3) < 1e-5
-    with pytest.raises(CouplingError, match="holds 2 molecules, numbered from 0, got 2"):
+    with pytest.raises(CouplingError, match="holds 2 molecules, numbered from 0, got number 2"):
         expand_tensor(model, modes, molecules=molecules, which=2)
 
 
@@ -176,7 +176,7 @@ def test_shares_of_the_elements_add_up(modes):
 
 
 def noisy_oscillator(rng, n, time_step, frequency):
-    """A damped oscillator driven by noise (n,), lifetime 2 ps."""
+    """Return a damped oscillator driven by noise (n,), lifetime 2 ps."""
     from scipy.signal import lfilter
 
     decay, turn = np.exp(-time_step / 2000.0), frequency_to_omega(frequency) * time_step
@@ -217,7 +217,10 @@ def test_cross_spectra_are_those_of_scipy(rng, n_per_segment):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: tensor_derivatives(m, np.zeros((5, 3, 3, 3))), r"one of 8 atoms, got shape \(5, 3, 3, 3\)"),
+        (
+            lambda m: tensor_derivatives(m, np.zeros((5, 3, 3, 3))),
+            r"shape \(8, 3, 3, 3\) for these modes, got \(5, 3, 3, 3\)",
+        ),
         (lambda m: expand_tensor(tensor_model(), m, step=0.0), "step along the modes must be positive, got 0"),
         (lambda m: expand_tensor(tensor_model(), m).predict(np.zeros(18)), r"shape \(n, 18\), got \(18,\)"),
         (lambda m: mode_coordinates(np.zeros((2, 5, 3)), m), r"shape \(n, 8, 3\), got \(2, 5, 3\)"),

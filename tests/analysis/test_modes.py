@@ -116,7 +116,7 @@ def test_frequencies_of_a_minimum_equal_those_of_ase(tmp_path):
     vibrations.run()
     expected = vibrations.get_frequencies()
     assert modes.n_imaginary == 0 and modes.max_force < 1e-4
-    assert "none imaginary: a minimum" in modes.summary()
+    assert "no imaginary frequencies: a minimum" in modes.summary()
     np.testing.assert_allclose(modes.frequencies, expected.real[6:], rtol=1e-4)
     assert modes.frequencies[0] > 10.0 * np.abs(modes.rigid_frequencies).max()
 
@@ -133,7 +133,7 @@ def test_negative_curvature_is_a_negative_frequency():
     atoms = Atoms("HH", [[0, 0, 0], [0, 0, 1.0]])
     modes = harmonic_modes(atoms, Springs(atoms, -2.0))
     assert modes.frequencies == pytest.approx([-np.sqrt(4.0 / 1.008) * WAVENUMBER], rel=1e-6)
-    assert modes.summary() == "1 modes and 5 rigid motions, 1 imaginary: a saddle point of order 1"
+    assert modes.summary() == "1 mode and 5 rigid motions, 1 imaginary frequency: a saddle point of order 1"
     assert np.isnan(modes.displacements).all() and np.isnan(thermal_variance(modes.frequencies, 100.0)).all()
 
 
@@ -183,7 +183,7 @@ def test_file_holds_everything(tmp_path):
 def test_other_files_are_refused(tmp_path):
     import h5py
 
-    with pytest.raises(ModesError, match="no file"):
+    with pytest.raises(ModesError, match="no file of modes at"):
         Modes.load(tmp_path / "missing.h5")
     (tmp_path / "text.h5").write_text("modes")
     with pytest.raises(ModesError, match="must be a file of modes in HDF5"):

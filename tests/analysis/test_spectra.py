@@ -118,11 +118,11 @@ def test_series_that_end_below_nyquist_are_no_trouble(rng):
 
 def test_width_trades_resolution_for_certainty(rng):
     series = rng.normal(size=8192)
-    fine, coarse = fft_spectrum(series, DT), fft_spectrum(series, DT, width=50.0)
+    fine, coarse = fft_spectrum(series, DT), fft_spectrum(series, DT, resolution=50.0)
     assert len(coarse.wavenumbers) < len(fine.wavenumbers) / 20
     assert coarse.density[2:-2].std() < 0.3 * fine.density[2:-2].std()
     assert coarse.density[2:-2].mean() == pytest.approx(1.0 / nyquist(DT), rel=0.05)
-    np.testing.assert_allclose(fft_spectrum(series, DT, width=1e-3).density, fine.density)
+    np.testing.assert_allclose(fft_spectrum(series, DT, resolution=1e-3).density, fine.density)
 
 
 def test_components_add_and_constant_ones_add_nothing(rng):
@@ -183,18 +183,18 @@ GRID = wavenumber_grid(DT, 100.0)
         (lambda: wavenumber_grid(DT, 100.0, spacing=0.0), "between 0 and 100 cm"),
         (lambda: fft_spectrum(NOISE[:15], DT), r"at least 16 samples, got shape \(15,\)"),
         (lambda: fft_spectrum(np.append(NOISE, np.nan), DT), "must be finite, got 1 values"),
-        (lambda: fft_spectrum(NOISE, DT, width=-1.0), "must be positive, got -1"),
+        (lambda: fft_spectrum(NOISE, DT, resolution=-1.0), "resolution of a spectrum must be positive, got -1"),
         (lambda: fft_spectrum(NOISE, DT, window="glass"), "scipy.signal knows, got 'glass'"),
         (lambda: fft_spectrum(NOISE, DT, [0.0, 9000.0]), "limit of these samples, got 0 to 9000"),
-        (lambda: fft_spectrum(NOISE, DT, [5.0]), r"at least 2 that rise, got shape \(1,\)"),
-        (lambda: fft_spectrum(NOISE, DT, [5.0, 4.0]), "at least 2 that rise"),
+        (lambda: fft_spectrum(NOISE, DT, [5.0]), r"at least 2 wavenumbers in ascending order, got shape \(1,\)"),
+        (lambda: fft_spectrum(NOISE, DT, [5.0, 4.0]), "at least 2 wavenumbers in ascending order"),
         (lambda: maximum_entropy_spectrum(np.append(NOISE, np.inf), DT), "must be finite"),
         (lambda: maximum_entropy_spectrum(np.full(64, 0.1), DT), "a component that varies, got none"),
         (lambda: maximum_entropy_spectrum(NOISE, DT, order=33), "between 1 and 32, got 33"),
         (lambda: maximum_entropy_spectrum(NOISE, DT, projections=0), "at least 1, got 0"),
         (lambda: spectrum_with_band([], DT, GRID), "at least one series of samples, got none"),
         (lambda: spectrum_with_band([NOISE], DT, GRID, n_blocks=1), "at least 2 spectra, .* got 1"),
-        (lambda: spectrum_with_band([NOISE], DT, GRID, n_blocks=5), "16 of 64 samples to each, got 5"),
+        (lambda: spectrum_with_band([NOISE], DT, GRID, n_blocks=5), "at least 16 of the 64 samples, got 5 blocks"),
         (lambda: spectrum_with_band([NOISE], DT, GRID, method="lomb"), "got 'lomb'"),
         (lambda: spectrum_with_band([NOISE], DT, GRID, level=95), "between 0 and 1, got 95"),
     ],

@@ -126,7 +126,7 @@ def test_density_is_mirrored_at_a_bound(rng):
         (lambda: statistical_inefficiency(np.ones((3, 2))), r"shape \(n,\), got \(3, 2\)"),
         (
             lambda: correlation_coefficient([1.0, 2.0, 3.0], [1.0, 2.0]),
-            r"one length of at least 3 samples, got \[2, 3\]",
+            r"one length of at least 3 samples, got lengths \[2, 3\]",
         ),
         (lambda: correlation_coefficient([1.0, 2.0, 3.0], [0.1, 0.1, 0.1]), "the second is constant"),
         (lambda: bootstrap_interval(np.exp, [1.0, 2.0, 3.0], level=95), "between 0 and 1, got 95"),
@@ -134,7 +134,7 @@ def test_density_is_mirrored_at_a_bound(rng):
         (lambda: bootstrap_interval(np.exp, [1.0, 2.0, 3.0], block_length=4), "between 1 and the 3 samples, got 4"),
         (
             lambda: bootstrap_interval(lambda mean: np.full(len(mean), np.nan), [1.0, 2.0, 3.0]),
-            "finite for some resampled series",
+            "must be finite for some resampled series, it is finite for none",
         ),
         (lambda: distribution(np.full(5, 2.0)), "needs a series that varies, got 5 times 2"),
         (lambda: distribution([1.0, 2.0], n_points=1), "at least 2 points, got 1"),

@@ -77,14 +77,14 @@ def test_one_model_per_property(model, atoms):
 def test_labels_that_the_model_does_not_predict(atoms):
     model = Model(*random_parts(("d_tensor",)))
     dataset = Dataset(atoms, {"energy": [np.array(0.0)] * 3}, {"energy": "eV"}, np.zeros(3))
-    with pytest.raises(EvaluationError, match="the model predicts d_tensor, the data are labeled with energy"):
+    with pytest.raises(EvaluationError, match="the model predicts d_tensor, but the labels of the data are energy"):
         evaluate_model(model, dataset)
 
 
 def test_a_tensor_of_another_kind(atoms):
     model = Model(*random_parts(("tensor",)))
     dataset = Dataset(atoms, {"tensor": [np.eye(3)] * 3}, {"tensor": "A^3"}, np.zeros(3))
-    with pytest.raises(EvaluationError, match=r"predicts tensor in 1, the data have it in another kind of unit, A\^3"):
+    with pytest.raises(EvaluationError, match=r"predicts tensor in 1, but the data have another kind of unit, A\^3"):
         evaluate_model(model, dataset)
 
 

@@ -73,7 +73,7 @@ def test_parity_leaves_out_what_has_no_label(tmp_path, rng, drawn):
     reference, predicted = sample(rng, 4)
     reference["stress"] = np.full((4, 3, 3), np.nan)
     assert "parity_stress.png" not in [path.name for path in parity_figures(tmp_path, reference, predicted)]
-    with pytest.raises(FigureError, match="needs labeled values, got none"):
+    with pytest.raises(FigureError, match="needs labeled values, but the data have none"):
         parity(tmp_path / "a.png", "stress", reference["stress"], predicted["stress"])
     with pytest.raises(FigureError, match="no parity plot for 'spin'; known: energy"):
         parity(tmp_path / "a.png", "spin", [1.0], [1.0])

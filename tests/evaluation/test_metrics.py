@@ -94,7 +94,7 @@ def test_nothing_in_common_and_nothing_labeled():
 @pytest.mark.parametrize(
     ("reference", "predicted", "n_atoms", "message"),
     [
-        ([1.0, 2.0], [1.0], None, "energy: 1 predictions must match the reference, which has 2"),
+        ([1.0, 2.0], [1.0], None, "energy: the number of predictions must be that of the reference values, 2, got 1"),
         ([1.0, 2.0], [1.0, np.inf], None, "energy: predictions must be finite, got 1"),
         ([1.0, 2.0], [1.0, 2.0], [3], r"n_atoms must have shape \(2,\)"),
     ],

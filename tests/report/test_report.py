@@ -1,4 +1,4 @@
-"""The page of a run: self-contained, complete, legible; what it cannot show is a sentence; its numbers are in JSON."""
+"""The page of a run: self-contained, complete, legible; missing results are explained; its numbers are in JSON."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Page(HTMLParser):
 
 
 def training(folder, rng) -> None:
-    """A training folder as gmkeras leaves it: model, metrics, configuration, data, learning curve."""
+    """Write a training folder like those of gmkeras: model, metrics, configuration, data, learning curve."""
     random_model(folder / "model.h5", ("d_tensor",), species=(1, 7, 27), n_members=2)
     frames = []
     for _ in range(12):
@@ -102,7 +102,7 @@ def training(folder, rng) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A run with everything, its report, and the figures that were saved for it."""
+    """Return a run with everything, its report, and the figures that were saved for it."""
     folder = tmp_path_factory.mktemp("report")
     answer = synthetic_run(folder / "run", n_samples=500)
     (folder / "d_model").mkdir()
@@ -146,7 +146,7 @@ def test_the_page_is_whole_and_needs_nothing_else(made):
     for paper in ("2", "3", "4", "5", "6", "S3"):
         assert f"cf. figure {paper} of" in page.text
     assert "Thermally averaged magnetic anisotropy of H₄CoN₄" in page.text
-    assert "not shown" not in page.text and "could not show" not in page.text
+    assert "not shown" not in page.text and "Not available for this run" not in page.text
 
 
 def test_no_text_is_cut_off(made):
@@ -184,7 +184,7 @@ def test_every_number_of_the_page_is_in_the_json(made):
         for head, cells in table["rows"]:
             assert " ".join(head.split()) in words
             assert all(cell["text"].replace("\u00a0", " ") in words for cell in cells)
-    means = dict(found["tables"][0]["rows"])["⟨D⟩, mean of D of each frame / cm⁻¹"]
+    means = dict(found["tables"][0]["rows"])["⟨D⟩, mean of D over frames / cm⁻¹"]
     for cell, state in zip(means, found["analysis"]["states"]):
         assert cell["quantity"] == state["anisotropy"]["D"]
         assert cell["text"] == with_error(state["anisotropy"]["D"]["value"], state["anisotropy"]["D"]["error"])
@@ -192,7 +192,19 @@ def test_every_number_of_the_page_is_in_the_json(made):
     assert sum(len(figure["panels"]) for figure in found["figures"]) == len(page.images)
 
 
-def test_the_reference_stands_beside_the_run(made):
+def test_no_path_names_a_folder_of_the_machine(made):
+    folder, paths, _ = made
+    for path in (folder / "analysis.json", *paths):
+        assert str(folder.parent) not in path.read_text(encoding="utf-8")
+    content = json.loads((folder / "analysis.json").read_text())
+    assert (
+        content["models"]["d_tensor"]["file"] == content["run"]["config"]["d_tensor"]["model"] == "../d_model/model.h5"
+    )
+    assert content["training"]["d_tensor"]["folder"] == "../d_model"
+    assert "../potential.h5" in Page(paths[0].read_text(encoding="utf-8")).text
+
+
+def test_the_reference_is_compared_with_the_run(made):
     found = json.loads(made[1][1].read_text())
     table = found["tables"][1]
     assert table["columns"] == ["", "this run", "Somebody 2020"] and table["note"] == "At another level of theory."
@@ -215,7 +227,9 @@ def test_a_run_that_has_little_to_show(tmp_path):
         "Distributions of D, E and the elements of the tensor: not shown. D was not computed along this run"
         in page.text
     )
-    assert "This run could not show" in page.text and "Molecular dynamics of H₄CoN₄" in page.text
+    assert "Not available for this run" in page.text and "Molecular dynamics of H₄CoN₄" in page.text
+    assert "Geometry and its correlation" not in page.text and "1 replica at 50 K, 0.596 ps." in page.text
+    assert "(a) Velocities" not in page.text and "Velocities, each component" in page.text  # one panel has no letter
     assert len(page.images) == 2  # autocorrelation of velocities, deviation of forces
     result = CliRunner().invoke(
         gmcore.commands.app.app, ["report", str(tmp_path), "-o", str(tmp_path / "out" / "page.html")]
@@ -230,17 +244,17 @@ def test_many_temperatures_and_a_picture_where_data_are_gone(made, tmp_path):
     state = content["states"][0] | {"structure": {"measures": [], "points": {}}, "spectra": {}, "modes": {}}
     content["states"] = [state | {"label": f"{k} K"} for k in range(6)]
     content["training"]["d_tensor"]["parity"] = None
-    content["training"]["d_tensor"]["missing"]["parity"] = "The data of the training cannot be read again"
-    picture = tmp_path / "training" / "parity.png"
-    picture.parent.mkdir()
+    content["training"]["d_tensor"]["missing"]["parity"] = f"The data cannot be read: no file {tmp_path / 'data.h5'}"
+    picture = tmp_path / "parity.png"
     figure = Figure()
     figure.savefig(picture)
-    content["training"]["d_tensor"]["parity_picture"] = "training/parity.png"  # relative to the run
+    content["training"]["d_tensor"]["parity_picture"] = str(picture)  # absolute, as older versions wrote it
     (tmp_path / "analysis.json").write_text(json.dumps(content))
     page = Page(write_report(tmp_path)[0].read_text(encoding="utf-8"))
+    assert str(tmp_path) not in (tmp_path / "report.json").read_text()
     assert "0 K, 1 K, 2 K, 3 K, 4 K and 5 K" in page.text
     assert sum(source.startswith("data:image/png") for source, _ in page.images) == 1
-    assert "As the training drew it: The data of the training cannot be read again." in page.text
+    assert "This is the figure that the training saved. The data cannot be read: no file data.h5." in page.text
 
 
 def test_no_analysis(tmp_path):

@@ -1,7 +1,7 @@
-"""Averages of D at one temperature as self-describing numbers: D, E, axis, invariants, elements, distributions.
+"""Averages of D at one temperature: zero-field-splitting parameters, elements and distributions.
 
-Errors are those of `gmcore.analysis.averages`, from blocks of all replicas. A width is a number with an error as well:
-the standard deviation of the frames, its error from leaving out one block at a time (jackknife).
+Errors are those of `gmcore.analysis.averages`, from blocks of all replicas. A width is the standard deviation over
+frames; it also has an error, from leaving out one block at a time (jackknife).
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ def anisotropy_section(
 
     Parameters
     ----------
-    tensors, members : (n_series, n, 3, 3) and (n_series, n, n_members, 3, 3), in `unit`, in the frame of the molecule.
+    samples : the samples of a state.
+    tensors : (n_series, n, 3, 3) in `unit`, in the frame of the molecule.
+    members : (n_series, n, n_members, 3, 3) of a committee, None without one.
+    unit : unit of D.
     """
     n_blocks, frames = samples.n_blocks, samples.pooled(tensors)
     averages = thermal_averages(frames, None if members is None else samples.pooled(members), n_blocks)
@@ -36,19 +39,21 @@ def anisotropy_section(
         ("D", averages.d, averages.d_of_mean),
         ("E", averages.e, averages.e_of_mean),
     ):
-        section[name] = _mean(average, unit, f"<{name}>: mean over frames of {name} of each frame")
+        section[name] = _mean(average, unit, f"<{name}>: mean over frames of {name}")
         section[name]["replicas"] = scalars[name].reshape(len(samples.state.replicas), -1).mean(axis=1).tolist()
-        section[f"{name}_width"] = width(scalars[name], n_blocks, unit, f"standard deviation of {name} over frames")
+        section[f"{name}_width"] = width_of(scalars[name], n_blocks, unit, f"standard deviation of {name} over frames")
         section[f"{name}_of_mean"] = _of_mean(of_mean, unit, f"{name} of the averaged tensor")
     section["E_over_D"] = _mean(averages.e_over_d, "", "mean over frames of E/|D|")
     section["eigenvalues"] = _mean(averages.eigenvalues, unit, "mean eigenvalues of the frames, ascending")
     section["J2"] = _mean(averages.j2, f"({unit})^2", "mean over frames of tr(D^2)/2")
-    section["negative_fraction"] = quantity(averages.negative_fraction, "", "part of the frames with D < 0")
+    section["negative_fraction"] = quantity(averages.negative_fraction, "", "fraction of the frames with D < 0")
     axis = averages.axis
-    section["axis"] = quantity(axis.director, "", "mean director of the axis of D, its sign is arbitrary")
-    section["axis_order"] = quantity(axis.order, "", "largest eigenvalue of <n n^T>: 1 parallel, 1/3 random")
+    section["axis"] = quantity(axis.director, "", "mean director of the axis of D; its sign is arbitrary")
+    section["axis_order"] = quantity(
+        axis.order, "", "largest eigenvalue of <n n^T>: 1 for parallel axes, 1/3 for random axes"
+    )
     section["axis_spread"] = quantity(
-        axis.width, "deg", "root mean square angle of the axis of the frames to its mean director"
+        axis.width, "deg", "root mean square angle between the axis of each frame and the mean director"
     )
     section["axis_error"] = quantity(
         axis.error, "deg", "standard error of the mean director", committee=_known(axis.committee)
@@ -58,7 +63,7 @@ def anisotropy_section(
     elements = {
         name: {
             "mean": _mean(averages.elements, unit, f"mean of D_{name}", (i, j)),
-            "width": width(frames[:, i, j], n_blocks, unit, f"standard deviation of D_{name} over frames"),
+            "width": width_of(frames[:, i, j], n_blocks, unit, f"standard deviation of D_{name} over frames"),
         }
         for name, (i, j) in zip(ELEMENTS, UNIQUE)
     }
@@ -68,8 +73,8 @@ def anisotropy_section(
     return {"anisotropy": section, "elements": elements, "distributions": drawn}, scalars
 
 
-def width(values: np.ndarray, n_blocks: int, unit: str, about: str) -> dict[str, Any]:
-    """Return the standard deviation of values (n,) with its jackknife error; n is a multiple of n_blocks."""
+def width_of(values: np.ndarray, n_blocks: int, unit: str, about: str) -> dict[str, Any]:
+    """Return the width (standard deviation) of values (n,) with its jackknife error; n is a multiple of n_blocks."""
     blocks = (values - values.mean()).reshape(n_blocks, -1)
     first = (blocks.mean() * n_blocks - blocks.mean(axis=1)) / (n_blocks - 1)
     second = ((blocks**2).mean() * n_blocks - (blocks**2).mean(axis=1)) / (n_blocks - 1)
@@ -87,5 +92,5 @@ def _of_mean(average: OfMean, unit: str, about: str) -> dict[str, Any]:
 
 
 def _known(committee: Any) -> Any:
-    """The committee deviation, None without a committee."""
+    """Return the committee deviation, None without a committee."""
     return committee if np.isfinite(committee).all() else None

@@ -1,13 +1,13 @@
-"""Harmonic modes beside a run: frequencies, dD/dq, and how far modes explain what D does at each temperature.
+"""Harmonic modes of a run: frequencies, dD/dq, and how much of the motion of D they explain at each temperature.
 
-The structure that D was computed for is relaxed with the potential of the run and turned onto the reference of the
+The structure that D was computed for is relaxed with the potential of the run and rotated onto the reference of the
 run, so that derivatives are in the frame of the elements. Along the run, mode coordinates come from the positions of
 the same samples as D. For each mode the coherence of D(t) and E(t) with q_k(t) at the frequency of the mode is given (0
 to 1; unrelated series give about 1/K for K segments), and for all modes together the share of the variance of the
 elements that the expansion of D to second order in q explains.
 
-In a crystal D and its derivatives are those of the first molecule, in the axes of the crystal. Not supported: following
-the modes of a crystal whose cell changes, and those of a cluster.
+In a crystal D and its derivatives are those of the first molecule, in the axes of the crystal. Not supported: mode
+coordinates along a run of a crystal whose cell changes, or of a cluster.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gmcore.analysis.mode_spectra import cross_spectra, element_shares
 from gmcore.analysis.modes import Modes, harmonic_modes, thermal_variance
 from gmcore.analysis.records import plain, quantity
 from gmcore.analysis.samples import Samples, SamplesError
-from gmcore.analysis.spectra import HANN_WIDTH
+from gmcore.analysis.spectra import HANN_FWHM
 from gmcore.anisotropy import zfs_parameters
 from gmcore.config.analysis import Analysis
 from gmcore.dynamics.relaxation import relax
@@ -33,11 +33,11 @@ from gmcore.quantities import ELEMENTS, UNIQUE
 from gmcore.units import PER_FS
 
 PIECES = 5
-"""A coherence is a mean over at least 2 PIECES - 1 segments; those of a short run are short, and their lines broad."""
+"""A coherence is a mean over at least 2 PIECES - 1 segments; a short run has short segments and broad lines."""
 
 
 def find_modes(atoms: Atoms, potential: Model, settings: Analysis, reference: np.ndarray | None) -> Modes:
-    """Return the modes of the nearest minimum, turned onto reference positions (n_atoms, 3) A where there are some."""
+    """Return the modes of the nearest minimum, rotated onto reference positions (n_atoms, 3) A if given."""
     relaxed = relax(atoms, potential, settings.max_force)
     if reference is not None:
         masses = atoms.get_masses()
@@ -47,7 +47,7 @@ def find_modes(atoms: Atoms, potential: Model, settings: Analysis, reference: np
 
 
 def describe_modes(modes: Modes) -> dict[str, Any]:
-    """Return frequencies and who moves."""
+    """Return the frequencies, the share of each element in each mode, and the relaxed structure."""
     return {
         "summary": modes.summary(),
         "frequencies": quantity(modes.frequencies, "cm^-1", "harmonic frequencies, imaginary ones negative"),
@@ -66,7 +66,7 @@ def describe_modes(modes: Modes) -> dict[str, Any]:
 
 
 def describe_coupling(expansion: TensorExpansion, factor: float, unit: str) -> dict[str, Any]:
-    """Return D at the minimum and its derivatives along the modes, values of the model times `factor` in `unit`."""
+    """Return D at the minimum and its derivatives along the modes, in `unit`: values of the model times `factor`."""
     found = zfs_parameters(expansion.value)
     slope_d, slope_e = expansion.slopes()
     first = unique_components(expansion.first) * factor
@@ -79,14 +79,17 @@ def describe_coupling(expansion: TensorExpansion, factor: float, unit: str) -> d
             "Frobenius norm of dD/dq",
             committee=factor * np.linalg.norm(expansion.first_std, axis=(1, 2)),
         ),
-        "dD": quantity(factor * slope_d, unit, "dD/dq of the parameter D, first order"),
-        "dE": quantity(factor * np.abs(slope_e), unit, "|dE/dq| of the parameter E, first order"),
+        "dD": quantity(factor * slope_d, unit, "dD/dq of the parameter D, to first order"),
+        "dE": quantity(factor * np.abs(slope_e), unit, "|dE/dq| of the parameter E, to first order"),
         "elements": quantity(first, unit, f"dD/dq of the elements {', '.join(ELEMENTS)}"),
     }
 
 
 def harmonic_expectation(expansion: TensorExpansion, temperature: float, factor: float, unit: str) -> dict[str, Any]:
-    """Return D, E and the width of D that the expansion gives at a temperature, for classical and quantum modes."""
+    """Return D, E and the width of D from the expansion at a temperature (K), for classical and quantum modes.
+
+    Values are those of the model times `factor`, in `unit`.
+    """
     result = {}
     slope, _ = expansion.slopes()
     for name, quantum in (("classical", False), ("quantum", True)):
@@ -105,18 +108,25 @@ def harmonic_expectation(expansion: TensorExpansion, temperature: float, factor:
 
 
 def samples_of_crystal(samples: Samples) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return positions (n_replicas, n, n_atoms, 3) A, D of the first molecule (n_replicas, n, 3, 3) cm^-1, both in the
-    axes of the crystal, at the times at which both were recorded, and the interval, fs.
+    """Return positions and D in the axes of a crystal at the times at which both were recorded, and the interval.
 
-    SamplesError: a cluster or a cell that changes, or times that do not meet at equal intervals.
+    Returns
+    -------
+    positions : (n_replicas, n, n_atoms, 3) A.
+    tensors : (n_replicas, n, 3, 3) cm^-1, of the first molecule.
+    interval : fs.
+
+    Raises
+    ------
+    SamplesError : for a cluster or a cell that changes, or if the common times are too few or not equally spaced.
     """
     trajectory = samples.trajectory
     if not trajectory.pbc.all() or trajectory.ensemble == "npt":
-        raise SamplesError("modes are followed in molecules and in crystals of constant cell only")
-    times = [np.round(samples.times(name), 6) for name in ("position", "d_tensor")]
-    common, rows, others = np.intersect1d(*times, return_indices=True)
+        raise SamplesError("mode coordinates are computed only for molecules and for crystals of constant cell")
+    of_positions, of_tensors = (np.round(samples.times(name), 6) for name in ("position", "d_tensor"))
+    common, rows, others = np.intersect1d(of_positions, of_tensors, return_indices=True)
     if len(common) < 4 * PIECES or np.ptp(np.diff(common)) > 1e-6:
-        raise SamplesError("positions and D must be recorded at common times, equally spaced")
+        raise SamplesError(f"positions and D must be recorded together at least {4 * PIECES} times at equal intervals")
     positions, tensors = samples.series("position")[:, rows], samples.series("d_tensor")[:, others, 0]
     return positions, tensors, float(common[1] - common[0])
 
@@ -130,15 +140,18 @@ def along_run(
     temperature: float,
     resolution: float,
 ) -> dict[str, Any]:
-    """Return coherence of D and E with each mode, what the expansion explains, and the heat of the modes.
+    """Return the coherence of D and E with each mode, the explained variance, and the thermal energy of the modes.
 
     Parameters
     ----------
-    positions, tensors : (n_series, n, n_atoms, 3) A and (n_series, n, 3, 3) in the unit of the expansion, in the frame
-        of the modes, sampled together every `interval` fs.
-    temperature : K, that was measured.
+    modes, expansion : the modes and the expansion of D in them.
+    positions : (n_series, n, n_atoms, 3) A, sampled every `interval` fs.
+    tensors : (n_series, n, 3, 3) in the unit of the expansion and the frame of the modes, sampled with the positions.
+    interval : fs.
+    temperature : K, as measured.
+    resolution : cm^-1, of the coherence, if the run is long enough.
     """
-    n_segment = min(int(np.ceil(HANN_WIDTH * PER_FS / (interval * resolution))), positions.shape[1] // PIECES)
+    n_segment = min(int(np.ceil(HANN_FWHM * PER_FS / (interval * resolution))), positions.shape[1] // PIECES)
     real = modes.frequencies > 0.0
     coherences, n_segments = [], 0
     coordinates = np.empty((*positions.shape[:2], len(modes)))
@@ -162,7 +175,9 @@ def along_run(
         "coherence": {
             "D": quantity(of_d, "", "coherence of D with each mode at its frequency"),
             "E": quantity(of_e, "", "coherence of E with each mode at its frequency"),
-            "resolution": quantity(HANN_WIDTH * PER_FS / (interval * n_segment), "cm^-1", "width of a line"),
+            "resolution": quantity(
+                HANN_FWHM * PER_FS / (interval * n_segment), "cm^-1", "full width at half maximum of a line"
+            ),
             "floor": quantity(1.0 / n_segments * len(positions), "", "coherence of unrelated series"),
         },
         "explained": quantity(explained, "", "share of the variance of D that the expansion in the modes explains"),

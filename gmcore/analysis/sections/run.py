@@ -1,4 +1,4 @@
-"""What was run: system, ensemble, replicas, lengths and intervals, as the report says them."""
+"""Facts of a run for the report: system, ensemble, replicas, lengths and intervals."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ CONFIG_FILE = "config.yaml"
 
 
 def run_config(run: Path) -> MDConfig | None:
-    """Return the configuration of a run, None for a trajectory that came without one."""
+    """Return the configuration of a run, None for a trajectory without one."""
     path = run / CONFIG_FILE
     return load_config(path, MDConfig) if path.is_file() else None
 
 
 def run_facts(run: Path, trajectory: Trajectory, config: MDConfig | None, discard: float) -> dict[str, Any]:
-    """Return the facts of a run; `discard` in fs, paths relative to the folder of the run."""
+    """Return the facts of a run; `discard` in fs."""
     times = {name: trajectory.times(name) for name in trajectory.names()}
     recorded = {
         name: {
             "samples": len(t),
-            "interval": quantity(np.diff(t).mean() if len(t) > 1 else None, "fs", f"time between samples of {name}"),
+            "interval": quantity(np.diff(t).mean() if len(t) > 1 else np.nan, "fs", f"time between samples of {name}"),
         }
         for name, t in times.items()
     }

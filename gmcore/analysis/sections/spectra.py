@@ -1,10 +1,10 @@
-"""The spectra of one temperature: velocities and D, by maximum entropy and Fourier transform, with bands.
+"""Spectra of velocities and D at one temperature, by maximum entropy and Fourier transform, with bands.
 
 Velocities are weighted by the square roots of the masses and divided by the mean kinetic energy of a degree of freedom:
-the density of states, which integrates to their number, in modes per cm^-1. Elements of D are taken in one frame, those
-off the diagonal weighted by sqrt(2), so that the sum is the one over all nine elements and does not depend on the
-choice of axes. Each block is taken about its own mean: what is slower than a block, the drift of a free molecule say,
-is missing from the integrals. Bands are 95 % intervals of the mean over blocks of all replicas.
+the density of states, in modes per cm^-1, which integrates to the number of degrees of freedom. Elements of D are taken
+in one frame; those off the diagonal are weighted by sqrt(2), so that the sum runs over all nine elements and does not
+depend on the choice of axes. The mean of each block is subtracted: motion slower than a block, such as the drift of a
+free molecule, is missing from the integrals. Bands are 95 % intervals of the mean over blocks of all replicas.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from gmcore.analysis.records import axis, curve, quantity
 from gmcore.analysis.samples import Samples
 from gmcore.analysis.spectra import (
-    HANN_WIDTH,
+    HANN_FWHM,
     MIN_SAMPLES,
     SpectrumError,
     nyquist,
@@ -29,24 +29,29 @@ from gmcore.quantities import UNIQUE
 from gmcore.units import BOLTZMANN, PER_FS
 
 POINTS = 1000
-"""Points of a spectrum."""
+"""Number of points of a spectrum."""
 
 PROJECTIONS = 8
-"""Random sums of velocities that stand for all of them in a maximum-entropy spectrum, for each block anew."""
+"""Number of random sums of velocities that are fitted for a maximum-entropy spectrum, new ones for each block."""
 
 FEWEST_SPECTRA = 4
-"""A band rests on so many spectra at least, even if their lines become broader than the resolution asked for."""
+"""Minimum number of spectra behind a band, even if lines become broader than the requested resolution."""
 
 METHODS = {"maximum_entropy": "maximum entropy", "fft": "Fourier transform"}
 ALL_NINE = np.array([1.0 if i == j else np.sqrt(2.0) for i, j in UNIQUE])
 
 
 def velocity_spectra(samples: Samples, settings: Analysis) -> dict[str, Any]:
-    """Return the vibrational density of states by both methods."""
+    """Return the vibrational density of states by both methods.
+
+    Raises
+    ------
+    SpectrumError : if no atom moves, or the run is too short.
+    """
     velocities = samples.series("velocity")
     moving = np.ptp(velocities, axis=(0, 1)).any(axis=1)  # fixed atoms do not count
     if not moving.any():
-        raise SpectrumError("a density of states needs atoms that move, got none")
+        raise SpectrumError("a density of states needs atoms that move, but all are fixed")
     if not moving.all():
         velocities = velocities[:, :, moving]
     velocities *= np.sqrt(samples.trajectory.masses[moving])[:, None]
@@ -60,14 +65,26 @@ def velocity_spectra(samples: Samples, settings: Analysis) -> dict[str, Any]:
 
 
 def tensor_spectra(samples: Samples, tensors: np.ndarray, settings: Analysis, unit: str) -> dict[str, Any]:
-    """Return the spectrum of D by both methods; tensors (n_series, n, 3, 3) in one frame, in `unit`."""
+    """Return the spectrum of D by both methods.
+
+    Parameters
+    ----------
+    samples : the samples of a state.
+    tensors : (n_series, n, 3, 3) in one frame, in `unit`.
+    settings : resolution, range and order of the spectra.
+    unit : unit of D.
+
+    Raises
+    ------
+    SpectrumError : if the run is too short.
+    """
     elements = unique_components(tensors) * ALL_NINE
     about = "power spectral density of D, summed over its nine elements"
     return _both(elements, samples.interval("d_tensor"), settings, f"({unit})^2", about, {})
 
 
 def _n_degrees(samples: Samples) -> int | None:
-    """Degrees of freedom that share the kinetic energy, which the kinetic temperature tells; None without it."""
+    """Return the degrees of freedom that follow from kinetic energy and temperature; None if not recorded."""
     if "kinetic_energy" not in samples or "temperature" not in samples:
         return None
     thermal = BOLTZMANN * samples.series("temperature").mean()
@@ -84,13 +101,13 @@ def _both(
 ) -> dict[str, Any]:
     maximum, blocks = min(settings.max_wavenumber, nyquist(interval)), _n_blocks(series, interval, settings)
     spacing = maximum / POINTS
-    finest = PER_FS / (interval * (series.shape[1] // blocks))  # a transform knows nothing between its points
-    resolution = max(settings.resolution, HANN_WIDTH * finest)
-    own = {
-        "fft": {"width": resolution},
+    finest = PER_FS / (interval * (series.shape[1] // blocks))  # spacing of the points of a transform
+    resolution = max(settings.resolution, HANN_FWHM * finest)
+    own: dict[str, dict[str, Any]] = {
+        "fft": {"resolution": resolution},
         "maximum_entropy": {"order": settings.mesa_order} | options.get("maximum_entropy", {}),
     }
-    spacings = {"fft": max(spacing, resolution / HANN_WIDTH), "maximum_entropy": spacing}
+    spacings = {"fft": max(spacing, resolution / HANN_FWHM), "maximum_entropy": spacing}
     result = {}
     for method, words in METHODS.items():
         grid = wavenumber_grid(interval, maximum, spacing=spacings[method])
@@ -111,12 +128,15 @@ def _both(
 
 
 def _n_blocks(series: np.ndarray, interval: float, settings: Analysis) -> int:
-    """Blocks of each series (n_series, n, n_columns): as many as are asked for and leave the resolution, but enough for
-    a band.
+    """Return the number of blocks of each series (n_series, n, n_columns).
+
+    At most the number in the settings, fewer if blocks would be too short for the resolution, but enough for a band.
     """
     n_series, n = series.shape[:2]
     fewest = -(-FEWEST_SPECTRA // n_series)
     if n < 4 * MIN_SAMPLES * fewest:
-        raise SpectrumError(f"a spectrum with a band needs at least {4 * MIN_SAMPLES * fewest} samples, got {n}")
-    with_resolution = int(n * interval * settings.resolution / (HANN_WIDTH * PER_FS))
+        raise SpectrumError(
+            f"a spectrum with a band needs at least {4 * MIN_SAMPLES * fewest} samples in each replica, got {n}"
+        )
+    with_resolution = int(n * interval * settings.resolution / (HANN_FWHM * PER_FS))
     return max(fewest, min(settings.blocks, with_resolution))

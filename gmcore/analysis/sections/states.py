@@ -1,7 +1,7 @@
 """The parts of an analysis that belong to one temperature: distributions, structure, correlation functions, deviations.
 
-Each function takes the samples of a state and returns self-describing numbers (`gmcore.analysis.records`). Curves are
-thinned to what a figure shows; numbers come from all samples.
+Each function takes the samples of a state and returns self-describing numbers (`gmcore.analysis.records`). Curves have
+only as many points as a figure shows; numbers come from all samples.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from gmcore.evaluation.metrics import unique_components
 from gmcore.quantities import ELEMENTS
 
 CURVE_POINTS = 400
-"""Points that a plotted curve has at most."""
+"""Maximum number of points of a plotted curve."""
 
 SCATTER_POINTS = 600
-"""Samples of a temperature that a scatter plot shows at most."""
+"""Maximum number of samples of a temperature in a scatter plot."""
 
 KERNELS = 5000
-"""Samples that a distribution is drawn from at most; neighbors in time say the same."""
+"""Maximum number of samples for a distribution; neighbors in time are nearly equal."""
 
 
 def thermodynamics(samples: Samples) -> dict[str, Any]:
-    """Return the measured temperature, and the drift of what is conserved, where they were recorded."""
-    result = {}
+    """Return the measured temperature and the drift of the conserved quantity, if they were recorded."""
+    result: dict[str, Any] = {}
     if "temperature" in samples:
         values = samples.series("temperature")
         mean = block_average(samples.pooled(values), samples.n_blocks)
@@ -52,8 +52,8 @@ def thermodynamics(samples: Samples) -> dict[str, Any]:
 
 
 def distributions(series: dict[str, np.ndarray], unit: str, about: dict[str, str]) -> dict[str, Any]:
-    """Return the probability density of each pooled series (n,); constant ones have none."""
-    result = {}
+    """Return the probability density of each pooled series (n,) in `unit`; constant series have none."""
+    result: dict[str, Any] = {}
     for name, values in series.items():
         values = values[thinned(len(values), KERNELS)]
         try:
@@ -73,8 +73,11 @@ def structure(
 
     Parameters
     ----------
+    samples : the samples of a state.
+    shell : what is measured.
     positions : (n_series, n, n_atoms, 3) A.
     anisotropy : "D" and "E" -> (n_series * n,) of the same frames; empty in a run without D.
+    seed : seed of the bootstrap.
     """
     n_blocks, frames = samples.n_blocks, samples.pooled(positions)
     rows = thinned(len(frames), SCATTER_POINTS)
@@ -82,7 +85,7 @@ def structure(
     for measure in shell.measures:
         values = shell.values(measure, frames)
         mean = block_average(values, n_blocks)
-        entry = {"name": measure.name, "words": measure.words}
+        entry: dict[str, Any] = {"name": measure.name, "words": measure.words}
         entry["mean"] = quantity(mean.mean, measure.unit, f"mean of the {measure.words}", error=mean.error)
         entry["width"] = quantity(values.std(), measure.unit, f"standard deviation of the {measure.words}")
         result["measures"].append(entry)
@@ -99,7 +102,7 @@ def structure(
 
 
 def anisotropy_points(anisotropy: dict[str, np.ndarray], unit: str) -> dict[str, Any]:
-    """Return D and E of the frames that `structure` puts into its scatter plot."""
+    """Return D and E of the frames in the scatter plot of `structure`."""
     return {
         name: axis(name, unit, values[thinned(len(values), SCATTER_POINTS)], 5) for name, values in anisotropy.items()
     }
@@ -118,8 +121,13 @@ def velocity_correlation(samples: Samples, max_lag: float) -> dict[str, Any]:
 
 
 def tensor_correlations(samples: Samples, tensors: np.ndarray, max_lag: float) -> dict[str, Any]:
-    """Return C_DD(t) up to max_lag (ps) of tensors (n_series, n, 3, 3) in one frame, as in P eq. 15 and of
-    fluctuations.
+    """Return C_DD(t) up to max_lag (ps), as in P eq. 15 and for fluctuations.
+
+    Parameters
+    ----------
+    samples : the samples of a state.
+    tensors : (n_series, n, 3, 3) in one frame, any unit.
+    max_lag : ps.
     """
     interval = samples.interval("d_tensor")
     n_lags = _n_lags(max_lag, interval, tensors.shape[1])
@@ -134,19 +142,21 @@ def tensor_correlations(samples: Samples, tensors: np.ndarray, max_lag: float) -
 
 
 def correlation_time(values: np.ndarray, interval: float) -> dict[str, Any]:
-    """Return the integrated correlation time of series (n_series, n), ps."""
+    """Return the integrated correlation time, ps, of series (n_series, n) sampled every `interval` fs."""
     times = [(statistical_inefficiency(series) - 1.0) / 2.0 * interval / 1000.0 for series in values]
     return quantity(float(np.mean(times)), "ps", "integrated correlation time, mean over replicas", replicas=times)
 
 
 def committee(samples: Samples, members: np.ndarray | None, unit: str) -> dict[str, Any]:
-    """Return how far the members of the committees differ, as means and along the run.
+    """Return the deviation between the members of the committees, as means and along the run.
 
     Parameters
     ----------
+    samples : the samples of a state.
     members : (n_series, n, n_members, 3, 3) in `unit`, None without a committee for D.
+    unit : unit of D.
     """
-    result = {}
+    result: dict[str, Any] = {}
     if "forces_deviation" in samples:
         values = samples.series("forces_deviation")
         if np.isfinite(values).all():
@@ -161,7 +171,7 @@ def committee(samples: Samples, members: np.ndarray | None, unit: str) -> dict[s
 
 
 def _deviation(samples: Samples, values: np.ndarray, times: np.ndarray, unit: str, about: str) -> dict[str, Any]:
-    """Return mean, 5 to 95 % range and the run of each replica, averaged over stretches of time."""
+    """Return mean, 5 to 95 % range, and the curve of each replica, averaged over short stretches of time."""
     mean = block_average(samples.pooled(values), samples.n_blocks)
     length = -(-values.shape[1] // CURVE_POINTS)
     n = values.shape[1] // length
@@ -177,12 +187,12 @@ def _deviation(samples: Samples, values: np.ndarray, times: np.ndarray, unit: st
 
 
 def tensor_elements(tensors: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the six elements (n,) of pooled tensors (n, 3, 3) by name."""
+    """Return the six elements (n,) of pooled tensors (n, 3, 3), by name."""
     return dict(zip(ELEMENTS, unique_components(tensors).T))
 
 
 def _n_lags(max_lag: float, interval: float, n: int) -> int:
-    """Lags up to max_lag ps, at most half the series: later ones rest on too few samples."""
+    """Return the number of lags up to max_lag ps, at most half the series: later lags have too few samples."""
     return max(2, min(n // 2, int(1000.0 * max_lag / interval) + 1))
 
 

@@ -1,9 +1,8 @@
-"""What is known about a model: its file, and the training folder it lies in.
+"""Facts about a model: its file, and the training folder that contains it.
 
-The folder of a training (gmkeras.training) has `metrics.json` and, where one was made, a learning curve. Predictions
-beside reference values are stored nowhere; they are computed again from the configuration and the data that it names,
-on the test part, or the validation part where there is none. Where the data are gone the parity figure of the training
-remains.
+The folder of a training (gmkeras.training) has `metrics.json` and possibly a learning curve. Predictions for the
+reference data are not stored. They are computed again from the configuration and its data, for the test part, or for
+the validation part if there is no test part. If the data are gone, the parity figure of the training is used.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from gmcore.errors import GMError
 from gmcore.evaluation.evaluation import METRICS_FILE, evaluate_model
 from gmcore.evaluation.learning_curve import FOLDER
 from gmcore.evaluation.metrics import compared
-from gmcore.files import relative_path
 from gmcore.model import Model
 from gmcore.model_file import read_model
 from gmcore.model_summary import model_facts
@@ -28,16 +26,16 @@ from gmcore.units import conversion
 
 KEY = "d_tensor"
 POINTS = 500
-"""Structures that a parity plot shows at most."""
+"""Maximum number of structures in a parity plot."""
 
 
-def describe_model(path: Path, run: Path) -> dict[str, Any]:
-    """Return what the report says about a model: file, seen from the run, species, cutoff, members, training data."""
+def describe_model(path: Path) -> dict[str, Any]:
+    """Return the facts of a model for the report: file, species, cutoff, members, training data."""
     facts = model_facts(*read_model(path))
     provenance = facts["provenance"]
     keys = ("species", "descriptor", "network", "units", "members", "parameters_per_member", "dtype")
     return {
-        "file": relative_path(path, run),
+        "file": str(path),
         **{key: facts[key] for key in keys},
         "n_structures": provenance.get("n_structures"),
         "preset": provenance.get("config", {}).get("training", {}).get("preset"),
@@ -46,30 +44,32 @@ def describe_model(path: Path, run: Path) -> dict[str, Any]:
 
 
 def training_folder(model: Path) -> Path | None:
-    """Return the folder of the training that wrote a model file, None where the file lies elsewhere."""
-    for folder in (model.parent, model.parent.parent):  # the latter with one model per property
+    """Return the folder of the training that wrote a model file, None if the file is elsewhere."""
+    for folder in (model.parent, model.parent.parent):  # the second with one model per property
         if (folder / METRICS_FILE).is_file():
             return folder
     return None
 
 
-def training_results(path: Path, model: Model, run: Path, unit: str | None = None) -> dict[str, Any]:
-    """Return errors of a training, and of a D model learning curve and parity, for what of it can be found.
+def training_results(path: Path, model: Model, unit: str | None = None) -> dict[str, Any]:
+    """Return the errors of a training and, for a D model, its learning curve and parity plot.
 
     Parameters
     ----------
-    run : folder of the run, which paths in the result are relative to.
-    unit : of the results of a D model; without it errors alone are given.
+    path : the model file.
+    model : the model.
+    unit : unit of the results of a D model; without it only errors are returned.
 
     Returns
     -------
-    dict with "metrics", "learning_curve", "parity", and under "missing" a sentence for each of those that is not there.
+    dict with "metrics", "learning_curve", "parity", and under "missing" a sentence for each of these that is not known.
     """
-    folder, missing = training_folder(path), {}
+    folder = training_folder(path)
+    missing: dict[str, str] = {}
     if folder is None:
-        sentence = f"No training folder was found beside the model file {path.name}"
+        sentence = f"The model file {path.name} is not in the folder of its training"
         return {"folder": None, "missing": dict.fromkeys(("learning_curve", "parity"), sentence)}
-    result: dict[str, Any] = {"folder": relative_path(folder, run), "missing": missing}
+    result: dict[str, Any] = {"folder": str(folder), "missing": missing}
     result["metrics"] = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     if unit is None:
         return result
@@ -80,28 +80,28 @@ def training_results(path: Path, model: Model, run: Path, unit: str | None = Non
         result["learning_curve"] = _learning_curve(curves[KEY], factor, unit) if KEY in curves else None
     if not result.get("learning_curve"):
         missing["learning_curve"] = (
-            f"The training folder {folder.name} holds no learning curve; "
-            "gmtensor learning-curve trains with several numbers of structures"
+            f"The training folder {folder.name} has no learning curve; "
+            "make one with gmtensor learning-curve, which trains with several numbers of structures"
         )
     try:
         result["parity"] = _parity(folder, model, factor, unit)
     except (GMError, OSError) as error:
-        missing["parity"] = f"The data of the training cannot be read again: {' '.join(str(error).split())}"
+        missing["parity"] = f"The data of the training cannot be read: {' '.join(str(error).split())}"
         picture = folder / f"parity_{KEY}.png"
-        result["parity_picture"] = relative_path(picture, run) if picture.is_file() else None
+        result["parity_picture"] = str(picture) if picture.is_file() else None
     return result
 
 
 def _learning_curve(curve: dict[str, Any], factor: float, unit: str) -> dict[str, Any]:
     return {
-        "sizes": quantity(curve["sizes"], "structures", "structures that were trained on"),
+        "sizes": quantity(curve["sizes"], "structures", "number of training structures"),
         "mae": quantity([factor * value for value in curve["mae"]], unit, "mean absolute error of the test part"),
         "rmse": quantity([factor * value for value in curve["rmse"]], unit, "root mean square error of the test part"),
     }
 
 
 def _parity(folder: Path, model: Model, factor: float, unit: str) -> dict[str, Any]:
-    """Return reference and prediction (n, n_components) of held-back structures."""
+    """Return reference and prediction (n, n_components) for structures that were not used for training."""
     parts = load_datasets(load_config(folder / "config.yaml"), write=False, labels=(KEY,))
     part = "test" if "test" in parts else "validation"
     dataset = parts[part].subset([int(i) for i in thinned(len(parts[part]), POINTS)])
