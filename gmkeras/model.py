@@ -107,7 +107,7 @@ class GMModel(keras.Model):
         h = self.standardization(features)
         for layer in self.dense_layers:
             h = layer(h)
-        outputs = {}
+        outputs: dict[str, tf.Tensor] = {}
         columns = tf.split(h, [head.n_outputs for head in self.head_settings], axis=1)
         for head, y in zip(self.head_settings, columns):
             m = self.scale_shift[head.name](y, species=inputs["species"])

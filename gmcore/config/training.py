@@ -326,6 +326,11 @@ class TrainConfig(Section):
         """Labels that the training needs, in the order of `gmcore.quantities`."""
         return tuple(self.properties.loss_weights)
 
+    @property
+    def batch_size(self) -> int:
+        """Structures per step, those of the preset if none are given."""
+        return self.training.batch_size or PRESETS[self.training.preset]["batch_size"]
+
     def to_yaml(self) -> str:
         """Return the configuration as YAML; `load_config` reads it back to an equal object."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)

@@ -37,8 +37,8 @@ def run_facts(run: Path, trajectory: Trajectory, config: MDConfig | None, discar
         molecule, n_molecules = _formula(trajectory.molecule_numbers), len(trajectory.molecules)
     settings = None
     if config is not None:
-        options = {"exclude_none": True, "exclude": {"analysis"}, "context": {"relative_to": run}}
-        settings = config.model_dump(mode="json", **options)
+        context = {"relative_to": run}
+        settings = config.model_dump(mode="json", exclude_none=True, exclude={"analysis"}, context=context)
     return {
         "folder": run.resolve().name,
         "formula": _formula(trajectory.numbers),
