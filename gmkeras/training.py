@@ -226,8 +226,10 @@ class _Trainer:
         return [weight.numpy() for weight in model.weights]
 
     def _rates(self) -> dict[str, float]:
-        """Learning rates by group. Those of scale and shift are in units of the initial scale where that was measured:
-        Adam's steps do not depend on the size of the gradient, so a rate has the unit of its parameter.
+        """Learning rates by group.
+
+        Those of scale and shift are in units of the initial scale where that was measured: Adam's steps do not depend
+        on the size of the gradient, so a rate has the unit of its parameter.
         """
         rates = self._settings.learning_rates.model_dump()
         if self._settings.initial_scale == "spread":

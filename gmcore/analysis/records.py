@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmcore.errors import GMError
-from gmcore.files import atomic_path
+from gmcore.files import atomic_path, relative_path
 
 DIGITS = 7  # of plotted curves: their files stay small
 ANALYSIS_FILE = "analysis.json"
@@ -111,18 +111,10 @@ def relative_paths(content: Any, folder: str | PathLike) -> Any:
     if isinstance(content, (list, tuple)):
         return [relative_paths(entry, root) for entry in content]
     if isinstance(content, Path) or (isinstance(content, str) and os.path.isabs(content)):
-        return _relative(str(content), root)
+        return relative_path(str(content), root)
     if isinstance(content, str):
-        return _ABSOLUTE.sub(lambda found: _relative(found[0], root), content)
+        return _ABSOLUTE.sub(lambda found: relative_path(found[0], root), content)
     return content
-
-
-def _relative(path: str, root: str) -> str:
-    """Return a path relative to a folder, or its name alone if they are on different drives."""
-    try:
-        return Path(os.path.relpath(path, root)).as_posix()
-    except ValueError:
-        return Path(path).name
 
 
 def write_json(path: str | PathLike, content: dict[str, Any]) -> Path:

@@ -43,8 +43,9 @@ def n_moment_channels(n_radial: int) -> int:
 
 
 def count_outputs(kind: str, options: HeadOptions, n_radial: int) -> int:
-    """Number of outputs of the network, per atom, that a head takes: one, or with the basis "moments" one per channel
-    and for a tensor that is not traceless one more.
+    """Return the number of outputs of the network, per atom, that a head takes.
+
+    One, or with the basis "moments" one per channel and one more for a tensor that is not traceless.
     """
     if options.basis != "moments":
         return 1

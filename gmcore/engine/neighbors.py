@@ -49,6 +49,7 @@ class Pairs:
 
     @property
     def n_pairs(self) -> int:
+        """Number of directed pairs."""
         return len(self.neighbor)
 
     @property

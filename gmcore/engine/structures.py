@@ -265,10 +265,12 @@ class Batch:
 
     @property
     def n_atoms(self) -> int:
+        """Number of atoms of all structures together."""
         return len(self.positions)
 
     @property
     def n_structures(self) -> int:
+        """Number of structures."""
         return len(self.offsets) - 1
 
     @cached_property
