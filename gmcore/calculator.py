@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 from ase import Atoms
@@ -39,7 +38,7 @@ class GMCalculator(Calculator):
     >>> atoms.get_potential_energy()  # doctest: +SKIP
     """
 
-    implemented_properties: ClassVar[list[str]] = []  # those of the model, set on the instance
+    implemented_properties: list[str] = []  # noqa: RUF012 - ASE declares it so; those of the model, set on the instance
 
     def __init__(
         self,
@@ -67,11 +66,9 @@ class GMCalculator(Calculator):
         """Fill `results` with everything the model predicts: forces cost little more than an energy."""
         super().calculate(atoms, properties, system_changes)
         batch = Batch.from_atoms(self.atoms)
-        charge = self.total_charge
-        if charge is None:
-            charge = self.atoms.info.get("total_charge")
-        charge = None if charge is None else np.array([charge], float)
-        outputs = self.model.evaluate(batch, self.neighbors.update(batch), total_charge=charge)
+        stated = self.atoms.info.get("total_charge") if self.total_charge is None else self.total_charge
+        charges = None if stated is None else np.array([stated], float)
+        outputs = self.model.evaluate(batch, self.neighbors.update(batch), total_charge=charges)
         for key, value in outputs.items():
             quantity = key.removesuffix("_std")
             value = value if quantity in PER_ATOM else value[0]

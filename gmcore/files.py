@@ -97,8 +97,8 @@ def _reason(error: OSError, places: set[Path]) -> str | None:
 
 
 def relative_path(path: str | os.PathLike, folder: str | os.PathLike) -> str:
-    """The path as seen from a folder, with forward slashes; as it is where there is no way, on another drive."""
+    """Return a path as seen from a folder, with forward slashes; its name alone if it is on another drive."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
-        return str(path)
+        return Path(path).name

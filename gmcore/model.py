@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -15,7 +16,7 @@ from ase import Atoms
 from gmcore.engine.descriptor import check_device
 from gmcore.engine.evaluator import Evaluator
 from gmcore.engine.evaluator_base import EvaluatorBase
-from gmcore.engine.neighbors import NeighborError, Pairs
+from gmcore.engine.neighbors import NeighborError
 from gmcore.engine.settings import Member, ModelSettings
 from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
@@ -106,11 +107,11 @@ class Model:
     def evaluate(
         self,
         batch: Batch,
-        pairs: Pairs,
+        pairs: Any,
         properties: Iterable[str] | None = None,
         total_charge: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """As `predict`, for a batch with its neighbor list, of `build_pairs`, `NeighborList` or the evaluator.
+        """As `predict`, for a batch and its pairs, which `build_pairs`, `NeighborList` or the evaluator find.
 
         forces (n_atoms, 3) and charges (n_atoms,) run over the atoms of all structures, one after another.
         """

@@ -29,6 +29,7 @@ from ase import Atoms
 
 from gmcore.engine.consistency import check_model, member_arrays
 from gmcore.engine.evaluator import Evaluator
+from gmcore.engine.evaluator_base import EvaluatorBase
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
 from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
@@ -125,7 +126,7 @@ def read_content(path: str | os.PathLike) -> ModelContent:
     return ModelContent(Path(path), settings, members, _under(arrays, "golden/"))
 
 
-def verify_golden(content: ModelContent, evaluator: Evaluator) -> dict[str, float]:
+def verify_golden(content: ModelContent, evaluator: EvaluatorBase) -> dict[str, float]:
     """Recompute the golden output of a file; largest deviation per output, relative to its largest magnitude.
 
     Raises
@@ -187,7 +188,7 @@ def _golden_input(settings: ModelSettings, atoms: Atoms | None) -> dict[str, np.
     }
 
 
-def _evaluate(evaluator: Evaluator, golden: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _evaluate(evaluator: EvaluatorBase, golden: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Outputs of every member that the golden structure defines: the stress only where there is a cell."""
     batch = Batch.from_arrays(golden["positions"], golden["numbers"], golden["cell"], golden["pbc"] != 0)
     outputs = evaluator.evaluate(batch, evaluator.find_pairs(batch), total_charge=golden["total_charge"])

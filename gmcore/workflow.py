@@ -1,12 +1,12 @@
-"""From data to a report in one go: train -> md -> analyze -> report, each step a command of its own.
+"""From data to a report with one command: train -> md -> analyze -> report.
 
-Steps are the same commands that a user would type, in processes of their own: TensorFlow's memory and threads are gone
-when the dynamics begins, and a step that is killed leaves what the command itself leaves, a training at its last
-checkpoint, a run at its last chunk. What is done is kept in `workflow.json` with a hash of everything that a step read,
-its configuration and the files named in it, so that the same command goes on where it stopped and repeats only what a
-change concerns.
+Each step is the command that a user would type, in its own process. TensorFlow's memory and threads are therefore
+released before the dynamics starts. A step that is killed can be resumed like the command itself: a training at its
+last checkpoint, a run at its last chunk. `workflow.json` lists the finished steps, each with a hash of its
+configuration and of the files that it reads. The same command later skips the finished steps and repeats only those
+affected by a change.
 
-Not supported: steps side by side, and steps on other machines.
+Not supported: running steps in parallel or on other machines.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from gmcore.version import __version__
 
 
 class WorkflowError(GMError):
-    """A step that failed."""
+    """A step of a workflow has failed."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command.
+    """One step of a workflow.
 
     Attributes
     ----------
-    arguments : of `gmtensor`.
-    reads : files that decide the result.
-    makes : files that the step leaves.
-    settings : the resolved configuration as text; where things are said, but not how comments stand.
+    arguments : arguments of `gmtensor`.
+    reads : files that influence the result.
+    makes : files that the step writes.
+    settings : the resolved configuration as text, without comments.
     """
 
     arguments: tuple[str, ...]
@@ -51,10 +51,11 @@ class Step:
 
     @property
     def name(self) -> str:
+        """The command without `gmtensor`."""
         return " ".join(self.arguments)
 
     def fingerprint(self) -> str:
-        """Hash of the settings and of all files read; a file that is missing counts as such."""
+        """Return a hash of the settings and of all files that the step reads; a missing file is skipped."""
         digest = hashlib.sha256(f"{__version__}\n{self.name}\n{self.settings}".encode())
         for path in self.reads:
             digest.update(str(path).encode())
@@ -64,11 +65,11 @@ class Step:
 
 
 def steps_of(workflow: Workflow) -> list[Step]:
-    """All steps in order; every configuration is read and checked before the first one begins.
+    """Return all steps in order, after reading and checking all configurations.
 
     Raises
     ------
-    ConfigError : a configuration that cannot be used.
+    ConfigError : a configuration cannot be used.
     """
     steps = []
     for path in workflow.train:
@@ -76,12 +77,12 @@ def steps_of(workflow: Workflow) -> list[Step]:
         data = (*config.data.files, *config.data.test_files)
         steps.append(Step(("train", str(path)), data, tuple(_models(config)), config.to_yaml()))
     if workflow.md is not None:
-        config = load_config(workflow.md, MDConfig)
-        run, settings = config.output, config.to_yaml()
+        dynamics = load_config(workflow.md, MDConfig)
+        run, settings = dynamics.output, dynamics.to_yaml()
         trajectory, analysis = run / "trajectory.h5", run / "analysis.json"
-        wanted = config.d_tensor
-        models = (config.potential, *([wanted.model] if wanted else []))
-        starts = (config.structure.file, *([wanted.reference] if wanted and wanted.reference else []))
+        wanted = dynamics.d_tensor
+        models = (dynamics.potential, *([wanted.model] if wanted else []))
+        starts = (dynamics.structure.file, *([wanted.reference] if wanted and wanted.reference else []))
         steps += [
             Step(("md", str(workflow.md)), (*starts, *models), (trajectory,), settings),
             Step(("analyze", str(run)), (trajectory, *models), (analysis,), settings),
@@ -91,12 +92,16 @@ def steps_of(workflow: Workflow) -> list[Step]:
 
 
 def run_workflow(workflow: Workflow) -> Iterator[tuple[int, int, Step, bool]]:
-    """Run what is not done yet; yields (number, how many, step, whether it was done already) before each step.
+    """Run the steps that are not done yet.
+
+    Yields
+    ------
+    (number, total, step, done) before each step; `done` says whether it was finished earlier.
 
     Raises
     ------
-    ConfigError : a configuration that cannot be used.
-    WorkflowError : a step that failed; it has said why.
+    ConfigError : a configuration cannot be used.
+    WorkflowError : a step has failed; its own message says why.
     """
     steps = steps_of(workflow)
     record = workflow.output / "workflow.json"
@@ -109,8 +114,8 @@ def run_workflow(workflow: Workflow) -> Iterator[tuple[int, int, Step, bool]]:
         code = subprocess.run([sys.executable, "-m", "gmcore", *step.arguments], check=False).returncode
         if code != 0:
             raise WorkflowError(
-                f"step {number} of {len(steps)}, gmtensor {step.name}, ended with exit code {code}; "
-                "the same command continues there once its cause is mended"
+                f"step {number} of {len(steps)}, gmtensor {step.name}, failed with exit code {code}: "
+                "fix the problem and run the same command again; it resumes at this step"
             )
         done[step.name] = step.fingerprint()
         with atomic_path(record) as temporary:
@@ -118,7 +123,7 @@ def run_workflow(workflow: Workflow) -> Iterator[tuple[int, int, Step, bool]]:
 
 
 def _models(config: TrainConfig) -> list[Path]:
-    """Model files that a training makes."""
+    """Model files that a training writes."""
     names = config.properties.names
     if config.training.separate_models and len(names) > 1:
         return [config.output / name / "model.h5" for name in names]

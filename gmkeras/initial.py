@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gmcore.engine.settings import HeadSettings
+from gmcore.errors import GMError
 from gmkeras.data import PreparedData, tensors
 from gmkeras.heads import IDENTITY
 from gmkeras.model import GMModel
@@ -105,8 +106,8 @@ class _Response(NamedTuple):
 
 def _measure(model: GMModel, data: PreparedData) -> tuple[dict[str, _Response], list | None]:
     """Responses of all heads, and (reference, raw) forces where forces are trained, over a sample of the data."""
-    parts = {head.name: [] for head in model.head_settings}
-    forces = []
+    parts: dict[str, list[_Response]] = {head.name: [] for head in model.head_settings}
+    forces: list[tuple[np.ndarray, np.ndarray]] = []
     for inputs, labels in data.sample(SAMPLE, BATCH_SIZE):
         outputs = {name: value.numpy() for name, value in model.quantities(tensors(inputs)).items()}
         for head in model.head_settings:
@@ -114,7 +115,10 @@ def _measure(model: GMModel, data: PreparedData) -> tuple[dict[str, _Response], 
         if "forces" in model.loss_weights:
             forces.append((labels["forces"], outputs["forces"]))
     responses = {
-        name: _Response(*(None if column[0] is None else np.concatenate(column) for column in zip(*batches)))
+        name: _Response(
+            _joined([batch.reference for batch in batches]),
+            *(np.concatenate(column) for column in zip(*(batch[1:] for batch in batches))),
+        )
         for name, batches in parts.items()
     }
     return responses, [np.concatenate(column) for column in zip(*forces)] or None
@@ -150,10 +154,16 @@ def _response(model: GMModel, head: HeadSettings, inputs, labels, outputs) -> _R
     return _Response(reference, raw, design, np.repeat(n_atoms, 6))
 
 
+def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
+    """The parts one after another; None where there are no labels."""
+    labeled = [part for part in parts if part is not None]
+    return np.concatenate(labeled) if labeled else None
+
+
 def _from_spread(response: _Response, forces: list | None) -> tuple[float, np.ndarray]:
     mu_raw = ridge(response.design, response.raw)
-    if response.reference is None:
-        return START * _ratio(*forces), np.zeros_like(mu_raw)
+    if response.reference is None:  # forces alone are trained
+        return START * (1.0 if forces is None else _ratio(*forces)), np.zeros_like(mu_raw)
     mu = ridge(response.design, response.reference)
     if forces is None:
         scale = _ratio(response.reference - response.design @ mu, response.raw - response.design @ mu_raw)
@@ -165,6 +175,8 @@ def _from_spread(response: _Response, forces: list | None) -> tuple[float, np.nd
 
 def _from_reference(head: HeadSettings, response: _Response) -> tuple[float, np.ndarray]:
     reference, n_atoms = response.reference, response.n_atoms
+    if reference is None:
+        raise GMError(f"initial_scale 'reference' needs labels of {head.name}, got none: use 'spread'")
     if head.kind == "energy":
         mean = reference.sum() / n_atoms.sum()
         deviation = reference - mean * n_atoms

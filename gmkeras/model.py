@@ -107,7 +107,7 @@ class GMModel(keras.Model):
         h = self.standardization(features)
         for layer in self.dense_layers:
             h = layer(h)
-        outputs = {}
+        outputs: dict[str, tf.Tensor] = {}
         columns = tf.split(h, [head.n_outputs for head in self.head_settings], axis=1)
         for head, y in zip(self.head_settings, columns):
             m = self.scale_shift[head.name](y, species=inputs["species"])
@@ -173,8 +173,9 @@ class GMModel(keras.Model):
         super().compile(*args, jit_compile=False, **kwargs)
 
     def _maybe_symbolic_build(self, *_, **__) -> None:
-        """Under a strategy Keras would average the batches of the replicas, whose structures differ, in order to build
-        the model; all is built but for the optimizer.
+        """Build the optimizer, the only part that is not built yet.
+
+        Under a strategy Keras would average the batches of the replicas, whose structures differ, to build the model.
         """
         strategy = self.distribute_strategy
         if strategy.num_replicas_in_sync > 1 and self.optimizer is not None and not self.optimizer.built:

@@ -53,8 +53,13 @@ class MomentsOp:
     def __call__(
         self, positions: tf.Tensor, strain: tf.Tensor, beta: tf.Tensor, geometry: Sequence[tf.Tensor]
     ) -> tf.Tensor:
-        """Moments of a batch: positions (n_atoms, 3) A and strain (n_structures, 3, 3), both float64; beta
-        (n_species, n_species, n_radial, n_basis); geometry: of `gmkeras.geometry.geometry_inputs`.
+        """Moments (n_atoms, n_radial, 16) of a batch.
+
+        Parameters
+        ----------
+        positions, strain : (n_atoms, 3) A and (n_structures, 3, 3), both float64.
+        beta : (n_species, n_species, n_radial, n_basis).
+        geometry : from `gmkeras.geometry.geometry_inputs`.
         """
         stage, real = self._stage, self._dtype
         n_geometry = len(geometry)

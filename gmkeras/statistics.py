@@ -22,6 +22,7 @@ import numpy as np
 
 from gmcore.engine.heads import moment_channels
 from gmcore.engine.stages import Contractions, Moments
+from gmcore.errors import GMError
 from gmkeras.data import PreparedData
 from gmkeras.geometry import geometry_from, geometry_inputs
 from gmkeras.layers import GaussianMomentsLayer
@@ -50,14 +51,18 @@ class FeatureStatistics(NamedTuple):
 def feature_statistics(layer: GaussianMomentsLayer, data: PreparedData) -> FeatureStatistics:
     """Statistics of the features over the atoms of at most `SAMPLE` structures."""
     contractions = Contractions(layer.settings.n_radial, layer.variable_dtype)
-    n, total, square, origin = 0, 0.0, 0.0, None
+    n = 0
+    total = square = np.zeros(())
+    origin: np.ndarray | None = None
     for inputs, _ in data.sample(SAMPLE, BATCH_SIZE):
         features = contractions.forward(batch_moments(layer, inputs)).astype(np.float64)
         origin = features.mean(axis=0) if origin is None else origin  # sums about a point near the mean keep digits
         features -= origin
         n += len(features)
-        total += features.sum(axis=0)
-        square += features.T @ features
+        total = total + features.sum(axis=0)
+        square = square + features.T @ features
+    if origin is None:
+        raise GMError("the training data must hold at least one structure to measure its features, got none")
     covariance = square / n - np.outer(total, total) / n**2
     mean = origin + total / n
     std = np.sqrt(np.maximum(np.diag(covariance), 0.0))

@@ -141,7 +141,7 @@ def _train_committee(
         {f"{head.name}_mae": head.unit for head in heads if head.unit},
     )
     path = folder / MODEL_FILE
-    provenance = _provenance(config, parts, states, folder)
+    provenance = _provenance(config, parts, list(states), folder)
     golden = min(training.atoms, key=len)
     write_model(path, ModelSettings(descriptor, heads, config.training.dtype, provenance), members, golden)
     return path
@@ -163,7 +163,7 @@ class _Trainer:
         self._data, self._folder, self._progress = data, folder, progress
         self._settings = config.training
         self._weights = config.properties.loss_weights
-        self._steps = -(-data["train"].n_structures // self._settings.batch_size)
+        self._steps = -(-data["train"].n_structures // config.batch_size)
         self._model = self._new_model(config.seed)
         self._optimizer = GroupedAdam(
             self._settings.learning_rates.model_dump(), max_step=self._settings.epochs * self._steps
@@ -190,8 +190,8 @@ class _Trainer:
         if state.epoch < n_epochs:
             spreads = {quantity: _spread(data["train"].label(quantity)) for quantity in self._weights}
             model.fit(
-                data["train"].dataset(settings.batch_size, seed=seed, first_epoch=state.epoch),
-                validation_data=data["validation"].dataset(settings.batch_size),
+                data["train"].dataset(self._config.batch_size, seed=seed, first_epoch=state.epoch),
+                validation_data=data["validation"].dataset(self._config.batch_size),
                 steps_per_epoch=steps,
                 initial_epoch=state.epoch,
                 epochs=n_epochs,
@@ -215,19 +215,21 @@ class _Trainer:
             network.hidden,
             self._weights,
             seed,
-            decorrelate=network.decorrelate,
+            decorrelate=bool(network.decorrelate),
             dtype=self._settings.dtype,
         )
 
     def _initial_weights(self, seed: int) -> list[np.ndarray]:
         model = self._new_model(seed)
-        standardize, initial_scale = self._config.network.standardize, self._settings.initial_scale
+        standardize, initial_scale = bool(self._config.network.standardize), str(self._settings.initial_scale)
         initialize(model, self._data["train"], standardize=standardize, initial_scale=initial_scale)
         return [weight.numpy() for weight in model.weights]
 
     def _rates(self) -> dict[str, float]:
-        """Learning rates by group. Those of scale and shift are in units of the initial scale where that was measured:
-        Adam's steps do not depend on the size of the gradient, so a rate has the unit of its parameter.
+        """Learning rates by group.
+
+        Those of scale and shift are in units of the initial scale where that was measured: Adam's steps do not depend
+        on the size of the gradient, so a rate has the unit of its parameter.
         """
         rates = self._settings.learning_rates.model_dump()
         if self._settings.initial_scale == "spread":

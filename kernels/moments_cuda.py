@@ -260,8 +260,10 @@ def _pair_force(n_radial, lane, x, y, z, inverse, cotangent, rows):
 
 @cuda_jit
 def backward(geometry, positions, radial, beta, g_moments, wanted, g_positions, g_strain, g_beta):
-    """Fill g_positions (n_pairs, 3): p of every pair, and g_strain (n_atoms, 3, 3): sum of p (x) d of every center;
-    add to g_beta (n_blocks, n_species, n_species, n_basis, 8).
+    """Fill g_positions (n_pairs, 3) and g_strain (n_atoms, 3, 3), and add to g_beta.
+
+    g_positions is p of every pair, g_strain the sum of p (x) d of every center, g_beta (n_blocks, n_species,
+    n_species, n_basis, 8).
 
     wanted = (positions, beta): what is not wanted is neither computed nor touched. Blocks share the centers in turn.
     """

@@ -245,12 +245,14 @@ def fill_rows(begin, end, limit2, atoms, grid, images, center_code, row_start, s
 
 @parallel_jit
 def count_rows_parallel(chunks, limit2, close2, atoms, grid, images, count, n_close):
+    """`count_rows` for chunks of centers in parallel; chunk c holds the centers chunks[c] <= i < chunks[c + 1]."""
     for c in numba.prange(chunks.size - 1):
         count_rows(chunks[c], chunks[c + 1], limit2, close2, atoms, grid, images, count, n_close)
 
 
 @parallel_jit
 def fill_rows_parallel(chunks, limit2, atoms, grid, images, center_code, row_start, scratch, neighbor, shift):
+    """`fill_rows` for chunks of centers in parallel; scratch has one row per chunk."""
     for c in numba.prange(chunks.size - 1):
         fill_rows(chunks[c], chunks[c + 1], limit2, atoms, grid, images, center_code, row_start, scratch[c],
                   neighbor, shift)  # fmt: skip
@@ -267,6 +269,7 @@ def number_centers(offsets, cell_offsets, stride, zero, center_code):
 
 @exact_jit
 def number_shifts(shift_range, first_shift, shifts, shift_structure):
+    """Fill the table of cell shifts (n_shifts, 3) and the structure that each row belongs to (n_shifts,)."""
     for k in range(first_shift.size - 1):
         s = first_shift[k]
         for x in range(-shift_range[k, 0], shift_range[k, 0] + 1):

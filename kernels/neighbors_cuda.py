@@ -52,8 +52,10 @@ def wrap_atoms(positions, cells, atoms, bad):
 
 @cuda_jit
 def tile_bounds(first, last, atoms, bounds):
-    """bounds (n_tiles, 3, 4): smallest and largest fractional coordinate and cell offset of the atoms
-    first <= i < last."""
+    """Fill bounds (n_tiles, 3, 4): smallest and largest fractional coordinate and cell offset.
+
+    A tile holds the atoms first <= i < last.
+    """
     t = cuda.grid(1)
     if t >= first.shape[0]:
         return
@@ -110,8 +112,10 @@ def bin_atoms(atoms, grid, numbers, key):
 
 @cuda_jit
 def count_rows(binned, atoms, cells, grid, limit2, count, nearest2):
-    """Number of neighbors of every center and the squared distance of the nearest one (inf without any); limit2:
-    squared cutoff."""
+    """Count the neighbors of every center and find the squared distance of the nearest one (inf without any).
+
+    limit2 is the squared cutoff.
+    """
     slot = cuda.grid(1)
     place, bin_start = binned.place, binned.bin_start
     if slot >= place.shape[0]:
@@ -149,8 +153,10 @@ def count_rows(binned, atoms, cells, grid, limit2, count, nearest2):
 
 @cuda_jit
 def fill_rows(binned, atoms, cells, grid, numbers, limit2, row_start, neighbor, shift, overflow):
-    """Write the rows that `count_rows` counted. A row that does not fit into `neighbor` is left out and overflow[0]
-    set to 1: the arrays are then of no use until they have been made larger and filled again.
+    """Write the rows that `count_rows` counted.
+
+    A row that does not fit into `neighbor` is left out and overflow[0] set to 1: the arrays must then be made larger
+    and filled again.
     """
     slot = cuda.grid(1)
     place, bin_start = binned.place, binned.bin_start
@@ -192,8 +198,10 @@ def fill_rows(binned, atoms, cells, grid, numbers, limit2, row_start, neighbor, 
 
 @cuda_jit
 def find_movers(positions, reference, structure, deformation, limit2, moved):
-    """moved[0] = 1 if an atom lies farther than sqrt(limit2) of its structure from where the deformation of the cell,
-    (n_structures, 3, 3), takes its place in `reference`; an atom that is not a number counts as moved.
+    """Set moved[0] = 1 if an atom lies farther than sqrt(limit2) of its structure from where it is expected.
+
+    It is expected where the deformation of the cell (n_structures, 3, 3) takes its place in `reference`. An atom that
+    is not a number counts as moved.
     """
     i = cuda.grid(1)
     if i >= positions.shape[0]:

@@ -100,7 +100,7 @@ def _md_rows(device: Device) -> list[Row]:
     forces = DeviceForces(Model(settings, [member], "float32", device="cuda"), bulk(MD_ATOMS), skin=1.0)
 
     def step() -> None:
-        forces()
+        forces.evaluate()
         device.synchronize()
 
     system = f"{MD_ATOMS} atoms, one replica, {device.name}"

@@ -73,8 +73,9 @@ def slope(f, h=3e-5) -> float:
 
 
 def same(value, expected, tolerance=1e-11):
-    """Two predictions agree, key by key, structure by structure; NaN only in the same places. Outputs are of order one,
-    so what is zero by symmetry is compared on that scale.
+    """Two predictions agree, key by key, structure by structure; NaN only in the same places.
+
+    Outputs are of order one, so what is zero by symmetry is compared on that scale.
     """
     assert value.keys() == expected.keys()
     for key in expected:

@@ -118,7 +118,9 @@ def test_a_lost_product_is_made_again(folder, commands):
 
 def test_goes_on_after_a_failure(folder, commands):
     commands.failing = "md"
-    with pytest.raises(WorkflowError, match=r"step 3 of 5, gmtensor md .*md\.yaml, ended with exit code 2; the same"):
+    with pytest.raises(
+        WorkflowError, match=r"step 3 of 5, gmtensor md .*md\.yaml, failed with exit code 2: fix the problem and"
+    ):
         run_all(folder)
     assert list(json.loads((folder / "record" / "workflow.json").read_text())) == [
         step.name for step in steps_of(load_config(folder / "all.yaml", Workflow))[:2]
@@ -137,7 +139,7 @@ def test_every_configuration_is_checked_before_the_first_step(folder, commands):
 
 
 def test_refuses_what_is_no_workflow():
-    with pytest.raises(ConfigError, match=r"must name at least one training \(train\) or a molecular dynamics \(md\)"):
+    with pytest.raises(ConfigError, match=r"needs at least one training \(train\) or a molecular dynamics run \(md\)"):
         parse_config("output: here", kind=Workflow)
     with pytest.raises(ConfigError, match=r"unknown key 'trian' in the workflow; did you mean 'train'"):
         parse_config("output: here\ntrian: []", kind=Workflow)
@@ -146,6 +148,6 @@ def test_refuses_what_is_no_workflow():
 def test_from_the_command_line(folder, commands):
     done = CliRunner().invoke(app, ["run", str(folder / "all.yaml")])
     assert done.exit_code == 0, done.output
-    assert "[1/5] gmtensor train" in done.output and f"made: {folder / 'md' / 'report.html'}" in done.output
+    assert "[1/5] gmtensor train" in done.output and f"written: {folder / 'md' / 'report.html'}" in done.output
     again = CliRunner().invoke(app, ["run", str(folder / "all.yaml")])
-    assert again.output.count("done already") == 5
+    assert again.output.count("(already done)") == 5

@@ -111,7 +111,7 @@ def relative_paths(content: Any, folder: str | PathLike) -> Any:
     if isinstance(content, (list, tuple)):
         return [relative_paths(entry, root) for entry in content]
     if isinstance(content, Path) or (isinstance(content, str) and os.path.isabs(content)):
-        return relative_path(content, root)
+        return relative_path(str(content), root)
     if isinstance(content, str):
         return _ABSOLUTE.sub(lambda found: relative_path(found[0], root), content)
     return content

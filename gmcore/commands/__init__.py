@@ -1,1 +1,1 @@
-"""The command line `gmtensor`, one file per group of verbs."""
+"""The command line `gmtensor`, one file per group of commands."""

@@ -1,4 +1,4 @@
-"""The commands that turn a run into numbers and a page: `gmtensor analyze`, `gmtensor report`."""
+"""The commands that analyze a run: `gmtensor analyze` and `gmtensor report`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ def analyze(
     config: Annotated[
         Path | None,
         typer.Option(
-            "-c", "--config", help="YAML with a section `analysis`; that of the run's own configuration if not given."
+            "-c", "--config", help="Settings of the analysis, YAML (default: the section `analysis` of the run)."
         ),
     ] = None,
-    metal: Annotated[str | None, typer.Option(help="Central atom: an element or an index.")] = None,
-    ligands: Annotated[str | None, typer.Option(help="Its ligands, elements or indices: N or 1,2,3,4.")] = None,
-    discard: Annotated[float | None, typer.Option(help="Left out at the start of each replica, ps.")] = None,
-    blocks: Annotated[int | None, typer.Option(help="Blocks of each replica, for error bars.")] = None,
-    max_wavenumber: Annotated[float | None, typer.Option(help="End of the spectra, cm^-1.")] = None,
+    metal: Annotated[str | None, typer.Option(help="Central atom, as element or index.")] = None,
+    ligands: Annotated[str | None, typer.Option(help="Ligand atoms, as elements or indices: N or 1,2,3,4.")] = None,
+    discard: Annotated[float | None, typer.Option(help="Time discarded at the start of each replica, ps.")] = None,
+    blocks: Annotated[int | None, typer.Option(help="Number of blocks per replica for error bars.")] = None,
+    max_wavenumber: Annotated[float | None, typer.Option(help="Largest wavenumber of the spectra, cm^-1.")] = None,
     mesa_order: Annotated[int | None, typer.Option(help="Order of the maximum-entropy spectra.")] = None,
     unit: Annotated[str | None, typer.Option(help="Unit of D and E: cm^-1, MHz, GHz, meV or K.")] = None,
     modes: Annotated[
-        bool | None, typer.Option("--modes/--no-modes", help="Harmonic modes; for molecules if not given.")
+        bool | None, typer.Option("--modes/--no-modes", help="Compute harmonic modes (default: only for molecules).")
     ] = None,
     threads: Threads = None,
 ) -> None:
-    """Averages, distributions, correlations and spectra of a run, with error bars; writes RUN/analysis.json."""
+    """Analyze a molecular dynamics run.
+
+    Averages, distributions, correlations and spectra with error bars are written to RUN/analysis.json.
+    """
     from rich.console import Console
 
     from gmcore.analysis.analyze import analyze as analyze_run
@@ -51,7 +54,7 @@ def analyze(
     settings = _settings(run, config, {key: value for key, value in given.items() if value is not None})
     set_threads(threads)
     console = Console(stderr=True)
-    with console.status("reading") as status:
+    with console.status("reading the trajectory") as status:
         content = analyze_run(run, settings, lambda words: status.update(words))
     for line in _summary(content):
         typer.echo(line)
@@ -61,10 +64,13 @@ def analyze(
 def report(
     run: RunFolder,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The page; RUN/report.html if not given.")
+        Path | None, typer.Option("-o", "--output", help="HTML file to write (default: RUN/report.html).")
     ] = None,
 ) -> None:
-    """Write the analysis of a run as one self-contained HTML page, and every number of it as JSON beside it."""
+    """Write the report of an analyzed run.
+
+    The report is a self-contained HTML page. All its numbers are also written as JSON.
+    """
     from gmcore.report.html import write_report
 
     for path in write_report(run, output):
@@ -72,7 +78,7 @@ def report(
 
 
 def _settings(run: Path, config: Path | None, given: dict[str, Any]) -> Any:
-    """Settings of a file or of the run, with those of the command line above them."""
+    """Return the settings from a file or from the run, overridden by those of the command line."""
     from gmcore.analysis.sections.run import run_config
     from gmcore.config.analysis import Analysis
     from gmcore.config.analysis_file import read_settings, with_options
@@ -86,7 +92,7 @@ def _settings(run: Path, config: Path | None, given: dict[str, Any]) -> Any:
 
 
 def _summary(content: dict[str, Any]) -> list[str]:
-    """Lines for the screen: D and E of each temperature, and what is missing."""
+    """Lines for the screen: D and E at each temperature, and what is not available."""
     from gmcore.report.numbers import quantity_text, unit_text
 
     lines = []
@@ -101,4 +107,5 @@ def _summary(content: dict[str, Any]) -> list[str]:
 
 
 def _atom(text: str | None) -> str | int | None:
+    """Return an index as an integer and an element as it is."""
     return int(text) if text is not None and text.isdigit() else text

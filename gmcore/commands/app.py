@@ -1,11 +1,12 @@
 """The command line `gmtensor`.
 
-Everything heavy is imported inside the commands, so that `gmtensor --help` answers at once. An error that the user
-can mend is one sentence on stderr and exit code 2; `gmtensor --debug COMMAND` shows where it came from.
+Large packages are imported inside the commands, so that `gmtensor --help` answers at once. An error that the user can
+fix is one sentence on stderr with exit code 2; `gmtensor --debug COMMAND` shows the traceback.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -16,12 +17,13 @@ from gmcore.commands.options import USER_ERROR
 
 
 class _Commands(TyperGroup):
-    """Turns errors of the user into one sentence."""
+    """Group of commands that reports user errors in one sentence."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Run a command; print an expected error instead of raising it."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # "gmtensor schema | head" is no error
+        except BrokenPipeError:  # as in "gmtensor schema | head", which is not an error
             raise
         except (ValueError, OSError) as error:  # GMError is a ValueError
             if ctx.params.get("debug"):
@@ -32,7 +34,7 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    help="Gaussian-moment models: potentials, charges and magnetic anisotropy tensors.",
+    help="Machine-learned potentials, charges and magnetic anisotropy (D) tensors.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -46,6 +48,7 @@ def main() -> None:
 
 
 def _show_version(wanted: bool) -> None:
+    """Print the version and exit."""
     if wanted:
         from gmcore.version import __version__
 
@@ -55,15 +58,15 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Options before the command."""
+    """Accept the options that precede the command."""
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "run": workflow.run,
     "template": configuration.template,
     "validate": configuration.validate,

@@ -1,4 +1,4 @@
-"""Commands around configurations: `gmtensor template`, `gmtensor validate` and `gmtensor schema`."""
+"""Commands for configurations: `gmtensor template`, `gmtensor validate` and `gmtensor schema`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from gmcore.errors import GMError
 
 
 def template(
-    kind: Annotated[str, typer.Argument(help="d-tensor, potential, charges, tensor or md.")] = "d-tensor",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="File; the screen if not given.")] = None,
+    kind: Annotated[str, typer.Argument(help="Kind: d-tensor, potential, charges, tensor or md.")] = "d-tensor",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write (default: print to the screen).")
+    ] = None,
 ) -> None:
-    """Write a configuration to start from."""
+    """Write a template of a configuration."""
     from gmcore.config.templates import template as text_of
     from gmcore.files import atomic_path
 
@@ -25,16 +27,19 @@ def template(
         typer.echo(text, nl=False)
         return
     if output.exists():
-        raise GMError(f"{output} exists already; choose another name or remove it")
+        raise GMError(f"{output} exists already: choose another name or remove the file")
     with atomic_path(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def validate(
     config: ConfigFile,
-    data: Annotated[bool, typer.Option("--data/--no-data", help="Also read the files that it names.")] = True,
+    data: Annotated[bool, typer.Option("--data/--no-data", help="Also read and check the files named in it.")] = True,
 ) -> None:
-    """Check a configuration of a training, a run or a workflow, and what it names; nothing is written."""
+    """Check a configuration without running it.
+
+    It may be that of a training, a molecular dynamics run or a workflow. Nothing is written.
+    """
     from gmcore.config.kinds import kind_of
     from gmcore.config.loading import load_config
 
@@ -45,7 +50,7 @@ def validate(
 
 
 def _description(settings: Any) -> list[str]:
-    """What a configuration leads to, found by reading the files that it names."""
+    """Read the files named in a configuration and summarize it, line by line."""
     from gmcore.config.dynamics import MDConfig
     from gmcore.config.training import TrainConfig
 
@@ -54,16 +59,21 @@ def _description(settings: Any) -> list[str]:
 
         return describe_parts(load_datasets(settings, write=False))
     if isinstance(settings, MDConfig):
-        from gmcore.dynamics.runner import describe_run
+        from gmcore.dynamics.runner import check_run
 
-        return describe_run(settings)
+        return check_run(settings)
     from gmcore.workflow import steps_of
 
     return [f"gmtensor {step.name}" for step in steps_of(settings)]
 
 
-def schema(kind: Annotated[str, typer.Argument(help="train, md or workflow.")] = "train") -> None:
-    """Print the JSON schema of configurations: every key with its type, default, bounds and meaning."""
+def schema(
+    kind: Annotated[str, typer.Argument(help="Kind of configuration: train, md or workflow.")] = "train",
+) -> None:
+    """Print the JSON schema of a configuration.
+
+    It contains all keys with types, defaults, bounds and descriptions.
+    """
     from gmcore.config.kinds import kind_named
 
     typer.echo(json.dumps(kind_named(kind).model_json_schema(), indent=2))

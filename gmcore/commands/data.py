@@ -1,4 +1,4 @@
-"""From arguments of the command line to data: units, keys and charges as options, parts of a configuration."""
+"""Read data as the arguments of a command say: units, keys and charges, or parts of a configuration."""
 
 from __future__ import annotations
 
@@ -19,21 +19,35 @@ from gmcore.units import UNITS
 
 
 def parts_of_config(model: Model, path: Path, part: str) -> dict[str, Dataset]:
-    """Return the parts asked for, with the labels that the model predicts."""
+    """Read parts of the data of a training, with the labels that the model predicts.
+
+    Parameters
+    ----------
+    model : the model, which selects the labels.
+    path : configuration of a training.
+    part : "train", "validation", "test" or "all".
+
+    Raises
+    ------
+    GMError : the part does not exist, or the model predicts none of the labels.
+    """
     if part not in (*PARTS, "all"):
         raise GMError(f"--part must be one of {', '.join(PARTS)}, all, got {part!r}")
     config = load_config(path)
     labels = [label for label in config.labels if label in model.units]
     if not labels:
-        raise GMError(f"{path} asks for {', '.join(config.labels)}, the model predicts {', '.join(model.units)}")
+        raise GMError(
+            f"the model predicts none of the labels in {path} ({', '.join(config.labels)}); "
+            f"it predicts {', '.join(model.units)}"
+        )
     parts = load_datasets(config, write=False, labels=labels)
     if part != "all" and part not in parts:
-        raise GMError(f"{path} has no {part} part; it has {', '.join(parts)}")
+        raise GMError(f"the data of {path} have no {part} part; the parts are {', '.join(parts)}")
     return parts if part == "all" else {part: parts[part]}
 
 
 def stated_units(path: Path, format: str, given: list[str] | None) -> dict[str, str]:
-    """Return the units stated on the command line; formats of ASE have their lengths in A by definition."""
+    """Return the units given on the command line, quantity -> unit; in formats of ASE lengths are in A by default."""
     default = {"length": "A"} if file_format(path, format) in ("extxyz", "ase") else {}
     return default | name_value_pairs("--unit", given, UNITS)
 
@@ -41,33 +55,49 @@ def stated_units(path: Path, format: str, given: list[str] | None) -> dict[str, 
 def read_structures(
     path: Path, unit: list[str] | None, total_charge: str | None, pbc: bool | None, format: str
 ) -> Dataset:
-    """Return the structures of a file, without labels, as the options of a command say to read it."""
+    """Read structures without labels; the parameters are the options of a command, see `gmcore.commands.options`."""
     units, charge = stated_units(path, format, unit), charge_or_key(total_charge)
     return read_dataset(path, (), units=units, total_charge=charge, format=format, pbc=pbc)
 
 
 def labels_in(path: Path, format: str, model: Model) -> list[str]:
-    """Return the labels of an HDF5 data set, which states its units, that the model predicts."""
-    found = {}  # a stress of molecules alone is NaN throughout and no label
+    """Return the labels in an HDF5 data set, which contains its units, that the model predicts.
+
+    Raises
+    ------
+    GMError : there are none.
+    """
+    found: set[str] = set()  # a stress that is NaN, as for molecules, does not count
     for frame in read_frames(path, format):
         for label in model.units:
             if label in frame.units and label in frame.fields and np.isfinite(frame.fields[label]).all():
-                found[label] = None
+                found.add(label)
     if not found:
         raise GMError(
-            "say what to compare by stating its unit, as in --unit energy=eV; "
+            "give the unit of each label to compare, for example --unit energy=eV; "
             f"the model predicts {', '.join(model.units)}"
         )
     return [label for label in model.units if label in found]
 
 
 def name_value_pairs(option: str, given: list[str] | None, known: Iterable[str]) -> dict[str, str]:
-    """Return the pairs of a repeated option NAME=VALUE, whose names must be among `known`."""
+    """Parse a repeated option NAME=VALUE.
+
+    Parameters
+    ----------
+    option : the option, for messages.
+    given : its values.
+    known : allowed names.
+
+    Raises
+    ------
+    GMError : a value has another form, or a name is unknown.
+    """
     pairs = {}
     for text in given or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
-            raise GMError(f"{option} must be of the form NAME=VALUE, got {text!r}")
+            raise GMError(f"{option} must have the form NAME=VALUE, got {text!r}")
         name = name.strip()
         if name not in known:
             raise GMError(f"unknown name {name!r} in {option}{did_you_mean(name, known)}")
@@ -76,7 +106,7 @@ def name_value_pairs(option: str, given: list[str] | None, known: Iterable[str])
 
 
 def charge_or_key(given: str | None) -> float | str | None:
-    """Return a number where the option holds one, else the name of a key."""
+    """Return the option --total-charge as a number if it is one, otherwise as the name of a key."""
     try:
         return None if given is None else float(given)
     except ValueError:

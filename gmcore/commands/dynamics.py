@@ -1,4 +1,4 @@
-"""Commands of molecular dynamics: `gmtensor md` and `gmtensor convert`."""
+"""Commands for molecular dynamics: `gmtensor md` and `gmtensor convert`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from gmcore.commands.options import INTERRUPTED, ConfigFile
 
 STOPPED = 3
-"""Exit code of a run that a stop condition ended: neither success nor a mistake of the user."""
+"""Exit code if a stop condition ended the run: neither success nor an error of the user."""
 
 
 def md(
@@ -18,11 +18,14 @@ def md(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue an earlier run, or remove it and start over.")
     ] = True,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; what the configuration says otherwise.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Number of threads (default: as in the configuration).")
+    ] = None,
 ) -> None:
-    """Run molecular dynamics with D tensors along the way; continues where an earlier run stopped.
+    """Run molecular dynamics.
 
-    Exit code 3 if a stop condition of the configuration ended the run.
+    D tensors can be computed during the run. After an interruption, run the same command again to continue. The exit
+    code is 3 if a stop condition of the configuration ended the run.
     """
     from gmcore.config.dynamics import MDConfig
     from gmcore.config.loading import load_config
@@ -39,20 +42,23 @@ def md(
         typer.echo(f"stopped: {stopped}", err=True)
         raise typer.Exit(STOPPED) from None
     except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted; whole chunks are saved, continue with: gmtensor md {config}", err=True)
+        typer.echo(f"\ninterrupted; finished chunks are saved, continue with: gmtensor md {config}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"written: {folder}")
 
 
 def convert(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or a trajectory file.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Output: .extxyz or .csv.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write: .extxyz or .csv.")],
     replica: Annotated[
-        list[int] | None, typer.Option(help="Replica, from 0; repeat. All of them if not given.")
+        list[int] | None, typer.Option(help="Index of a replica, from 0; may be repeated (default: all).")
     ] = None,
-    every: Annotated[int, typer.Option(min=1, help="Every so many structures or rows only.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="Write only every N-th structure or row.")] = 1,
 ) -> None:
-    """Write a trajectory as extended XYZ (a file per replica) or CSV (a row per sample)."""
+    """Convert a trajectory to extended XYZ or CSV.
+
+    Extended XYZ has one file per replica, CSV one row per sample.
+    """
     from gmcore.dynamics.export import export
     from gmcore.dynamics.trajectory import Trajectory
 

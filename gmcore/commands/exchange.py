@@ -1,4 +1,4 @@
-"""Command that brings D tensors from quantum chemistry into a data set."""
+"""The command `gmtensor import`, which collects D tensors from quantum chemistry in a data set."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gmcore.commands.options import UnitOptions
 from gmcore.errors import GMError
 
 if TYPE_CHECKING:
+    import numpy as np
     from ase import Atoms
 
 SUFFIXES = (".extxyz", ".xyz", ".h5", ".hdf5")
@@ -18,27 +19,31 @@ SUFFIXES = (".extxyz", ".xyz", ".h5", ".hdf5")
 
 def import_tensors(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Outputs of programs, or 3x3 matrices as text.")
+        list[Path], typer.Argument(metavar="FILE...", help="Output files of programs, or text files with a 3x3 matrix.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Data set: .extxyz or .h5.")],
-    format: Annotated[str, typer.Option(help="auto, orca, orca-property, single-aniso or plain.")] = "auto",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Data set to write: .extxyz or .h5.")],
+    format: Annotated[
+        str, typer.Option(help="Format of the files: auto, orca, orca-property, single-aniso or plain.")
+    ] = "auto",
     level: Annotated[
-        str | None, typer.Option(help="Energies, where a file has several: scf, casscf or nevpt2.")
+        str | None, typer.Option(help="Level of theory, if a file has several: scf, casscf or nevpt2.")
     ] = None,
     contribution: Annotated[
         str | None,
-        typer.Option(help="Which tensor: total, second-order, effective, spin-spin, second-order+ssc, effective+ssc."),
+        typer.Option(help="Tensor: total, second-order, effective, spin-spin, second-order+ssc or effective+ssc."),
     ] = None,
     geometry: Annotated[
-        Path | None, typer.Option(help="Geometry to write, same order of atoms; for a plain matrix its own.")
+        Path | None,
+        typer.Option(help="Geometry to write instead of that in the file, with the same order of atoms."),
     ] = None,
     rotate: Annotated[bool, typer.Option("--rotate", help="Rotate the tensor into the frame of --geometry.")] = False,
     unit: UnitOptions = None,
 ) -> None:
-    """Collect D tensors and their geometries from ORCA, SINGLE_ANISO or plain text into a data set.
+    """Collect D tensors in a data set.
 
-    Every matrix is diagonalized here and compared with what its program prints. A plain matrix needs its unit, as in
-    --unit d_tensor=cm^-1, and a geometry: --geometry, or a file of its name ending in .xyz.
+    D tensors and geometries are read from outputs of ORCA and SINGLE_ANISO, or from plain text. Each matrix is
+    diagonalized and compared with the values that the program prints. A plain matrix needs a unit, for example --unit
+    d_tensor=cm^-1, and a geometry: --geometry, or a file of the same name ending in .xyz.
     """
     import numpy as np
 
@@ -50,9 +55,9 @@ def import_tensors(
     if output.suffix.lower() not in SUFFIXES:
         raise GMError(f"the suffix of the output must be one of {', '.join(SUFFIXES)}, got {str(output)!r}")
     if geometry is not None and len(files) > 1:
-        raise GMError(f"--geometry belongs to one file, got {len(files)}")
+        raise GMError(f"--geometry can only be used with one file, got {len(files)} files")
     if rotate and geometry is None:
-        raise GMError("--rotate needs --geometry, the frame into which the tensors are rotated")
+        raise GMError("--rotate needs --geometry, which defines the frame to rotate into")
     stated = name_value_pairs("--unit", unit, ("d_tensor",)).get("d_tensor")
     given = None if geometry is None else _geometry(geometry)
     tensors = []
@@ -72,7 +77,8 @@ def import_tensors(
     typer.echo(f"written: {output} ({len(tensors)} structures; d_tensor in cm^-1, lengths in A)")
 
 
-def _described(value) -> str:
+def _described(value: np.ndarray) -> str:
+    """D, E, E/|D| and the axis of a tensor (3, 3), cm^-1, as text."""
     from gmcore.anisotropy import zfs_parameters
 
     found = zfs_parameters(value)
@@ -81,10 +87,11 @@ def _described(value) -> str:
 
 
 def _geometry(path: Path) -> Atoms:
+    """Read a file with one structure."""
     from gmcore.data.reading import read_frames
     from gmcore.errors import DataError
 
     frames = [frame.atoms for frame in read_frames(path)]
     if len(frames) != 1:
-        raise DataError(f"a geometry must be one structure, {path} holds {len(frames)}")
+        raise DataError(f"a geometry must be one structure, got {len(frames)} in {path}")
     return frames[0]

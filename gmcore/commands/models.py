@@ -1,4 +1,4 @@
-"""Commands on a trained model: `gmtensor evaluate`, `gmtensor predict` and `gmtensor info`."""
+"""Commands for trained models: `gmtensor evaluate`, `gmtensor predict` and `gmtensor info`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: ModelFile,
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Configuration (.yaml), whose part is used, or data.")],
-    part: Annotated[str, typer.Option(help="Part of a configuration's data: train, validation, test or all.")] = "test",
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Data file, or configuration of a training (.yaml).")],
+    part: Annotated[
+        str, typer.Option(help="Part of the data of a configuration: train, validation, test or all.")
+    ] = "test",
     unit: UnitOptions = None,
     key: KeyOptions = None,
     total_charge: Charge = None,
@@ -35,20 +37,20 @@ def evaluate(
     format: Format = "auto",
     rotate: Annotated[
         int | None,
-        typer.Option(min=0, help="Rotate every structure at random first, with this seed: tests the equivariance."),
+        typer.Option(min=0, help="Test equivariance: first rotate each structure randomly, with this seed."),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Folder for metrics.json and parity figures."),
+        typer.Option("-o", "--output", help="Folder for metrics.json and parity plots."),
     ] = None,
     threads: Threads = None,
     device: DeviceOption = "cpu",
 ) -> None:
     """Compare a model with reference data.
 
-    DATA is a configuration, or a data file with the unit of each label to compare: --unit energy=eV --unit
-    forces=eV/A --key energy=energy_ref. Lengths of extended XYZ and ASE files are A unless stated otherwise; an HDF5
-    data set of this project states its units itself.
+    DATA is the configuration of a training or a data file. For a data file, give the unit of each label to compare,
+    for example: --unit energy=eV --unit forces=eV/A --key energy=energy_ref. Lengths in extended XYZ and ASE files are
+    in A by default. HDF5 data sets of gmtensor contain their units.
     """
     from gmcore.commands.data import charge_or_key, labels_in, name_value_pairs, parts_of_config, stated_units
     from gmcore.data.datasets import read_dataset
@@ -58,17 +60,23 @@ def evaluate(
     loaded = _load_model(model, threads, device)
     if data.suffix.lower() in (".yaml", ".yml"):
         if unit or key or total_charge or pbc is not None:
-            raise GMError("--unit, --key, --total-charge and --pbc belong to a data file; a configuration states them")
+            raise GMError(
+                "--unit, --key, --total-charge and --pbc are only for data files; a configuration already contains them"
+            )
         parts = parts_of_config(loaded, data, part)
     else:
         stated = stated_units(data, format, unit)
         labels = [label for label in stated if label != "length"] or labels_in(data, format, loaded)
-        options = {
-            "units": stated,
-            "keys": name_value_pairs("--key", key, BY_NAME),
-            "total_charge": charge_or_key(total_charge),
-        }
-        parts = {data.name: read_dataset(data, labels, format=format, pbc=pbc, **options)}
+        dataset = read_dataset(
+            data,
+            labels,
+            units=stated,
+            keys=name_value_pairs("--key", key, BY_NAME),
+            total_charge=charge_or_key(total_charge),
+            format=format,
+            pbc=pbc,
+        )
+        parts = {data.name: dataset}
     evaluations = {}
     for name, dataset in parts.items():
         evaluations[name] = evaluate_model(loaded, dataset if rotate is None else dataset.rotated(rotate))
@@ -81,11 +89,11 @@ def evaluate(
 
 def predict(
     model: ModelFile,
-    structures: Annotated[Path, typer.Argument(metavar="STRUCTURES", help="Structures in any readable format.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Output: .extxyz, .h5, .npz or .csv.")],
+    structures: Annotated[Path, typer.Argument(metavar="STRUCTURES", help="File with structures.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write: .extxyz, .h5, .npz or .csv.")],
     quantity: Annotated[
         list[str] | None,
-        typer.Option("--property", help="What to predict; repeat. Everything the model can if not given."),
+        typer.Option("--property", help="Property to predict; may be repeated (default: all properties of the model)."),
     ] = None,
     unit: UnitOptions = None,
     total_charge: Charge = None,
@@ -94,7 +102,10 @@ def predict(
     threads: Threads = None,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Predict for structures; units are written into the output."""
+    """Predict the properties of structures.
+
+    The output states the units.
+    """
     from gmcore.commands.data import read_structures
     from gmcore.evaluation.predictions import check_suffix, write_predictions
 
@@ -104,7 +115,7 @@ def predict(
     predictions = loaded.predict(dataset.atoms, properties=quantity or None)
     left_out = write_predictions(output, dataset.atoms, predictions, loaded.units)
     if left_out:
-        typer.echo(f"left out, one row per structure has no place for them: {', '.join(left_out)}", err=True)
+        typer.echo(f"not written, because CSV has one row per structure: {', '.join(left_out)}", err=True)
     typer.echo(f"written: {output} ({len(dataset)} structures: {', '.join(predictions)})")
 
 
@@ -112,7 +123,7 @@ def info(
     model: ModelFile,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what is in a model file."""
+    """Show the contents of a model file."""
     from gmcore.model_file import read_model
     from gmcore.model_summary import model_facts, model_lines
 
@@ -125,6 +136,7 @@ def info(
 
 
 def _load_model(path: Path, threads: int | None, device: str) -> Model:
+    """Load a model after setting the number of threads."""
     from gmcore.model import load_model
     from gmcore.threads import set_threads
 

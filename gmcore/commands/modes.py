@@ -1,4 +1,4 @@
-"""Commands around the harmonic modes: `gmtensor modes` and `gmtensor export`."""
+"""Commands for harmonic modes and derivatives of D: `gmtensor modes` and `gmtensor export`."""
 
 from __future__ import annotations
 
@@ -17,40 +17,41 @@ if TYPE_CHECKING:
     from gmcore.model import Model
 
 CORE = 0.05
-"""A; closer to the mean position the motion of an atom, even at zero temperature, turns its direction at random."""
+"""A: the direction from the mean position to an atom closer than this is random, even at zero temperature."""
 
-WHOLE = 1e-6  # A; rounding of positions that were shifted by cell vectors
+WHOLE = 1e-6  # A, rounding errors of positions shifted by cell vectors
 
-StructureFile = Annotated[Path, typer.Argument(metavar="STRUCTURE", help="Structure in any readable format.")]
+StructureFile = Annotated[Path, typer.Argument(metavar="STRUCTURE", help="File with the structure.")]
 Metal = Annotated[
     str | None,
-    typer.Option(metavar="ELEMENT", help="D belongs to the molecule bonded around this metal, as in a crystal."),
+    typer.Option(metavar="ELEMENT", help="Metal of the molecule with D, for example in a crystal."),
 ]
-Which = Annotated[int, typer.Option("--molecule", min=0, help="Which of several such molecules, from 0.")]
-Frame = Annotated[int, typer.Option(min=0, help="Which structure of the file, from 0.")]
+Which = Annotated[int, typer.Option("--molecule", min=0, help="Index of the molecule with this metal, from 0.")]
+Frame = Annotated[int, typer.Option(min=0, help="Index of the structure in the file, from 0.")]
 
 
 def modes(
     structure: StructureFile,
-    potential: Annotated[Path, typer.Option(metavar="MODEL", help="Model of energy and forces.")],
+    potential: Annotated[Path, typer.Option(metavar="MODEL", help="Model with energy and forces.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for modes.h5, modes.json, relaxed.extxyz.")],
     d_tensor: Annotated[
-        Path | None, typer.Option("--d-tensor", metavar="MODEL", help="Model of D: its derivatives along the modes.")
+        Path | None,
+        typer.Option("--d-tensor", metavar="MODEL", help="Model with D, for its derivatives along the modes."),
     ] = None,
     metal: Metal = None,
     which: Which = 0,
-    relax: Annotated[bool, typer.Option("--relax/--no-relax", help="Go to the nearest minimum first.")] = True,
-    fmax: Annotated[float, typer.Option(help="Largest force that the relaxation leaves, eV/A.")] = 1e-4,
-    relax_cell: Annotated[bool, typer.Option(help="Relax the cell of a crystal as well.")] = False,
-    step: Annotated[float, typer.Option(help="Displacement of the force differences, A.")] = 0.01,
+    relax: Annotated[bool, typer.Option("--relax/--no-relax", help="Relax the structure first.")] = True,
+    fmax: Annotated[float, typer.Option(help="Largest force after the relaxation, eV/A.")] = 1e-4,
+    relax_cell: Annotated[bool, typer.Option(help="Also relax the cell of a crystal.")] = False,
+    step: Annotated[float, typer.Option(help="Displacement for finite differences of the forces, A.")] = 0.01,
     temperature: Annotated[
-        list[float] | None, typer.Option(help="Temperature, K, of harmonic averages of D; repeat.")
+        list[float] | None, typer.Option(help="Temperature of harmonic averages of D, K; may be repeated.")
     ] = None,
     tensor_unit: Annotated[str, typer.Option(help="Unit of D on the screen and in modes.json: cm^-1, MHz, ...")] = (
         "cm^-1"
     ),
-    rows: Annotated[int, typer.Option(min=0, help="Modes on the screen, strongest coupling first; 0 for all.")] = 20,
-    xyz: Annotated[bool, typer.Option(help="Also write modes.xyz with displacement vectors, for viewers.")] = False,
+    rows: Annotated[int, typer.Option(min=0, help="Number of modes to show, strongest coupling first; 0: all.")] = 20,
+    xyz: Annotated[bool, typer.Option(help="Also write modes.xyz with displacement vectors for viewers.")] = False,
     frame: Frame = 0,
     unit: UnitOptions = None,
     total_charge: Charge = None,
@@ -58,9 +59,10 @@ def modes(
     format: Format = "auto",
     threads: Threads = None,
 ) -> None:
-    """Relax a molecule or crystal, find its harmonic modes and how D changes along them.
+    """Compute harmonic modes and derivatives of D.
 
-    Models are evaluated in double precision, a crystal at Gamma.
+    The molecule or crystal is relaxed first. Models are evaluated in double precision. Modes of a crystal are those at
+    the Gamma point.
     """
     from rich.console import Console
 
@@ -74,7 +76,7 @@ def modes(
     conversion("d_tensor", tensor_unit)
     for option, given in (("--temperature", temperature), ("--metal", metal)):
         if given and d_tensor is None:
-            raise GMError(f"{option} is about D and needs --d-tensor")
+            raise GMError(f"{option} needs --d-tensor, a model with D")
     atoms = _read_structure(structure, frame, unit, total_charge, pbc, format)
     forces = _load(potential, threads)
     magnetic = None if d_tensor is None else _load_d(d_tensor, threads)
@@ -88,8 +90,8 @@ def modes(
     typer.echo(found.summary())
     if expansion is not None and expansion.left_out:
         typer.echo(
-            f"left out of D: {_named(atoms, expansion.left_out)}, too close to the mean position for a direction; "
-            "a D model of basis 'moments' has no such atoms"
+            f"excluded from D: {_named(atoms, expansion.left_out)}, too close to the mean position of the atoms; "
+            "D models with basis 'moments' do not have this limitation"
         )
     Console().print(mode_table(found, expansion, tensor_unit, rows))
     for path in write_mode_files(output, found, expansion, tensor_unit, temperature or (), xyz):
@@ -98,19 +100,22 @@ def modes(
 
 def export_tensors(
     structure: StructureFile,
-    d_tensor: Annotated[Path, typer.Option("--d-tensor", metavar="MODEL", help="Model of D.")],
+    d_tensor: Annotated[Path, typer.Option("--d-tensor", metavar="MODEL", help="Model with D.")],
     metal: Metal = None,
     which: Which = 0,
-    molforge: Annotated[Path | None, typer.Option(help="dD/dx as MolForge reads it in &DSI_BATH.")] = None,
-    easyspin: Annotated[Path | None, typer.Option(help="Script with Sys.D and Sys.DFrame of EasySpin.")] = None,
+    molforge: Annotated[
+        Path | None, typer.Option(help="File for MolForge with dD/dx, to be read in &DSI_BATH.")
+    ] = None,
+    easyspin: Annotated[Path | None, typer.Option(help="File for EasySpin with Sys.D and Sys.DFrame.")] = None,
     spin: Annotated[float | None, typer.Option(help="Spin S for EasySpin: 1, 1.5, 2, ...")] = None,
     core: Annotated[
-        float | None, typer.Option(min=0.0, help="Leave atoms this close to the mean position, A, out of D.")
+        float | None,
+        typer.Option(min=0.0, help="Exclude atoms from D that are closer than this to the mean position, A."),
     ] = None,
     places: Annotated[
         str | None,
         typer.Option(
-            help="Numbers of the atoms in MolForge's unit cell, from 1, as in 5,8-12; 1, 2, ... if not given."
+            help="Numbers of the atoms in the unit cell of MolForge, from 1, for example 5,8-12 (default: 1, 2, ...)."
         ),
     ] = None,
     frame: Frame = 0,
@@ -119,17 +124,18 @@ def export_tensors(
     format: Format = "auto",
     threads: Threads = None,
 ) -> None:
-    """Write D of a structure, or its derivatives dD/dx, for other programs.
+    """Write D or its derivatives for other programs.
 
-    dD/dx belongs to the minimum around which MolForge expands: take relaxed.extxyz of `gmtensor modes`.
+    The programs are EasySpin (D) and MolForge (dD/dx). MolForge needs dD/dx at the minimum of the energy: use
+    relaxed.extxyz of `gmtensor modes`.
     """
     from gmcore.exchange.exports import write_easyspin, write_molforge
     from gmcore.tensor_gradients import d_tensor_gradient, near_center, without_core
 
     if molforge is None and easyspin is None:
-        raise GMError("nothing to export: say where to with --molforge or --easyspin")
+        raise GMError("nothing to export: give --molforge FILE, --easyspin FILE, or both")
     if places is not None and molforge is None:
-        raise GMError("--places numbers the atoms for MolForge and needs --molforge")
+        raise GMError("--places is only for MolForge: it needs --molforge")
     atoms = _read_structure(structure, frame, unit, None, pbc, format)
     model = _load_d(d_tensor, threads)
     name = _d_name(model)
@@ -140,11 +146,11 @@ def export_tensors(
     central = near_center(model, atoms, CORE if core is None else core, name)
     if core is not None and len(central):
         model = without_core(model, core, name)
-        typer.echo(f"left out of D: {_named(atoms, central)}")
+        typer.echo(f"excluded from D: {_named(atoms, central)}")
     elif len(central) and molforge is not None:
         raise GMError(
-            f"dD/dx has no meaning for atoms within {CORE:g} A of the mean position in a model of basis 'positions', "
-            f"got {_named(atoms, central)}; leave them out with --core {CORE:g}, or take a model of basis 'moments'"
+            f"dD/dx of a model with basis 'positions' is not defined for atoms within {CORE:g} A of the mean position, "
+            f"got {_named(atoms, central)}: exclude them with --core {CORE:g}, or use a model with basis 'moments'"
         )
     if molforge is not None:
         write_molforge(molforge, d_tensor_gradient(model, atoms, name), atoms=numbers)
@@ -157,18 +163,19 @@ def export_tensors(
 def _read_structure(
     path: Path, frame: int, unit: list[str] | None, total_charge: str | None, pbc: bool | None, format: str
 ) -> Atoms:
+    """Read one structure of a file."""
     from gmcore.commands.data import read_structures
 
     dataset = read_structures(path, unit, total_charge, pbc, format)
     if frame >= len(dataset):
-        raise GMError(f"{path} holds {len(dataset)} structures, numbered from 0, got --frame {frame}")
+        raise GMError(f"{path} has {len(dataset)} structures, numbered from 0, got --frame {frame}")
     return dataset.atoms[frame]
 
 
 def _molecule(atoms: Atoms, metal: str, which: int, path: Path) -> tuple[Atoms, list[int]]:
-    """A molecule of a crystal and the numbers of its atoms, from 1.
+    """Return a molecule of a crystal and the numbers of its atoms, from 1.
 
-    It must lie whole in the file: in which cell of MolForge's supercell an image would have to be is not known here.
+    No bond of the molecule may cross a cell boundary, because the cells of MolForge's supercell are not known here.
     """
     import numpy as np
     from ase import Atoms
@@ -177,19 +184,20 @@ def _molecule(atoms: Atoms, metal: str, which: int, path: Path) -> tuple[Atoms, 
 
     molecules = Molecules.from_metal(atoms, metal)
     if which >= len(molecules):
-        raise GMError(f"{path} holds {len(molecules)} molecules with {metal}, numbered from 0, got --molecule {which}")
+        raise GMError(f"{path} has {len(molecules)} molecules with {metal}, numbered from 0, got --molecule {which}")
     indices = molecules.indices[which]
     whole = molecules.extract(atoms.positions, atoms.cell.array)[which]
     cut = np.abs(whole - atoms.positions[indices]).max(axis=1) > WHOLE
     if cut.any():
         raise GMError(
-            f"the molecule must lie whole in {path}, not cut by a cell boundary, got {cut.sum()} atoms in other cells"
+            f"the molecule must not cross a cell boundary in {path}, got {cut.sum()} atoms in other cells: "
+            "shift the atoms so that the molecule is whole"
         )
     return Atoms(molecules.numbers, whole), (indices + 1).tolist()
 
 
 def _load(path: Path, threads: int | None) -> Model:
-    """A model in double precision: differences and tight minima need the digits."""
+    """Load a model in double precision, which finite differences and tight relaxations need."""
     from gmcore.model import load_model
     from gmcore.threads import set_threads
 
@@ -198,21 +206,22 @@ def _load(path: Path, threads: int | None) -> Model:
 
 
 def _load_d(path: Path, threads: int | None) -> Model:
+    """Load a model with one D tensor in double precision."""
     model = _load(path, threads)
-    _d_name(model)  # before hours are spent
+    _d_name(model)  # fails now rather than after a long computation
     return model
 
 
 def _d_name(model: Model) -> str:
-    """The name of the only D tensor of a model."""
+    """Return the name of the only D tensor of a model."""
     names = [head.name for head in model.settings.heads if head.kind == "d_tensor"]
     if len(names) != 1:
-        raise GMError(f"a model of one D tensor is needed, this one predicts {', '.join(model.units)}")
+        raise GMError(f"--d-tensor needs a model with one D tensor, got a model of {', '.join(model.units)}")
     return names[0]
 
 
 def _named(atoms: Atoms, indices: Iterable[int]) -> str:
-    """Atoms by symbol and number from 1."""
+    """List atoms by symbol and number, from 1."""
     return ", ".join(f"{atoms.symbols[i]}{i + 1}" for i in indices)
 
 
@@ -224,5 +233,5 @@ def _numbers(text: str) -> list[int]:
             first, dash, last = part.partition("-")
             numbers += range(int(first), int(last if dash else first) + 1)
     except ValueError:
-        raise GMError(f"--places must be numbers and ranges such as 5,8-12, got {text!r}") from None
+        raise GMError(f"--places must be numbers and ranges, for example 5,8-12, got {text!r}") from None
     return numbers

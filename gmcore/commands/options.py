@@ -1,4 +1,4 @@
-"""Arguments and options that several commands of `gmtensor` share."""
+"""Arguments and options shared by several commands of `gmtensor`."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Annotated
 import typer
 
 USER_ERROR = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
+INTERRUPTED = 130  # 128 + SIGINT, the convention of shells
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration, YAML.")]
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file, HDF5.")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration file (YAML).")]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file (HDF5).")]
 UnitOptions = Annotated[
     list[str] | None,
-    typer.Option("--unit", metavar="QUANTITY=UNIT", help="Unit of a quantity in the file; repeat for each quantity."),
+    typer.Option("--unit", metavar="QUANTITY=UNIT", help="Unit of a quantity in the file; may be repeated."),
 ]
 KeyOptions = Annotated[
     list[str] | None,
-    typer.Option("--key", metavar="LABEL=NAME", help="Name that a label has in the file; repeat for each label."),
+    typer.Option("--key", metavar="LABEL=NAME", help="Name of a label in the file; may be repeated."),
 ]
 Charge = Annotated[
     str | None,
-    typer.Option(help="Total charge of every structure in e, or the name of a key in the file."),
+    typer.Option(help="Total charge of each structure in e, or the name of a key in the file."),
 ]
 Periodic = Annotated[
     bool | None,
-    typer.Option("--pbc/--no-pbc", help="Override the periodicity that the file states."),
+    typer.Option("--pbc/--no-pbc", help="Override the periodicity given in the file."),
 ]
 Format = Annotated[str, typer.Option(help="Format of the file: auto, extxyz, ase, npz or hdf5.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads; all cores if not given.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Number of threads (default: all cores).")]
+DeviceOption = Annotated[str, typer.Option("--device", help="Device: cpu or cuda.")]

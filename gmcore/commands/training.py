@@ -1,4 +1,4 @@
-"""Commands that train: `gmtensor train` and `gmtensor learning-curve`."""
+"""Commands for training: `gmtensor train` and `gmtensor learning-curve`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from gmcore.errors import GMError
 def train(
     config: ConfigFile,
     resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Continue where an interrupted training stopped.")
+        bool, typer.Option("--resume/--no-resume", help="Continue an interrupted training, or start over.")
     ] = True,
 ) -> None:
-    """Train the models of a configuration; writes models, logs, metrics and figures to its output folder."""
+    """Train models.
+
+    Models, logs, metrics and figures are written to the output folder of the configuration.
+    """
     from gmcore.config.loading import load_config
 
     settings = load_config(config)
@@ -39,9 +42,12 @@ def train(
 
 def learning_curve(
     config: ConfigFile,
-    sizes: Annotated[str, typer.Option(help="Numbers of training structures, as in 100,200,400.")],
+    sizes: Annotated[str, typer.Option(help="Numbers of training structures, for example 100,200,400.")],
 ) -> None:
-    """Train with several numbers of structures and draw errors against size in log-log."""
+    """Train with several numbers of structures.
+
+    The errors are plotted against the number of structures on logarithmic axes.
+    """
     from gmcore.config.loading import load_config
     from gmcore.evaluation.learning_curve import run_learning_curve
 
@@ -49,26 +55,26 @@ def learning_curve(
     try:
         numbers = [int(size) for size in sizes.replace(",", " ").split()]
     except ValueError:
-        raise GMError(f"--sizes must be whole numbers such as 100,200,400, got {sizes!r}") from None
+        raise GMError(f"--sizes must be whole numbers, for example 100,200,400, got {sizes!r}") from None
     train_models = _training()
     try:
         paths = run_learning_curve(settings, numbers, train_models)
     except KeyboardInterrupt:
-        typer.echo("\ninterrupted; the same command continues where it stopped", err=True)
+        typer.echo("\ninterrupted; run the same command again to continue", err=True)
         raise typer.Exit(INTERRUPTED) from None
     for path in paths:
         typer.echo(f"written: {path}")
 
 
 def _training() -> Any:
-    """Return the function that trains; it lives in the package that needs TensorFlow."""
+    """Import and return the function that trains, which needs TensorFlow."""
     import os
     from importlib.util import find_spec
 
-    # on a machine without a GPU TensorFlow reports that as an error; real ones arrive as exceptions
+    # TensorFlow logs a missing GPU as an error; real errors are exceptions
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if find_spec("tensorflow") is None:
-        raise GMError("training needs TensorFlow: pip install 'gmtensor[train]'")
+        raise GMError("training needs TensorFlow: install it with pip install 'gmtensor[train]'")
     with _stderr_held_back():
         from gmkeras.training import train as train_models
 
@@ -77,9 +83,9 @@ def _training() -> Any:
 
 @contextmanager
 def _stderr_held_back() -> Iterator[None]:
-    """Show what is written to file descriptor 2 only if the block fails.
+    """Show the output on file descriptor 2 only if the block fails.
 
-    TensorFlow's libraries log there while they are loaded, whatever its log level is.
+    TensorFlow's libraries write there while they are loaded, whatever the log level.
     """
     import os
     import sys

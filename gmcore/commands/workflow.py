@@ -1,4 +1,4 @@
-"""The command that does everything in one go: `gmtensor run`."""
+"""The command for a whole workflow: `gmtensor run`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import typer
 from gmcore.commands.options import INTERRUPTED
 
 WorkflowFile = Annotated[
-    Path, typer.Argument(metavar="WORKFLOW", help="YAML with output, train (configurations) and md (configuration).")
+    Path,
+    typer.Argument(
+        metavar="WORKFLOW", help="YAML file with output, train (configuration files) and md (configuration file)."
+    ),
 ]
 
 
 def run(workflow: WorkflowFile) -> None:
-    """Train, run dynamics, analyze and report in one go; interrupted, it goes on where it stopped.
+    """Run a whole workflow.
 
-    What is done is not repeated, unless its configuration or a file that it reads has changed.
+    The steps are trainings, molecular dynamics, analysis and report. After an interruption, run the same command again
+    to continue. Finished steps are only repeated if their configuration or a file that they read has changed.
     """
     from gmcore.config.loading import load_config
     from gmcore.config.workflow import Workflow
@@ -26,9 +30,9 @@ def run(workflow: WorkflowFile) -> None:
     settings = load_config(workflow, Workflow)
     try:
         for number, total, step, done in run_workflow(settings):
-            typer.echo(f"[{number}/{total}] gmtensor {step.name}{': done already' if done else ''}")
+            typer.echo(f"[{number}/{total}] gmtensor {step.name}{' (already done)' if done else ''}")
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted; continue with: gmtensor run {workflow}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     for path in step.makes:
-        typer.echo(f"made: {path}")
+        typer.echo(f"written: {path}")

@@ -1,1 +1,1 @@
-"""Every section of every configuration, with its keys, defaults, bounds and meanings."""
+"""The sections of all configurations, with keys, defaults, bounds and descriptions."""

@@ -1,4 +1,4 @@
-"""Settings of an analysis from a file and from options given by hand."""
+"""Settings of an analysis from a file and from options of the command line."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from gmcore.config.loading import load_config, parse_config
 
 
 def read_settings(path: Path) -> Analysis:
-    """Return the settings of a YAML file: the keys of an analysis alone, or a run's whole configuration.
+    """Read the settings from a YAML file with the keys of an analysis, or with the configuration of a run.
 
-    ConfigError: not readable, or a key or value that is wrong.
+    Raises
+    ------
+    ConfigError : the file cannot be read, or a key or value is wrong.
     """
     of_a_run = path.is_file() and any(line.startswith("potential:") for line in path.read_text("utf-8").splitlines())
     return load_config(path, MDConfig).analysis if of_a_run else load_config(path, Analysis)
 
 
 def with_options(settings: Analysis, options: dict[str, Any]) -> Analysis:
-    """Return the settings with some replaced; ConfigError for a value that is wrong."""
+    """Return the settings with some of them replaced by `options`, key -> value.
+
+    Raises
+    ------
+    ConfigError : a value is wrong.
+    """
     if not options:
         return settings
     text = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True) | options)

@@ -1,4 +1,4 @@
-"""The kinds of configuration files: of a training, of a molecular dynamics run, of a workflow."""
+"""The kinds of configuration files: training, molecular dynamics, workflow."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ KINDS: dict[str, type[Section]] = {"train": TrainConfig, "md": MDConfig, "workfl
 
 
 def kind_named(name: str) -> type[Section]:
-    """The kind of configuration of this name, one of `KINDS`."""
+    """Return the class of the kind of configuration called `name`, one of `KINDS`.
+
+    Raises
+    ------
+    GMError : there is no such kind.
+    """
     if name not in KINDS:
-        raise GMError(f"there is no configuration of kind {name!r}{did_you_mean(name, KINDS)}")
+        raise GMError(f"unknown kind of configuration {name!r}{did_you_mean(name, KINDS)}")
     return KINDS[name]
 
 
 def kind_of(path: Path) -> type[Section]:
-    """The kind that knows most of the top-level keys of a file; a training where nothing can be told.
+    """Guess the kind of a configuration file: the one that knows most of its top-level keys.
 
-    Reading the file as that kind then says what is wrong with it.
+    If the file cannot be read, it counts as a training; loading it as such then reports what is wrong.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,10 +1,10 @@
-"""From YAML to a checked configuration, or to one sentence that says what is wrong and where."""
+"""Read and check YAML configurations; an error is one sentence that says what is wrong and where."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import yaml
 from pydantic import ValidationError
@@ -15,33 +15,60 @@ from gmcore.errors import GMError
 
 
 class ConfigError(GMError):
-    """A configuration that cannot be used."""
+    """A configuration cannot be used."""
 
 
 Config = TypeVar("Config", bound=Section)
 
 
-def load_config(path: str | os.PathLike, kind: type[Config] = TrainConfig) -> Config:
-    """Read a YAML file as the `kind` of configuration; paths in it are relative to its folder.
+@overload
+def load_config(path: str | os.PathLike[str]) -> TrainConfig: ...
+@overload
+def load_config(path: str | os.PathLike[str], kind: type[Config]) -> Config: ...
+def load_config(path: str | os.PathLike[str], kind: type[Section] = TrainConfig) -> Section:
+    """Read a configuration file. Relative paths in it start from its folder.
+
+    Parameters
+    ----------
+    path : YAML file.
+    kind : class of the configuration.
 
     Raises
     ------
-    ConfigError : not readable, not YAML (with the line), or a key or value that is wrong (with its place).
+    ConfigError : the file cannot be read, is not YAML, or a key or value is wrong.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"configuration file {path} does not exist") from None
+        raise ConfigError(f"the configuration file {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file {path} cannot be read: {error}") from error
+        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
     return parse_config(text, folder=path.resolve().parent, name=str(path), kind=kind)
 
 
+@overload
+def parse_config(text: str, folder: Path | None = None, name: str = "configuration") -> TrainConfig: ...
+@overload
 def parse_config(
-    text: str, folder: Path | None = None, name: str = "configuration", kind: type[Config] = TrainConfig
-) -> Config:
-    """Check the YAML `text`; relative paths in it are taken from `folder`, `name` stands in messages."""
+    text: str, folder: Path | None = None, name: str = "configuration", *, kind: type[Config]
+) -> Config: ...
+def parse_config(
+    text: str, folder: Path | None = None, name: str = "configuration", *, kind: type[Section] = TrainConfig
+) -> Section:
+    """Check a configuration given as text.
+
+    Parameters
+    ----------
+    text : YAML.
+    folder : folder from which relative paths start (default: they stay relative).
+    name : name of the configuration, for messages.
+    kind : class of the configuration.
+
+    Raises
+    ------
+    ConfigError : the text is not YAML, or a key or value is wrong.
+    """
     try:
         raw = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -51,7 +78,7 @@ def parse_config(
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{name} must hold keys and values, got {'nothing' if raw is None else repr(raw)}")
+        raise ConfigError(f"{name} must contain keys and values, got {'none' if raw is None else repr(raw)}")
     try:
         return kind.model_validate(raw, context={"folder": folder})
     except ValidationError as error:
@@ -59,9 +86,10 @@ def parse_config(
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, where the plain loader keeps the last one silently."""
+    """YAML loader that raises an error for duplicate keys; the plain loader silently keeps the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Construct a mapping after checking that its keys are unique."""
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
@@ -72,9 +100,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def _sentence(error: ValidationError) -> str:
-    """Return the first thing that is wrong, with its place; further ones are counted."""
+    """Describe the first error and its place; further errors are only counted."""
     errors = error.errors(include_url=False)
-    # an unknown key is the likeliest cause of a missing one: say it first
+    # a misspelled key is the most likely reason why a key is missing, so report unknown keys first
     first = min(errors, key=lambda e: "unknown" not in e["msg"])
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "value_error":

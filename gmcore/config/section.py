@@ -1,4 +1,4 @@
-"""What all sections of configurations share: unknown keys are refused, paths are relative to the file."""
+"""The base class of all sections: unknown keys are errors, and paths are relative to the configuration file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gmcore.suggest import did_you_mean
 
 
 def _resolved(path: Path, info: ValidationInfo) -> Path:
-    """Return the path relative to the folder of the configuration file, where there is one."""
+    """Return a path, joined to the folder of the configuration file if that is known."""
     folder = (info.context or {}).get("folder")
     path = path.expanduser()
     return path if folder is None else Path(os.path.normpath(folder / path))  # no "examples/x/../../runs" in messages
@@ -36,6 +36,7 @@ def _written(path: Path, info: SerializationInfo) -> str:
 
 
 def _listed(value: Any) -> Any:
+    """Allow one path instead of a list of paths."""
     return [value] if isinstance(value, (str, Path)) else value
 
 
@@ -46,7 +47,7 @@ Rate = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Section(BaseModel):
-    """A section that refuses keys it does not know and names the nearest one that it does."""
+    """A section of a configuration; for an unknown key, the error message suggests the most similar known key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
     section: ClassVar[str]
@@ -54,12 +55,12 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, value: Any) -> Any:
-        if value is None:  # "energy:" with nothing after it asks for the defaults
+        if value is None:  # "energy:" with nothing after it means the defaults
             return {}
         if isinstance(value, cls):
             return value
         if not isinstance(value, dict):
-            raise ValueError(f"{cls.section} must hold keys and values, got {value!r}")
+            raise ValueError(f"{cls.section} must contain keys and values, got {value!r}")
         for key in value:
             if key not in cls.model_fields:
                 raise ValueError(f"unknown key {key!r} in {cls.section}{did_you_mean(key, cls.model_fields)}")

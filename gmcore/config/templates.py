@@ -1,4 +1,4 @@
-"""Configurations to start from, one per kind of training and one for dynamics; every one passes its own check."""
+"""Templates of configurations: one per kind of training and one for dynamics. All of them are valid."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from gmcore.suggest import did_you_mean
 
 _HEAD = """\
 # Check with: gmtensor validate {file}     Train with: gmtensor train {file}
-# Every key with its meaning and default: gmtensor schema, or docs/configuration.md
+# All keys with defaults and descriptions: gmtensor schema, or docs/configuration.md
 output: runs/{name}                  # relative to this file, like every path here
 seed: 1
 data:
@@ -17,7 +17,7 @@ data:
 
 _TRAINING = """\
 training:
-  preset: standard                   # or paper: the recipe of the publication, for reproduction
+  preset: standard                   # or paper: the settings of the publication
   epochs: 300
   batch_size: 8
   members: 3                         # models in the committee
@@ -32,10 +32,10 @@ _KINDS = {
 descriptor: {r_max: 8.0, r_min: 0.5, n_basis: 7, n_radial: 5}
 network: {hidden: [512, 512]}
 properties:
-  d_tensor: {basis: positions}       # or moments: no origin, local
+  d_tensor: {basis: positions}       # or moments: local, without an origin
 """,
     "potential": """\
-  units: {length: A, energy: eV, forces: eV/A}   # stress: eV/A^3 where stress_weight is above 0
+  units: {length: A, energy: eV, forces: eV/A}   # stress: eV/A^3 if stress_weight is above 0
   keys: {energy: energy, forces: forces}         # label: its name in the files
   split: {train: 900, validation: 100, test: 200, seed: 1}
 descriptor: {r_max: 6.5, r_min: 0.5, n_basis: 7, n_radial: 5}
@@ -65,34 +65,44 @@ properties:
 }
 
 _DYNAMICS = """\
-# Run with: gmtensor md {file}; run again after an interruption, it continues where it stopped
-# Every key with its meaning and default: docs/dynamics.md
+# Run with: gmtensor md {file}     After an interruption, run the same command again to continue.
+# All keys with defaults and descriptions: docs/dynamics.md
 output: runs/md                      # relative to this file, like every path here
-potential: runs/potential/model.h5   # of a committee the mean drives the atoms
+potential: runs/potential/model.h5   # a committee uses its mean
 structure: {{file: frames.extxyz, index: 0, relax: true}}
-replicas:                            # every temperature with every seed, all together in one batch
+replicas:                            # one for each combination of temperature and seed
   temperatures: [25, 50, 75, 100]    # K
   seeds: [1, 2]
 ensemble: {{kind: langevin, friction: 1.0}}   # 1/ps; or nose_hoover, npt, nve
 time_step: 0.5                       # fs
-equilibration: 5                     # ps, not written
-duration: 50                         # ps; may be made longer later
-chunk: 0.5                           # ps between checkpoints: what a kill can cost at most
-record: {{positions: 10, velocities: 5, scalars: 10}}   # every so many steps
-d_tensor:                            # leave out for a run without D
+equilibration: 5                     # ps, not recorded
+duration: 50                         # ps; can be extended later
+chunk: 0.5                           # ps between checkpoints; an interruption loses at most this much
+record: {{positions: 10, velocities: 5, scalars: 10}}   # intervals in steps
+d_tensor:                            # remove this section for a run without D
   model: runs/d_tensor/model.h5
   every: 10                          # steps
   molecule: {{metal: Co}}              # or indices: [0, 1, 2, ...]
-stop: {{temperature: 1000, broken_bonds: 1.6}}   # K, times the length at the start
+stop: {{temperature: 1000, broken_bonds: 1.6}}   # K, ratio to the initial length
 """
 
 KINDS = (*_KINDS, "md")
 
 
 def template(kind: str, file: str = "config.yaml") -> str:
-    """Return a commented configuration of the `kind`, one of `KINDS`; `file` is the name its comments use."""
+    """Return a commented configuration.
+
+    Parameters
+    ----------
+    kind : one of `KINDS`.
+    file : name of the file that the comments mention.
+
+    Raises
+    ------
+    GMError : there is no such template.
+    """
     if kind == "md":
         return _DYNAMICS.format(file=file)
     if kind not in _KINDS:
-        raise GMError(f"there is no template {kind!r}{did_you_mean(kind, KINDS)}")
+        raise GMError(f"unknown template {kind!r}{did_you_mean(kind, KINDS)}")
     return _HEAD.format(file=file, name=kind.replace("-", "_")) + _KINDS[kind] + _TRAINING

@@ -1,6 +1,6 @@
-"""The configuration of a training: every section and key, its default, its bounds and its meaning.
+"""Configuration of a training: every key with its default, bounds and description.
 
-Each class is one section of the YAML file. The descriptions are the documentation: `gmtensor schema` prints them and
+Each class is one section of the YAML file. The descriptions are the documentation: `gmtensor schema` prints them, and
 a test compares docs/configuration.md with them.
 """
 
@@ -26,7 +26,7 @@ from gmcore.suggest import did_you_mean
 from gmcore.units import UNITS, conversion, not_stated
 
 # Presets. The paper's rates: P, section 2.2.3, for D and for potentials. With standardized features the network needs
-# smaller steps; docs/results.md compares the two recipes.
+# smaller steps; docs/results.md compares the two presets.
 _PAPER_TENSOR = {"network": 0.02, "radial": 0.02, "scale": 0.025, "shift": 0.025}
 _PAPER_ENERGY = {"network": 0.03, "radial": 0.02, "scale": 0.001, "shift": 0.05}
 _STANDARD_TENSOR = {"network": 0.005, "radial": 0.005, "scale": 0.005, "shift": 0.005}
@@ -34,7 +34,7 @@ _STANDARD_ENERGY = {"network": 0.005, "radial": 0.005, "scale": 0.001, "shift": 
 PRESETS: dict[str, dict[str, Any]] = {
     "standard": {
         "standardize": True,
-        "decorrelate": {True: False, False: True},  # key: is an energy learned
+        "decorrelate": {True: False, False: True},  # the key says whether an energy is learned
         "initial_scale": "spread",
         "batch_size": 8,
         "learning_rates": {True: _STANDARD_ENERGY, False: _STANDARD_TENSOR},
@@ -50,45 +50,51 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class Split(Section):
-    """How the structures are divided; the parts never share a structure."""
+    """Division of the structures into parts, which never share a structure."""
 
     section = "data.split"
 
-    train: int | None = Field(None, ge=1, description="structures to train on; without it: all that remain")
-    validation: int = Field(0, ge=0, description="structures that choose the best epoch; at least 1")
-    test: int = Field(0, ge=0, description="structures held back for the final metrics")
-    seed: int = Field(1, ge=0, description="seed of the shuffle; test and validation do not depend on train")
-    file: ConfigPath | None = Field(None, description="a splits.json to follow; train then shortens its first part")
+    train: int | None = Field(None, ge=1, description="number of structures to train on (default: all that remain)")
+    validation: int = Field(0, ge=0, description="number of structures that select the best epoch; at least 1")
+    test: int = Field(0, ge=0, description="number of structures for the final metrics")
+    seed: int = Field(1, ge=0, description="random seed of the division; test and validation do not depend on train")
+    file: ConfigPath | None = Field(
+        None, description="splits.json of another training to reuse; train then shortens its training part"
+    )
 
     @model_validator(mode="after")
     def _either(self) -> Split:
         if self.file is not None and self.model_fields_set - {"file", "train"}:
-            raise ValueError("data.split names a file: validation, test and seed come from it and must not be given")
+            raise ValueError("data.split.file already defines validation, test and seed: remove these keys")
         if self.file is None and self.validation < 1:
-            raise ValueError("data.split.validation must be at least 1: the best epoch is chosen on it")
+            raise ValueError(
+                f"data.split.validation must be at least 1, because it selects the best epoch, got {self.validation}"
+            )
         return self
 
 
 class Data(Section):
-    """Where the structures and their labels come from."""
+    """The structures and their labels."""
 
     section = "data"
 
     files: ConfigPaths = Field(min_length=1, description="data files, relative to the configuration file")
     format: Literal["auto", "extxyz", "ase", "npz", "hdf5"] = Field(
-        "auto", description="extxyz, ase, npz, hdf5; auto takes it from the suffix (docs/data.md)"
+        "auto", description="extxyz, ase, npz or hdf5; auto: from the suffix, see docs/data.md"
     )
     units: dict[str, str] = Field(
         default_factory=dict,
-        description="unit of length and of every label used, as the files have them",
+        description="units of length and of all labels in the files",
     )
-    keys: dict[str, str] = Field(default_factory=dict, description="name in the file of a label that has another name")
+    keys: dict[str, str] = Field(default_factory=dict, description="label: its name in the files, where they differ")
     total_charge: float | str | None = Field(
-        None, description="total charge of each structure in e: a number, or the name of a key in the file"
+        None, description="total charge of each structure, e: a number, or the name of a key in the files"
     )
-    pbc: bool | None = Field(None, description="overrides the periodicity that the file states, for all structures")
-    split: Split = Field(description="numbers of structures to train on, to validate and to test with")
-    test_files: ConfigPaths = Field(default_factory=list, description="a separate test set; split.test must then be 0")
+    pbc: bool | None = Field(None, description="overrides the periodicity of all structures")
+    split: Split = Field(description="division into training, validation and test structures")
+    test_files: ConfigPaths = Field(
+        default_factory=list, description="files of a separate test set; split.test must then be 0"
+    )
 
     @field_validator("units")
     @classmethod
@@ -110,19 +116,21 @@ class Data(Section):
     @model_validator(mode="after")
     def _one_test_set(self) -> Data:
         if self.test_files and self.split.test:
-            raise ValueError("data.test_files and data.split.test exclude each other: set split.test to 0")
+            raise ValueError("data.test_files and data.split.test cannot be used together: set split.test to 0")
         return self
 
 
 class Descriptor(Section):
-    """The Gaussian-moment descriptor (r_c, r_min, N_b, N_r of the paper)."""
+    """The Gaussian-moment descriptor (r_c, r_min, N_b, N_r in the paper)."""
 
     section = "descriptor"
 
-    r_max: float = Field(6.5, gt=0.5, le=30.0, description="cutoff radius, A; the paper: 8.0 for D, 6.5 for energies")
-    r_min: float = Field(0.5, ge=0.0, description="center of the first Gaussian, A; below r_max")
-    n_basis: int = Field(7, ge=1, le=64, description="Gaussians per pair of species")
-    n_radial: int = Field(5, ge=1, le=MAX_RADIAL, description="radial functions; 5 give 360 features")
+    r_max: float = Field(
+        6.5, gt=0.5, le=30.0, description="cutoff radius, A; in the paper 8.0 for D and 6.5 for energies"
+    )
+    r_min: float = Field(0.5, ge=0.0, description="center of the first Gaussian, A; must be below r_max")
+    n_basis: int = Field(7, ge=1, le=64, description="number of Gaussians per pair of species")
+    n_radial: int = Field(5, ge=1, le=MAX_RADIAL, description="number of radial functions; 5 give 360 features")
 
     @model_validator(mode="after")
     def _ordered(self) -> Descriptor:
@@ -132,7 +140,7 @@ class Descriptor(Section):
 
 
 class NetworkSection(Section):
-    """The fully connected network in NTK parametrization."""
+    """The fully connected neural network in NTK parametrization."""
 
     section = "network"
 
@@ -141,12 +149,12 @@ class NetworkSection(Section):
     )
     standardize: bool | None = Field(
         None,
-        description="features shifted and scaled to mean 0, deviation 1; the preset decides where not given",
+        description="shift and scale the features to mean 0 and standard deviation 1 (default: set by the preset)",
     )
     decorrelate: bool | None = Field(
         None,
-        description="standardized features partly decorrelated: trains faster, where few structures are labeled with "
-        "forces it generalizes worse; the preset decides where not given",
+        description="partly decorrelate the standardized features: faster training, but worse generalization for small "
+        "data sets with forces (default: set by the preset)",
     )
 
 
@@ -166,12 +174,12 @@ class Energy(Section):
 
 
 class Charges(Section):
-    """Atomic charges and the dipole moment that they make."""
+    """Atomic charges and the dipole moment computed from them."""
 
     section = "properties.charges"
-    conserve: bool = Field(True, description="charges sum exactly to data.total_charge")
+    conserve: bool = Field(True, description="make the charges add up exactly to data.total_charge")
     origin: Literal["coordinates", "center_of_mass"] = Field(
-        "coordinates", description="the point that the dipole refers to; matters for ions"
+        "coordinates", description="reference point of the dipole; matters for ions"
     )
     charges_weight: Weight = Field(1.0, description="weight of the squared charge errors summed over atoms")
     dipole_weight: Weight = Field(1.0, description="weight of the squared dipole error, A^-2")
@@ -184,31 +192,31 @@ class Charges(Section):
 
 
 class DTensor(Section):
-    """Magnetic anisotropy (zero-field splitting) tensor, symmetric and traceless."""
+    """Magnetic anisotropy (zero-field splitting) tensor; symmetric and traceless."""
 
     section = "properties.d_tensor"
     basis: Literal["positions", "moments"] = Field(
-        "positions", description="positions: the head of the paper; moments: no origin, local and smooth"
+        "positions", description="positions: as in the paper; moments: local, smooth and without an origin"
     )
     weight: Weight = Field(1.0, gt=0.0, description="weight of the squared errors of the 6 unique elements")
 
 
 class Tensor(Section):
-    """Any symmetric 3x3 tensor that is not traceless, a polarizability for example."""
+    """Any symmetric 3x3 tensor with a trace, for example a polarizability."""
 
     section = "properties.tensor"
-    basis: Literal["positions", "moments"] = Field("moments", description="as for d_tensor")
+    basis: Literal["positions", "moments"] = Field("moments", description="as in properties.d_tensor")
     weight: Weight = Field(1.0, gt=0.0, description="weight of the squared errors of the 6 unique elements")
 
 
 class Properties(Section):
-    """What is learned; a property that is named is learned, with defaults where nothing else is said."""
+    """The properties to learn. A property without keys uses the defaults."""
 
     section = "properties"
-    energy: Energy | None = Field(None, description="potential energy, forces, stress")
-    charges: Charges | None = Field(None, description="atomic charges and dipole")
-    d_tensor: DTensor | None = Field(None, description="traceless magnetic anisotropy tensor")
-    tensor: Tensor | None = Field(None, description="symmetric tensor")
+    energy: Energy | None = Field(None, description="potential energy, forces and stress")
+    charges: Charges | None = Field(None, description="atomic charges and dipole moment")
+    d_tensor: DTensor | None = Field(None, description="magnetic anisotropy tensor")
+    tensor: Tensor | None = Field(None, description="another symmetric tensor")
 
     @model_validator(mode="before")
     @classmethod
@@ -218,7 +226,7 @@ class Properties(Section):
     @model_validator(mode="after")
     def _something(self) -> Properties:
         if not self.names:
-            raise ValueError(f"properties must name at least one of {', '.join(type(self).model_fields)}")
+            raise ValueError(f"properties must contain at least one of {', '.join(type(self).model_fields)}, got none")
         return self
 
     @model_serializer(mode="wrap")
@@ -227,7 +235,7 @@ class Properties(Section):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Properties that are learned, in the fixed order of this class."""
+        """Names of the properties to learn, in the order of this class."""
         return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
 
     @property
@@ -243,59 +251,70 @@ class Properties(Section):
 
 
 class LearningRates(Section):
-    """Initial learning rate of each group of parameters; all decay linearly to zero."""
+    """Initial learning rate of each group of parameters; all rates decay linearly to zero."""
 
     section = "training.learning_rates"
     network: Rate | None = Field(None, description="weights and biases of the network")
     radial: Rate | None = Field(None, description="radial coefficients beta")
-    scale: Rate | None = Field(None, description="scale per species; with initial_scale spread in units of it")
-    shift: Rate | None = Field(None, description="shift per species; with initial_scale spread in units of it")
+    scale: Rate | None = Field(
+        None, description="scale per species; with initial_scale spread, relative to that spread"
+    )
+    shift: Rate | None = Field(
+        None, description="shift per species; with initial_scale spread, relative to that spread"
+    )
 
 
 class Training(Section):
-    """How the parameters are found."""
+    """The optimization of the parameters."""
 
     section = "training"
     preset: Literal["standard", "paper"] = Field(
         "standard",
-        description="fills what is not given of learning_rates, batch_size, initial_scale and network",
+        description="sets the defaults of learning_rates, batch_size, initial_scale and network",
     )
-    epochs: int = Field(300, ge=1, le=1_000_000, description="passes over the training structures; the paper: 1000")
-    batch_size: int | None = Field(None, ge=1, description="structures per step; the preset decides where not given")
+    epochs: int = Field(
+        300, ge=1, le=1_000_000, description="number of passes over the training structures; 1000 in the paper"
+    )
+    batch_size: int | None = Field(None, ge=1, description="structures per step (default: set by the preset)")
     learning_rates: LearningRates = Field(
-        default_factory=LearningRates, description="overrides of the preset's learning rates"
+        default_factory=LearningRates, description="initial learning rates (default: set by the preset)"
     )
     initial_scale: Literal["spread", "reference"] | None = Field(
         None,
-        description="spread: first predictions vary as the data do; reference: scale from the labels alone (paper)",
+        description="spread: first predictions vary as much as the data; reference: from the labels, as in the paper",
     )
-    members: int = Field(3, ge=1, le=100, description="models in the committee")
+    members: int = Field(3, ge=1, le=100, description="number of models in the committee")
     dtype: Literal["float32", "float64"] = Field("float32", description="precision of parameters and features")
-    threads: int | None = Field(None, ge=1, le=1024, description="threads; without it: all cores")
-    separate_models: bool = Field(False, description="one model per property instead of one with several heads")
+    threads: int | None = Field(None, ge=1, le=1024, description="number of threads (default: all cores)")
+    separate_models: bool = Field(
+        False, description="train one model per property instead of one model with several heads"
+    )
 
 
 class TrainConfig(Section):
-    """One training, fully resolved: every default and preset filled in, paths relative to the configuration file."""
+    """The configuration of a training with all defaults and presets filled in and paths resolved."""
 
     section = "the configuration"
 
-    output: ConfigPath = Field(description="folder for models, logs, metrics and figures; made where missing")
-    seed: int = Field(1, ge=0, description="seed of the initial parameters and of the order of the batches")
+    output: ConfigPath = Field(description="folder for models, logs, metrics and figures; created if it does not exist")
+    seed: int = Field(1, ge=0, description="random seed of the initial parameters and of the order of the batches")
     data: Data = Field(description="structures, labels and their units")
-    descriptor: Descriptor = Field(default_factory=Descriptor, description="environment of an atom as numbers")
-    network: NetworkSection = Field(default_factory=NetworkSection, description="from features to outputs")
-    properties: Properties = Field(description="what is learned")
-    training: Training = Field(default_factory=Training, description="how it is learned")
+    descriptor: Descriptor = Field(default_factory=Descriptor, description="descriptor of the environment of an atom")
+    network: NetworkSection = Field(
+        default_factory=NetworkSection, description="neural network from features to outputs"
+    )
+    properties: Properties = Field(description="properties to learn")
+    training: Training = Field(default_factory=Training, description="optimization of the parameters")
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> TrainConfig:
         if self.properties.charges and self.properties.charges.conserve and self.data.total_charge is None:
             raise ValueError(
-                "properties.charges.conserve needs data.total_charge, the charge that is conserved, a number or a key"
+                "properties.charges.conserve needs data.total_charge: give a number or the name of a key in the files, "
+                "or set conserve to false"
             )
         for file in (*self.data.files, *self.data.test_files):
-            if file_format(file, self.data.format) != "hdf5":  # our HDF5 data sets state their units themselves
+            if file_format(file, self.data.format) != "hdf5":  # HDF5 data sets of gmtensor contain their units
                 for quantity in ("length", *self.labels):
                     if quantity not in self.data.units:
                         raise not_stated(quantity)
@@ -307,13 +326,18 @@ class TrainConfig(Section):
         """Labels that the training needs, in the order of `gmcore.quantities`."""
         return tuple(self.properties.loss_weights)
 
+    @property
+    def batch_size(self) -> int:
+        """Structures per step, those of the preset if none are given."""
+        return self.training.batch_size or PRESETS[self.training.preset]["batch_size"]
+
     def to_yaml(self) -> str:
-        """Return the resolved configuration as YAML that `load_config` reads back to an equal object."""
+        """Return the configuration as YAML; `load_config` reads it back to an equal object."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
 
 
 def _fill_preset(config: TrainConfig) -> None:
-    """Fill what the preset decides; the sections are frozen for everyone else."""
+    """Fill in the values that the preset sets; nothing else changes the frozen sections."""
     preset = PRESETS[config.training.preset]
     energy = config.properties.energy is not None
     rates = preset["learning_rates"][energy]
@@ -328,7 +352,7 @@ def _fill_preset(config: TrainConfig) -> None:
     standardize, decorrelate = config.network.standardize, config.network.decorrelate
     standardize = preset["standardize"] if standardize is None else standardize
     if decorrelate and not standardize:
-        raise ValueError("network.decorrelate needs network.standardize, got features that are not standardized")
+        raise ValueError("network.decorrelate needs network.standardize: true, got standardize: false")
     decorrelate = standardize and preset["decorrelate"][energy] if decorrelate is None else decorrelate
     network = config.network.model_copy(update={"standardize": standardize, "decorrelate": decorrelate})
     object.__setattr__(config, "training", training)

@@ -1,4 +1,4 @@
-"""The configuration of a workflow: which trainings and which dynamics make it up."""
+"""The configuration of a workflow: its trainings and its molecular dynamics."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from gmcore.config.section import ConfigPath, ConfigPaths, Section
 
 
 class Workflow(Section):
-    """The configurations of the steps, relative to the workflow's own file."""
+    """The configuration files of the steps; paths are relative to the file of the workflow."""
 
     section = "the workflow"
 
-    output: ConfigPath = Field(description="folder for the record of what is done; made where missing")
-    train: ConfigPaths = Field(default_factory=list, description="configurations of trainings, in order")
-    md: ConfigPath | None = Field(None, description="configuration of the molecular dynamics")
+    output: ConfigPath = Field(description="folder for the record of finished steps; created if it does not exist")
+    train: ConfigPaths = Field(default_factory=list, description="configuration files of the trainings, in order")
+    md: ConfigPath | None = Field(None, description="configuration file of the molecular dynamics")
 
     @model_validator(mode="after")
     def _something(self) -> Workflow:
         if not self.train and self.md is None:
-            raise ValueError("a workflow must name at least one training (train) or a molecular dynamics (md)")
+            raise ValueError(
+                "a workflow needs at least one training (train) or a molecular dynamics run (md), got neither"
+            )
         return self

@@ -1,3 +1,5 @@
-"""Molecular dynamics with a model: many replicas of one system advance together, one neighbor list and one network call
-for all; trajectories in H5MD; the D tensor of a molecule along the way. Needs no TensorFlow.
+"""Molecular dynamics with a model.
+
+All replicas of a system advance together: one neighbor list and one call of the network serve them all. Trajectories
+are written as H5MD. The D tensors of molecules can be evaluated during the run. TensorFlow is not needed.
 """

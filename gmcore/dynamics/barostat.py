@@ -3,21 +3,22 @@
     dr/dt = v + g r,    dh/dt = h g,    dv/dt = F/m - g v - tr(g)/n_f v + bath
     W dg/dt = V (P_int - P) + 2 E_kin/n_f + bath,    V P_int = sum m v v^T - V stress,    W = (n_f + 3) k_B T tau^2/3
 
-h are the cell vectors as rows, g the rate of strain, a symmetric matrix, so that the barostat itself never turns the
-cell. These are the equations of Martyna, Tobias and Klein (J. Chem. Phys. 101, 4177, 1994) with Langevin baths in place
-of Nose-Hoover chains, after Quigley and Probert (J. Chem. Phys. 120, 11432, 2004). They sample
+The rows of h are the cell vectors. The strain rate g is a symmetric matrix, so the barostat never rotates the cell.
+These are the equations of Martyna, Tobias and Klein (J. Chem. Phys. 101, 4177, 1994) with Langevin baths instead of
+Nose-Hoover chains, after Quigley and Probert (J. Chem. Phys. 120, 11432, 2004). They sample
 
     p(h) dh ~ V^(-2) exp(-P V / k_B T) Q(h) dh,    whose volumes are distributed as exp(-P V / k_B T) Q(V) dV
 
-with Q the canonical partition function. The cell has inertia, rather than the first-order equation of stochastic cell
-rescaling (Del Tatto, Raiteri, Bernetti, Bussi 2022), because then an energy is conserved along the way, E_kin + E_pot +
-P V + W tr(g^2)/2 - heat, to which every run can be held, and because errors are of second order in the time step.
+with Q the canonical partition function. The cell has inertia, unlike in stochastic cell rescaling (Del Tatto, Raiteri,
+Bernetti, Bussi 2022), whose equation is of first order. This has two advantages: the energy E_kin + E_pot + P V +
+W tr(g^2)/2 - heat is conserved, so every run can be checked, and errors are of second order in the time step.
 
-A step is palindromic, each factor the exact flow of a part of the equations: g kicked; velocities strained, kicked,
-strained; positions strained, moved, strained and the cell with them; Ornstein-Uhlenbeck of v and g; and back. In the
-limit of a cell that is infinitely heavy this is BAOAB.
+A step is symmetric in time. Each factor solves one part of the equations exactly: kick g; strain, kick, strain the
+velocities; strain, move, strain the positions, and the cell with them; Ornstein-Uhlenbeck step of v and g; then the
+same factors in reverse order. For an infinitely heavy cell this is BAOAB.
 
-Not supported: stress other than hydrostatic pressure, cells that keep their shape, fixed atoms, slabs and wires.
+Not supported: anisotropic external stress, cells of fixed shape, fixed atoms, and systems that are periodic in fewer
+than three directions.
 """
 
 from __future__ import annotations
@@ -33,19 +34,22 @@ from gmcore.units import BOLTZMANN, MASS_UNIT
 
 
 class LangevinNPT(Integrator):
-    """NPT for crystals.
+    """NPT for crystals; further parameters and the attributes as in `Integrator`.
 
     Parameters
     ----------
-    temperatures : K, one or one per replica.
-    pressure : eV/A^3 (`gmcore.units.conversion("stress", "GPa")` and others).
-    friction : of the atoms, 1/fs.
-    barostat_time : tau, fs. The period of the cell is of this order for a gas, some ten times shorter for a crystal.
-    cell_friction : of the cell, 1/fs; about the angular frequency of the cell damps fastest.
+    temperatures : target temperature of all replicas, or one per replica, K.
+    pressure : external pressure, eV/A^3; `gmcore.units.conversion("stress", "GPa")` converts.
+    friction : friction of the atoms, 1/fs.
+    barostat_time : tau, fs. The cell of a gas oscillates with a period of this order, that of a crystal about ten times
+        faster.
+    cell_friction : friction of the cell, 1/fs. Damping is fastest near the angular frequency of the cell.
     fixed : must be empty.
 
-    Others, attributes and errors as in `Integrator`; DynamicsError also for values out of range, fixed atoms, and
-    systems that are not periodic in three directions.
+    Raises
+    ------
+    DynamicsError : a value is out of range, atoms are fixed, the system is not periodic in three directions, or as in
+        `Integrator`.
     """
 
     _conserves_momentum = False
@@ -67,23 +71,28 @@ class LangevinNPT(Integrator):
         temperatures = per_replica("temperatures", temperatures, n_replicas, "K")
         friction = per_replica("the friction", friction, 1, "1/fs")[0]
         barostat_time = per_replica("the barostat time", barostat_time, 1, "fs")[0]
-        cell_friction = per_replica("the friction of the cell", cell_friction, 1, "1/fs")[0]
+        cell_friction = per_replica("the cell friction", cell_friction, 1, "1/fs")[0]
         self._pressure = float(pressure)
         if not np.isfinite(self._pressure):
             raise DynamicsError(f"the pressure must be finite, got {pressure} eV/A^3")
         if not state.pbc.all():
-            raise DynamicsError(f"NPT needs a system that is periodic in all directions, got pbc {state.pbc.tolist()}")
+            raise DynamicsError(
+                f"NPT needs a system that is periodic in all three directions, got pbc {state.pbc.tolist()}"
+            )
         if not np.abs(np.linalg.det(state.cells)).min() > 0.0:
-            raise DynamicsError("NPT needs cells with a volume, got one without")
+            raise DynamicsError("NPT needs cells with a volume above zero, got a cell with volume 0")
         super().__init__(forces, state, time_step, fixed)
         if self.fixed.any():
-            raise DynamicsError(f"NPT moves every atom with the cell, got {int(self.fixed.sum())} fixed atoms")
+            raise DynamicsError(
+                f"NPT moves every atom with the cell, got {int(self.fixed.sum())} fixed atoms: leave out fixed, or use "
+                "langevin"
+            )
         self._mass = (self.n_degrees + 3) * BOLTZMANN * temperatures * barostat_time**2 / 3.0
         self._decay = np.exp(-cell_friction * self.time_step)
         self._width = np.sqrt((1.0 - self._decay**2) * BOLTZMANN * temperatures / self._mass)
         self._thermostat = OrnsteinUhlenbeck(self._per_mass, temperatures, np.exp(-friction * self.time_step))
-        self._heat = self._carry("heat", (n_replicas,))
-        self._rate = self._carry("strain_rate", (n_replicas, 3, 3))
+        self._heat = self._extended_variable("heat", (n_replicas,))
+        self._rate = self._extended_variable("strain_rate", (n_replicas, 3, 3))
 
     def step(self) -> None:
         """Advance all replicas by one time step."""
@@ -101,18 +110,19 @@ class LangevinNPT(Integrator):
         self.state.step += 1
 
     def conserved(self) -> np.ndarray:
-        """(n_replicas,) eV: kinetic and potential energy of atoms and cell less the heat taken from the bath."""
+        """(n_replicas,) eV: energies of atoms and cell, plus P V, minus the heat taken from the bath."""
         return super().conserved() + self._pressure * self._volumes() + self.cell_energies() - self._heat
 
     def cell_energies(self) -> np.ndarray:
-        """(n_replicas,) eV: kinetic energy of the cell, 3 k_B T on average."""
+        """(n_replicas,) eV: kinetic energy of the cell; its average is 3 k_B T."""
         return 0.5 * self._mass * (self._rate * self._rate).sum(axis=(1, 2))
 
     def _volumes(self) -> np.ndarray:
+        """(n_replicas,) A^3."""
         return np.abs(np.linalg.det(self.state.cells))
 
     def _push_cell(self) -> None:
-        """Half a step of g under the imbalance of internal and external pressure."""
+        """Advance g by half a step under the difference of internal and external pressure."""
         state, volumes = self.state, self._volumes()[:, None, None]
         twice = MASS_UNIT * (state.velocities * state.masses[:, None]).swapaxes(1, 2) @ state.velocities
         isotropic = np.trace(twice, axis1=1, axis2=2)[:, None, None] / self.n_degrees - self._pressure * volumes
@@ -120,7 +130,7 @@ class LangevinNPT(Integrator):
         self._rate += (0.25 * self.time_step / self._mass[:, None, None]) * (drive + drive.swapaxes(1, 2))
 
     def _strain(self) -> tuple[np.ndarray, np.ndarray]:
-        """Deformation of positions over a quarter of a step, exp(g dt/4), and of velocities over as long."""
+        """Deformations of positions, exp(g dt/4), and of velocities in a quarter of a step, each (n_replicas, 3, 3)."""
         rates, axes = np.linalg.eigh(self._rate)
         rates *= 0.25 * self.time_step
         stretch = np.exp(rates)
@@ -129,14 +139,14 @@ class LangevinNPT(Integrator):
         return axes * stretch[:, None] @ back, axes * shrink[:, None] @ back
 
     def _push_atoms(self, strain: tuple[np.ndarray, np.ndarray]) -> None:
-        """Half a step of velocities under forces and strain."""
+        """Advance the velocities by half a step under forces and strain."""
         state, shrink = self.state, strain[1]
         np.matmul(state.velocities, shrink, out=state.velocities)
         self._half_kick()
         np.matmul(state.velocities, shrink, out=state.velocities)
 
     def _drift(self, strain: tuple[np.ndarray, np.ndarray]) -> None:
-        """Half a step of positions and cells."""
+        """Advance positions and cells by half a step."""
         state, stretch = self.state, strain[0]
         np.matmul(state.positions, stretch, out=state.positions)
         state.positions += (0.5 * self.time_step) * state.velocities
@@ -144,7 +154,7 @@ class LangevinNPT(Integrator):
         np.matmul(state.cells, stretch @ stretch, out=state.cells)
 
     def _thermalize_cell(self) -> None:
-        """Ornstein-Uhlenbeck step of g: k_B T/2 for each of its six degrees of freedom."""
+        """Apply the Ornstein-Uhlenbeck step to g: k_B T/2 for each of its six degrees of freedom."""
         noise = np.stack([generator.standard_normal((3, 3)) for generator in self.state.generators])
         noise = 0.5 * (noise + noise.swapaxes(1, 2))
         self._heat -= self.cell_energies()

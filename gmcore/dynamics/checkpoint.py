@@ -1,8 +1,8 @@
-"""What a run needs to go on: its state at the end of a chunk, the structure it started from, and what it was told.
+"""The checkpoint of a run: the state at the end of a chunk, the starting structure, and the settings of the run.
 
-One file, state.npz, replaced atomically after each chunk. It also says which configuration the run belongs to: every
-key that the path of the atoms depends on, with files by the SHA-256 of their contents, so that a folder may be moved
-but a model may not be exchanged under a run.
+It is one file, state.npz, replaced atomically after each chunk. The settings are all keys of the configuration that
+influence the trajectory. Files are identified by the SHA-256 of their contents: the folder of a run may be moved, but
+its model may not be replaced by another one.
 """
 
 from __future__ import annotations
@@ -24,19 +24,26 @@ from gmcore.files import atomic_path
 
 CHECKPOINT = "state.npz"
 CHANGEABLE = ("output", "duration", "threads", "stop", "analysis")
-"""Keys that may differ when a run is continued."""
+"""Keys of the configuration that may change when a run is continued."""
 
 _FILES = ("potential", "structure.file", "d_tensor.model", "d_tensor.reference")
 _STATE, _START = "state/", "start/"
 
 
 class RunError(GMError):
-    """A run that cannot be started or continued."""
+    """A run cannot be started or continued."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Attributes: state; start, the structure at the start; identity, as of `identity_of`."""
+    """Everything that a run needs to continue.
+
+    Attributes
+    ----------
+    state : state of all replicas.
+    start : the structure that the run started from.
+    identity : settings of the run, see `identity_of`.
+    """
 
     state: State
     start: Atoms
@@ -44,9 +51,11 @@ class Checkpoint:
 
 
 def identity_of(config: MDConfig) -> dict[str, Any]:
-    """Dotted key -> value of everything that must stay the same along a run.
+    """Collect the settings that must not change during a run, as dotted key -> value; a file is given by its SHA-256.
 
-    RunError: a file that the configuration names cannot be read.
+    Raises
+    ------
+    RunError : a file named in the configuration cannot be read.
     """
     flat = _flattened(config.model_dump(mode="json", exclude=set(CHANGEABLE)))
     for key in _FILES:
@@ -54,27 +63,42 @@ def identity_of(config: MDConfig) -> dict[str, Any]:
             try:
                 flat[key] = hashlib.sha256(Path(flat[key]).read_bytes()).hexdigest()
             except OSError as error:
-                raise RunError(f"{key} {flat[key]} cannot be read: {error.strerror or error}") from error
+                raise RunError(f"{key}: the file {flat[key]} cannot be read: {error.strerror or error}") from error
     return flat
 
 
-def refuse_changes(folder: Path, now: dict[str, Any], then: dict[str, Any]) -> None:
-    """Refuse to continue a run with other settings than it was started with; RunError names them."""
+def check_unchanged(folder: Path, now: dict[str, Any], then: dict[str, Any]) -> None:
+    """Make sure that a run continues with the settings that it was started with.
+
+    Parameters
+    ----------
+    folder : folder of the run, for the message.
+    now, then : `identity_of` the present configuration and that of the checkpoint.
+
+    Raises
+    ------
+    RunError : settings have changed; the message lists them.
+    """
     changed = []
     for key in sorted(now.keys() | then.keys()):
         if now.get(key) != then.get(key):
             was, is_now = then.get(key, "not given"), now.get(key, "not given")
-            changed.append(f"the contents of {key}" if key in _FILES else f"{key} (was {was}, is {is_now})")
+            changed.append(f"the contents of {key}" if key in _FILES else f"{key} (was {was}, now {is_now})")
     if changed:
         raise RunError(
-            f"the run in {folder} must go on as it was started, got changes in {', '.join(changed)}; "
-            "choose another output, or start over with gmtensor md --no-resume"
+            f"the run in {folder} was started with other settings; changed since then: {', '.join(changed)}. "
+            "Undo the changes, choose another output, or start over with gmtensor md --no-resume"
         )
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the file; the old one stays until the new one is whole. WriteError: as `atomic_path`."""
-    arrays = {_STATE + name: values for name, values in checkpoint.state.arrays().items()}
+    """Write state.npz; the old file stays until the new one is complete.
+
+    Raises
+    ------
+    WriteError : the disk is full or the folder is not writable.
+    """
+    arrays: dict[str, Any] = {_STATE + name: values for name, values in checkpoint.state.arrays().items()}
     start = checkpoint.start
     arrays |= {_START + "positions": start.positions, _START + "cell": start.cell.array}
     arrays["identity"] = np.array(json.dumps(checkpoint.identity))
@@ -83,7 +107,12 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
-    """Read the file, None where there is none; RunError: it is damaged or something else."""
+    """Read state.npz; return None if the folder has none.
+
+    Raises
+    ------
+    RunError : the file is damaged or is not a checkpoint.
+    """
     path = folder / CHECKPOINT
     if not path.exists():
         return None
@@ -96,14 +125,15 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         start = Atoms(state.numbers, arrays[_START + "positions"], cell=arrays[_START + "cell"], pbc=state.pbc)
         return Checkpoint(state, start, json.loads(str(arrays["identity"])))
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        # the reasons that NumPy gives, pickles among them, lead astray
+        # the reasons that NumPy gives (it speaks of pickles) are misleading
         raise RunError(
-            f"{path} is damaged or no state of a run: put it back, or start over with gmtensor md --no-resume"
+            f"{path} is damaged or is not a checkpoint: restore the file, or start over with gmtensor md --no-resume"
         ) from error
 
 
 def _flattened(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    """Nested sections as one dictionary of dotted keys, without keys that are None."""
+    flat: dict[str, Any] = {}
     for key, value in section.items():
         if isinstance(value, dict):
             flat |= _flattened(value, f"{prefix}{key}.")

@@ -1,9 +1,10 @@
 """Trajectories for other programs: extended XYZ and CSV.
 
-extended XYZ   one file per replica; in the comment line step, time (fs), energies, temperature, deviations and, where D
-               was evaluated at that step, `d_tensor`, `D`, `E` (cm^-1), numbered where there are several molecules
-CSV            one row per replica and step at which a scalar or D was recorded; units in the header, empty fields where
-               a quantity was not recorded; tensors as elements i <= j, D, E, E/|D| and axis, the axis a director
+extended XYZ   One file per replica. The comment line has step, time (fs), energies, temperature and deviations. If D
+               was evaluated at that step, it also has `d_tensor`, `D`, `E` (cm^-1), numbered for several molecules.
+CSV            One row per replica and step at which a scalar or D was recorded. The header states the units. A field is
+               empty if the quantity was not recorded at that step. Tensors are written as elements i <= j, D, E, E/|D|
+               and axis; the sign of the axis has no meaning.
 
 Both are written frame by frame and row by row.
 """
@@ -29,17 +30,18 @@ SUFFIXES = (".extxyz", ".xyz", ".csv")
 def export(
     trajectory: Trajectory, target: str | Path, replicas: Sequence[int] | None = None, every: int = 1
 ) -> list[Path]:
-    """Write a trajectory in the format of the suffix of `target`; return the files.
+    """Write a trajectory in the format given by the suffix of `target`; return the files written.
 
     Parameters
     ----------
-    replicas : which ones; all of them if not given. Each has its own extended XYZ file, `target` with its name in it
-        where there are several.
-    every : only every `every`-th structure (extended XYZ) or row of a replica (CSV).
+    trajectory : the trajectory.
+    target : .extxyz, .xyz or .csv. With several replicas, each extended XYZ file has the name of its replica added.
+    replicas : replicas to write (default: all).
+    every : write only every `every`-th structure (extended XYZ) or row of a replica (CSV).
 
     Raises
     ------
-    TrajectoryError : another suffix, a replica that does not exist, every below 1, or nothing to write.
+    TrajectoryError : the suffix is unknown, a replica does not exist, `every` is below 1, or there is nothing to write.
     """
     target = Path(target)
     suffix = target.suffix.lower()
@@ -82,7 +84,7 @@ def _write_extxyz(trajectory: Trajectory, path: Path, replica: int, every: int) 
 def _write_csv(trajectory: Trajectory, path: Path, replicas: Sequence[int], every: int) -> Path:
     names = [name for name in OBSERVABLES if name in trajectory.names() and name != "molecule_position"]
     if not names:
-        raise TrajectoryError(f"{trajectory.path} holds no scalars and no tensors to write")
+        raise TrajectoryError(f"{trajectory.path} has no scalars and no tensors to write as CSV: write .extxyz instead")
     steps = np.unique(np.concatenate([trajectory.steps(name) for name in names]))[::every]
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -100,7 +102,7 @@ def _write_csv(trajectory: Trajectory, path: Path, replicas: Sequence[int], ever
 def _columns(
     trajectory: Trajectory, names: Sequence[str], steps: np.ndarray, replica: int
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Header and values (n_steps,) of each column; NaN where nothing was recorded."""
+    """Yield header and values (n_steps,) of each column; NaN where nothing was recorded."""
     for name in names:
         values, unit = trajectory.values(name, replica), trajectory.unit(name)
         _, at, here = np.intersect1d(trajectory.steps(name), steps, assume_unique=True, return_indices=True)
@@ -113,7 +115,7 @@ def _columns(
 
 
 def _series(name: str, values: np.ndarray, unit: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Columns of a quantity: itself, or the elements of its tensors and what follows from them."""
+    """Yield the columns of a quantity: itself, or the elements of its tensors and D, E, E/|D| and axis."""
     if values.ndim == 1:
         yield f"{name} [{unit}]", values
         return
@@ -133,5 +135,5 @@ def _series(name: str, values: np.ndarray, unit: str) -> Iterator[tuple[str, np.
 
 
 def _field(value: Any) -> str:
-    """Shortest text that reads back to the same number; nothing for NaN."""
+    """Shortest text that reads back as the same number; empty for NaN."""
     return "" if np.isnan(value) else repr(float(value))

@@ -1,13 +1,13 @@
-"""Energies and forces of all replicas in one neighbor list and one network call.
+"""Energies and forces of all replicas with one neighbor list and one call of the network.
 
-The replicas lie end to end in one batch. Numbers, periodicity and offsets never change and cells seldom do, so a step
-only puts new positions in. Of a committee the mean drives the dynamics; the deviation is computed where it is asked
-for, from the members' arrays, because few steps are observed.
+All replicas form one batch. Atomic numbers, periodicity and offsets never change and cells rarely do, so a step only
+sets new positions. The mean of a committee drives the dynamics. The deviation between the members is computed only on
+request, because few steps are recorded.
 
     deviation of the forces on an atom = sqrt(sum over xyz of the population variance over the members)   (P, figure S3)
 
-The order of pairs in a neighbor list, and with it the rounding of forces, depends on where the list was built. `forget`
-drops the list, so that two runs that forget at the same step do the same arithmetic from there on.
+The order of pairs in a neighbor list depends on the positions where it was built, and so does the rounding of forces.
+`forget` drops the list: two runs that call it at the same step do the same arithmetic from there on.
 
 Not supported: forces that depend on the total charge (no energy head does).
 """
@@ -27,14 +27,15 @@ from gmcore.model import Model
 
 @dataclass(frozen=True, eq=False)
 class ForceResult:
-    """Energies and forces of every replica, of a committee the mean.
+    """Energies and forces of every replica; for a committee the mean over its members.
 
     Attributes
     ----------
     energies : (n_replicas,) eV.
     forces : (n_replicas, n_atoms, 3) eV/A.
-    stress : (n_replicas, 3, 3) eV/A^3, sym(dE/deps)/V, or None where it was not asked for.
-    member_energies, member_forces : (n_members, ...) as above, or None for a single model.
+    stress : (n_replicas, 3, 3) eV/A^3, sym(dE/deps)/V; None if it was not requested.
+    member_energies : (n_members, n_replicas) eV; None for a single model.
+    member_forces : (n_members, n_replicas, n_atoms, 3) eV/A; None for a single model.
     """
 
     energies: np.ndarray
@@ -57,13 +58,13 @@ class ForceResult:
 
 
 class Forces(Protocol):
-    """What integrators call: `BatchForces`, or an analytic stand-in, for which `forget` may do nothing."""
+    """What integrators need: `BatchForces`, or analytic forces, whose `forget` may do nothing."""
 
     def __call__(self, positions: np.ndarray, cells: np.ndarray, want_stress: bool = False) -> ForceResult:
-        """Forces at positions (n_replicas, n_atoms, 3) A in cells (n_replicas, 3, 3) A."""
+        """Compute energies and forces at positions (n_replicas, n_atoms, 3) A in cells (n_replicas, 3, 3) A."""
 
     def forget(self) -> None:
-        """Drop everything that earlier calls left behind."""
+        """Drop everything kept from earlier calls, such as a neighbor list."""
 
 
 class BatchForces:
@@ -71,23 +72,28 @@ class BatchForces:
 
     Parameters
     ----------
-    model : with an energy, on any device.
-    numbers, pbc : (n_atoms,) and (3,), the same for all replicas.
-    skin : A; the neighbor list of all replicas is reused until an atom has moved about half of it.
+    model : a model that predicts an energy, on any device.
+    numbers : (n_atoms,) atomic numbers, the same for all replicas.
+    pbc : (3,) periodicity, the same for all replicas.
+    n_replicas : number of replicas.
+    skin : margin of the neighbor list, A; the list is reused until an atom has moved about half of it.
 
     Attributes
     ----------
-    neighbors : the neighbor list; `neighbors.n_builds` counts builds since the last `forget`.
+    neighbors : the neighbor list; `neighbors.n_builds` counts how often it was built since the last `forget`.
 
     Raises
     ------
-    DynamicsError : a model without an energy, or no replica.
-    UnknownElementError, NeighborError : an element that the model does not know, a bad skin.
+    DynamicsError : the model does not predict an energy, or there is no replica.
+    UnknownElementError : the model does not know an element.
+    NeighborError : the skin is negative or not finite.
     """
 
     def __init__(self, model: Model, numbers: ArrayLike, pbc: ArrayLike, n_replicas: int, skin: float = 1.0):
         if "energy" not in model.units:
-            raise DynamicsError(f"the model of a dynamics must predict an energy, it predicts {', '.join(model.units)}")
+            raise DynamicsError(
+                f"the model for the dynamics must predict an energy, got a model of {', '.join(model.units)}"
+            )
         if n_replicas < 1:
             raise DynamicsError(f"there must be at least one replica, got {n_replicas}")
         self._evaluator, self._skin = model.evaluator, float(skin)
@@ -101,16 +107,23 @@ class BatchForces:
         self.forget()
 
     def forget(self) -> None:
-        """Drop the neighbor list: the next call builds one."""
+        """Drop the neighbor list; the next call builds a new one."""
         self.neighbors = self._evaluator.neighbor_list(self._skin)
 
     def __call__(self, positions: np.ndarray, cells: np.ndarray, want_stress: bool = False) -> ForceResult:
-        """Forces at positions (n_replicas, n_atoms, 3) A in cells (n_replicas, 3, 3) A.
+        """Compute energies and forces, and the stress if `want_stress`.
+
+        Parameters
+        ----------
+        positions : (n_replicas, n_atoms, 3) A.
+        cells : (n_replicas, 3, 3) A, rows are the cell vectors.
+        want_stress : also compute the stress.
 
         Raises
         ------
-        DynamicsError : other shapes than at the start.
-        StructureError, NeighborError : positions that are not finite, coincident atoms, a cell without volume.
+        DynamicsError : positions of another shape than at the start.
+        StructureError : positions are not finite, or a cell has no volume.
+        NeighborError : two atoms coincide.
         """
         if positions.shape != self._shape:
             raise DynamicsError(f"positions must have shape {self._shape}, got {positions.shape}")

@@ -5,11 +5,11 @@
     observables/replica_000/     energies, temperature, deviations, D tensors, positions of molecules
     parameters/                  time step, ensemble, seeds and target temperatures, atoms of the molecules
 
-A quantity that changes in time is a group of step, time and value. Replicas share steps and times by hard links. Units
-are the `unit` attributes of H5MD's module for units, where A/fs reads "Angstrom fs-1". Each file is a whole H5MD file;
-those of a run, one per chunk, are joined by `merge_segments`, which streams and needs memory for one block only.
+A quantity that changes in time is a group with step, time and value. Replicas share steps and times by hard links.
+Units are given by the `unit` attributes of H5MD's module for units, which writes A/fs as "Angstrom fs-1". Each file is
+a complete H5MD file. A run writes one file per chunk; `merge_segments` joins them and needs memory for one block only.
 
-Not supported: numbers of atoms that change, and positions wrapped into the cell.
+Not supported: a changing number of atoms, and positions wrapped into the cell.
 """
 
 from __future__ import annotations
@@ -31,21 +31,27 @@ if TYPE_CHECKING:
     import h5py
 
 MERGE_BYTES = 64 * 2**20
-"""Memory for one block of a quantity while files are joined."""
+"""Bytes: memory for one block of a quantity while files are joined."""
 
 BLOCK_BYTES = 2**18
-"""Largest size of a block of a dataset on the disk."""
+"""Bytes: largest block of a dataset on the disk."""
 
 STEP_ROWS = 4096
 """Largest number of samples in a block."""
 
 
 class TrajectoryError(GMError):
-    """A trajectory that cannot be read or written."""
+    """A trajectory cannot be read or written."""
 
 
 class Recorded(NamedTuple):
-    """What a trajectory holds under one name: shape of one sample (names of sizes are those of `Header`) and unit."""
+    """A quantity of a trajectory.
+
+    Attributes
+    ----------
+    shape : shape of one sample; sizes may be names, see `Header.sizes`.
+    unit : unit in gmtensor's spelling.
+    """
 
     shape: tuple[str | int, ...]
     unit: str
@@ -80,17 +86,20 @@ QUANTITIES = PARTICLES | OBSERVABLES
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What stays the same along a trajectory.
+    """The data of a trajectory that do not change in time.
 
     Attributes
     ----------
-    numbers, masses, pbc : (n_atoms,) atomic numbers, (n_atoms,) amu and (3,) bool, the same for all replicas.
+    numbers : (n_atoms,) atomic numbers, the same for all replicas.
+    masses : (n_atoms,) amu.
+    pbc : (3,) bool.
     time_step : fs.
     ensemble : "nve", "langevin", "nose_hoover" or "npt".
     temperatures : (n_replicas,) target temperatures, K; NaN for nve.
     seeds : (n_replicas,) seeds of the random numbers.
-    molecule_numbers : (n_molecule_atoms,) atomic numbers in the order of the D model; None without molecules.
-    molecules : (n_molecules, n_molecule_atoms) indices of their atoms; None without molecules.
+    molecule_numbers : (n_molecule_atoms,) atomic numbers of a molecule, in the order that the D model expects; None
+        if no molecules are recorded.
+    molecules : (n_molecules, n_molecule_atoms) indices of the atoms of each molecule; None if none are recorded.
     """
 
     numbers: np.ndarray
@@ -105,14 +114,16 @@ class Header:
 
     @property
     def n_atoms(self) -> int:
+        """Number of atoms of a replica."""
         return len(self.numbers)
 
     @property
     def n_replicas(self) -> int:
+        """Number of replicas."""
         return len(self.seeds)
 
     def sizes(self) -> dict[str, int]:
-        """Sizes that shapes of quantities are made of; the number of members is not known here."""
+        """Named sizes in the shapes of quantities; the number of committee members is not known here."""
         sizes = {"n_atoms": self.n_atoms}
         if self.molecules is not None:
             sizes["n_molecules"], sizes["n_molecule_atoms"] = np.shape(self.molecules)
@@ -120,7 +131,7 @@ class Header:
 
 
 def replica_name(replica: int) -> str:
-    """Name of the groups of a replica.
+    """Name of the HDF5 groups of a replica.
 
     >>> replica_name(3)
     'replica_003'
@@ -128,31 +139,36 @@ def replica_name(replica: int) -> str:
     return f"replica_{replica:03d}"
 
 
-def place(name: str, replica: int) -> str:
-    """Path of a quantity of a replica inside the file."""
+def group_path(name: str, replica: int) -> str:
+    """Path of the HDF5 group of a quantity of a replica."""
     if name == "box":
         return f"particles/{replica_name(replica)}/box/edges"
     return f"{'particles' if name in PARTICLES else 'observables'}/{replica_name(replica)}/{name}"
 
 
 def write_segment(path: str | Path, header: Header, data: Mapping[str, tuple[Any, Any]]) -> None:
-    """Write a trajectory file; it appears whole or not at all.
+    """Write a trajectory file, either completely or not at all.
 
     Parameters
     ----------
-    data : name of `QUANTITIES` -> (steps (n,), values (n_replicas, n, ...)); steps rise and count from the start of
-        the production. The box must be there at the steps of the positions for periodic systems, and only for those.
+    path : file to write.
+    header : the data that do not change in time.
+    data : name of `QUANTITIES` -> (steps (n,), values (n_replicas, n, ...)). Steps increase and count from the start of
+        the production. Periodic systems need the box at the steps of the positions; other systems have no box.
 
     Raises
     ------
-    TrajectoryError : an unknown quantity, a wrong shape, or steps that do not rise.
-    WriteError : the disk is full or the folder cannot be written to.
+    TrajectoryError : an unknown quantity, a wrong shape, or steps that do not increase.
+    WriteError : the disk is full or the folder is not writable.
     """
     arrays = {name: _checked(header, name, *data[name]) for name in data}
     if header.pbc.any() != ("box" in arrays) and "position" in arrays:
-        raise TrajectoryError(f"a box belongs to periodic systems and to no other, got pbc {header.pbc.tolist()}")
+        raise TrajectoryError(
+            f"positions of a periodic system need a box, and other systems have none, got pbc {header.pbc.tolist()} "
+            f"{'with' if 'box' in arrays else 'without'} a box"
+        )
     if "box" in arrays and not np.array_equal(arrays["box"][0], arrays.get("position", ((), ()))[0]):
-        raise TrajectoryError("the box must be given at the steps of the positions")
+        raise TrajectoryError("the box must be given at the same steps as the positions, got other steps")
     with atomic_hdf5(path) as file:
         _write_frame(file, header)
         for name, (steps, values) in arrays.items():
@@ -161,15 +177,19 @@ def write_segment(path: str | Path, header: Header, data: Mapping[str, tuple[Any
 
 
 def merge_segments(target: str | Path, header: Header, sources: Sequence[Path], n_segments: int) -> None:
-    """Join trajectory files of one run, in the order of time, into one; `target` may be the first of the sources.
+    """Join the trajectory files of a run into one.
 
     Parameters
     ----------
-    n_segments : how many segments of the run the result then holds; a reader leaves those aside.
+    target : file to write; may be the first of the sources.
+    header : the data that do not change in time.
+    sources : files in the order of time.
+    n_segments : number of chunks of the run that the result contains; a reader then ignores the files of these chunks.
 
     Raises
     ------
     TrajectoryError : the disk has no room for the joined file.
+    WriteError : the folder is not writable.
     """
     import h5py
 
@@ -177,8 +197,9 @@ def merge_segments(target: str | Path, header: Header, sources: Sequence[Path], 
     free = shutil.disk_usage(folder).free
     if needed * 1.05 > free:
         raise TrajectoryError(
-            f"joining the trajectory needs {needed * 1.05 / 2**20:.0f} MiB on the disk of {folder}, "
-            f"{free / 2**20:.0f} MiB are free; its parts are complete and can be read as they are"
+            f"joining the trajectory needs {needed * 1.05 / 2**20:.0f} MiB on the disk of {folder}, but only "
+            f"{free / 2**20:.0f} MiB are free: free some space and run the same command again. No samples are lost; "
+            "the files of the chunks are complete and can be read as they are"
         )
     with atomic_path(target) as temporary, h5py.File(temporary, "w") as file:
         _write_frame(file, header)
@@ -186,8 +207,8 @@ def merge_segments(target: str | Path, header: Header, sources: Sequence[Path], 
         for source in sources:
             with h5py.File(source, "r") as part:
                 for name in names_in(part):
-                    groups = [part[place(name, replica)] for replica in range(header.n_replicas)]
-                    if place(name, 0) not in file:
+                    groups = [part[group_path(name, replica)] for replica in range(header.n_replicas)]
+                    if group_path(name, 0) not in file:
                         values = groups[0]["value"]
                         _create(file, header, name, values.shape[1:], values.dtype, len(values) * len(sources))
                     for rows in _blocks(groups[0]["value"], header.n_replicas):
@@ -196,12 +217,12 @@ def merge_segments(target: str | Path, header: Header, sources: Sequence[Path], 
 
 
 def names_in(file: h5py.File) -> tuple[str, ...]:
-    """Quantities that a file holds, in the order of `QUANTITIES`."""
-    return tuple(name for name in QUANTITIES if place(name, 0) in file)
+    """Names of the quantities in a file, in the order of `QUANTITIES`."""
+    return tuple(name for name in QUANTITIES if group_path(name, 0) in file)
 
 
 def read_header(file: h5py.File) -> Header:
-    """What stays the same along the trajectory of a file."""
+    """Read the data of a trajectory file that do not change in time."""
     fixed, first = file["parameters"], file[f"particles/{replica_name(0)}"]
     molecules = fixed["molecules"][()] if "molecules" in fixed else None
     return Header(
@@ -218,16 +239,17 @@ def read_header(file: h5py.File) -> Header:
 
 
 def _checked(header: Header, name: str, steps: Any, values: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Steps as int64 and values as floats of the right shape; float32 stays what it is."""
+    """Check one quantity; return steps as int64 and values as float64, or as float32 if they came so."""
     if name not in QUANTITIES:
-        raise TrajectoryError(f"a trajectory holds {', '.join(QUANTITIES)}, it has no place for {name!r}")
+        raise TrajectoryError(f"the quantities of a trajectory are {', '.join(QUANTITIES)}; {name!r} is not among them")
     steps, values = np.asarray(steps, np.int64), np.asarray(values)
     if values.dtype != np.float32:
         values = values.astype(np.float64)
     if steps.ndim != 1 or (np.diff(steps) <= 0).any() or (steps < 0).any():
-        raise TrajectoryError(f"steps must rise from 0 or above, got {steps.tolist()[:10]} for {name}")
+        raise TrajectoryError(f"the steps of {name} must increase and not be negative, got {steps.tolist()[:10]}")
     sizes = header.sizes()
-    shape = (header.n_replicas, len(steps), *(sizes.get(size, size) for size in QUANTITIES[name].shape))
+    sample = (sizes.get(size, size) if isinstance(size, str) else size for size in QUANTITIES[name].shape)
+    shape = (header.n_replicas, len(steps), *sample)
     fits = len(shape) == values.ndim and all(
         a == b or isinstance(a, str) for a, b in zip(shape, values.shape, strict=True)
     )
@@ -237,7 +259,7 @@ def _checked(header: Header, name: str, steps: Any, values: Any) -> tuple[np.nda
 
 
 def _write_frame(file: h5py.File, header: Header) -> None:
-    """Everything but the quantities that change in time."""
+    """Write everything except the quantities that change in time."""
     import h5py
 
     root = file.create_group("h5md")
@@ -268,13 +290,13 @@ def _write_frame(file: h5py.File, header: Header) -> None:
 def _create(
     file: h5py.File, header: Header, name: str, shape: tuple[int, ...], dtype: np.dtype, n_expected: int
 ) -> None:
-    """Empty, growing datasets of a quantity for every replica; blocks are not larger than what is expected."""
+    """Create empty, extendable datasets of a quantity for every replica; `n_expected` limits their block size."""
     row_bytes = max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1)
     rows = int(np.clip(min(BLOCK_BYTES // row_bytes, n_expected), 1, STEP_ROWS))
     step_rows = int(np.clip(n_expected, 1, STEP_ROWS))
     first = None
     for replica in range(header.n_replicas):
-        group = file.create_group(place(name, replica))
+        group = file.create_group(group_path(name, replica))
         if first is None:
             first = group
             group.create_dataset("step", (0,), np.int64, maxshape=(None,), chunks=(step_rows,))
@@ -286,19 +308,20 @@ def _create(
 
 
 def _append(file: h5py.File, name: str, steps: np.ndarray, times: np.ndarray, values: np.ndarray) -> None:
-    """Add samples (n_replicas, n, ...) behind those that there are."""
-    first = file[place(name, 0)]
+    """Append samples (n_replicas, n, ...) to a quantity."""
+    first = file[group_path(name, 0)]
     old, new = len(first["step"]), len(first["step"]) + len(steps)
     for key, column in (("step", steps), ("time", times)):
         first[key].resize(new, axis=0)
         first[key][old:] = column
     for replica, series in enumerate(values):
-        value = file[place(name, replica)]["value"]
+        value = file[group_path(name, replica)]["value"]
         value.resize(new, axis=0)
         value[old:] = series
 
 
 def _blocks(dataset: h5py.Dataset, n_replicas: int) -> Iterator[slice]:
+    """Yield the rows of a dataset in blocks of at most `MERGE_BYTES` for all replicas together."""
     row_bytes = n_replicas * max(int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize, 1)
     rows = max(MERGE_BYTES // row_bytes, 1)
     for first in range(0, len(dataset), rows):

@@ -1,14 +1,14 @@
-"""What all integrators share, and velocity Verlet (NVE).
+"""The base class of the integrators, and velocity Verlet (NVE).
 
     v += dt/2 F/m;  r += dt v;  F = F(r);  v += dt/2 F/m          (Swope, Andersen, Berens, Wilson 1982)
 
-is symplectic and reversible: the energy error oscillates with O(dt^2) and does not grow. Every array carries the
-replica as its first axis, and no sum runs over replicas: who else is in a batch changes nothing but the order of sums
-inside the network. What a step does around the force call is a few vectorized operations; input is checked once.
+is symplectic and reversible: the energy error oscillates with O(dt^2) and does not grow. The first axis of every array
+is the replica, and no sum runs over replicas, so the other replicas of a batch influence only the order of sums inside
+the network. Apart from the forces, a step is a few vectorized operations. Input is checked once, at the start.
 
-A fixed atom has an infinite mass: zero acceleration, noise and velocity, so that its position never changes by a bit.
+A fixed atom has infinite mass: acceleration, noise and velocity are zero, and its position does not change by a bit.
 
-Not supported: constraints on bonds, several time steps, forces that depend on velocities.
+Not supported: bond constraints, multiple time steps, forces that depend on velocities.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ from gmcore.units import MASS_UNIT
 
 
 class Integrator:
-    """Base of the integrators; a subclass says what a step is.
+    """Base class of the integrators; subclasses define `step`.
 
     Parameters
     ----------
-    forces : `BatchForces` or an analytic stand-in.
-    state : changed in place. Variables of a thermostat that it already carries, as after a restart, are taken over.
+    forces : `BatchForces` or analytic forces.
+    state : state of the replicas, changed in place. Variables of a thermostat that it already has, as after a restart,
+        are used.
     time_step : fs.
     fixed : atoms that do not move, as indices or (n_atoms,) bool.
 
     Attributes
     ----------
-    result : ForceResult at the present positions.
-    n_degrees : degrees of freedom that share the kinetic energy: three per free atom, less three where no atom is fixed
-        and the integrator keeps the total momentum, as it is when forces do not depend on where the system stands.
+    result : energies and forces at the present positions.
+    n_degrees : number of degrees of freedom: three per free atom, minus three if no atom is fixed and the integrator
+        conserves the total momentum.
 
     Raises
     ------
-    DynamicsError : a time step that is not positive, bad fixed atoms, or velocities of fixed atoms that are not zero.
+    DynamicsError : the time step is not positive, the fixed atoms are not valid, or fixed atoms have velocities.
     """
 
     result: ForceResult
@@ -51,13 +52,13 @@ class Integrator:
         self.time_step = float(per_replica("the time step", time_step, 1, "fs")[0])
         self.fixed = fixed_mask(fixed, state.n_atoms)
         if state.velocities[:, self.fixed].any():
-            raise DynamicsError("velocities of fixed atoms must be zero, got some that are not")
+            raise DynamicsError("velocities of fixed atoms must be zero, got a fixed atom that moves")
         self.n_degrees = 3 * int((~self.fixed).sum())
         if self._conserves_momentum and not self.fixed.any():
             self.n_degrees -= 3
         if self.n_degrees == 0:
             raise DynamicsError(
-                "a single atom whose momentum is conserved cannot be at a temperature, got one atom, none fixed"
+                "a single atom has no temperature under nve or nose_hoover, which conserve its momentum: use langevin"
             )
         # acceleration in A/fs^2 of a force in eV/A
         self._per_mass = np.where(self.fixed, 0.0, 1.0 / (MASS_UNIT * state.masses))[:, None]
@@ -65,9 +66,9 @@ class Integrator:
         self.restart()
 
     def restart(self) -> None:
-        """Forget the neighbor list and compute the forces afresh.
+        """Drop the neighbor list and compute the forces again.
 
-        Called at fixed steps, it makes an uninterrupted run do the same arithmetic as one that resumes there.
+        A run calls this at fixed steps, so that it does the same arithmetic whether or not it was interrupted there.
         """
         self.forces.forget()
         self._evaluate()
@@ -77,7 +78,7 @@ class Integrator:
         raise NotImplementedError
 
     def conserved(self) -> np.ndarray:
-        """(n_replicas,) eV: what an exact integration would keep constant, exchanged heat taken into account."""
+        """(n_replicas,) eV: the energy that exact integration conserves, including the heat exchanged with a bath."""
         return self.state.kinetic_energies() + self.result.energies
 
     def _evaluate(self) -> None:
@@ -86,16 +87,16 @@ class Integrator:
     def _half_kick(self) -> None:
         self.state.velocities += self._kick * self.result.forces
 
-    def _carry(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """The carried variable of this name; zeros where the state has none."""
-        values = self.state.carried.setdefault(name, np.zeros(shape))
+    def _extended_variable(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Return a variable of the thermostat or barostat from the state; zeros if the state has none of this name."""
+        values = self.state.extended.setdefault(name, np.zeros(shape))
         if values.shape != shape:
             raise DynamicsError(f"{name} of the state must have shape {shape}, got {values.shape}")
         return values
 
 
 class VelocityVerlet(Integrator):
-    """NVE; parameters and attributes as in `Integrator`. The total energy is conserved."""
+    """NVE by velocity Verlet, which conserves the total energy; parameters and attributes as in `Integrator`."""
 
     def step(self) -> None:
         """Advance all replicas by one time step."""

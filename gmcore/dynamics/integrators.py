@@ -1,8 +1,9 @@
-"""The integrators by the names that a configuration uses."""
+"""The integrators by the names used in configurations."""
 
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from numpy.typing import ArrayLike
 
@@ -30,19 +31,22 @@ def make_integrator(
     state: State,
     time_step: float = 0.5,
     temperatures: ArrayLike | None = None,
-    **options,
+    **options: Any,
 ) -> Integrator:
-    """An integrator by name.
+    """Make an integrator by name.
 
     Parameters
     ----------
     kind : "nve", "langevin", "nose_hoover" or "npt".
-    temperatures : K, one or one per replica; "nve" has no use for them.
+    forces : `BatchForces` or analytic forces.
+    state : state of the replicas, changed in place.
+    time_step : fs.
+    temperatures : target temperature of all replicas, or one per replica, K; "nve" does not use them.
     options : further parameters of the class of that kind.
 
     Raises
     ------
-    DynamicsError : unknown kind or option, or what the class refuses.
+    DynamicsError : an unknown kind or option, or a value that the class does not accept.
     """
     if kind not in INTEGRATORS:
         raise DynamicsError(f"unknown ensemble {kind!r}{did_you_mean(kind, INTEGRATORS)}")
@@ -50,10 +54,10 @@ def make_integrator(
     known = list(inspect.signature(chosen).parameters)[3:]
     if "temperatures" in known:
         if temperatures is None:
-            raise DynamicsError(f"{kind} needs temperatures, got none")
+            raise DynamicsError(f"{kind} needs target temperatures, got none")
         options["temperatures"] = temperatures
     for name in options:
         if name not in known:
             allowed = ", ".join(option for option in known if option != "temperatures")
-            raise DynamicsError(f"options of {kind} are {allowed}, got {name!r}{did_you_mean(name, known)}")
+            raise DynamicsError(f"the options of {kind} are {allowed}, got {name!r}{did_you_mean(name, known)}")
     return chosen(forces, state, time_step, **options)

@@ -2,13 +2,13 @@
 
     B: v += dt/2 F/m;   A: r += dt/2 v;   O: v = c v + sqrt((1 - c^2) k_B T/m) R,  c = exp(-gamma dt);   A;   B
 
-O is the exact solution of the Ornstein-Uhlenbeck part. Of all splittings this one has the smallest error of
-configurational averages: none at all for harmonic forces, where <v^2> at the end of a step is too small by the factor
-1 - (omega dt)^2/4. Source: Leimkuhler and Matthews, J. Chem. Phys. 138, 174102 (2013).
+O is the exact solution of the Ornstein-Uhlenbeck part. Among such splittings, BAOAB has the smallest error of
+configurational averages. For harmonic forces this error is zero, while <v^2> at the end of a step is too small by the
+factor 1 - (omega dt)^2/4. Source: Leimkuhler and Matthews, J. Chem. Phys. 138, 174102 (2013).
 
-The heat taken up in O is summed, so that E_kin + E_pot - heat, the effective energy of Bussi and Parrinello (Phys. Rev.
-E 75, 056707, 2007), is conserved to the order of the splitting. The noise acts on every free atom and so on the center
-of mass, too: all 3 n_free degrees of freedom are thermal, and a molecule that is not held diffuses and turns.
+The heat absorbed in O is summed. E_kin + E_pot - heat, the effective energy of Bussi and Parrinello (Phys. Rev. E 75,
+056707, 2007), is conserved to the order of the splitting. The noise acts on every free atom, and so also on the center
+of mass: all 3 n_free degrees of freedom are thermal, and a free molecule diffuses and rotates.
 
 Not supported: friction that differs between atoms, colored noise.
 """
@@ -25,11 +25,11 @@ from gmcore.units import BOLTZMANN
 
 
 class OrnsteinUhlenbeck:
-    """The O step of atoms, exact for any time step.
+    """The O step of the atoms, exact for any time step.
 
     Parameters
     ----------
-    per_mass : (n_atoms, 1), A/fs^2 per eV/A; zero for fixed atoms.
+    per_mass : (n_atoms, 1) acceleration per force, A/fs^2 per eV/A; zero for fixed atoms.
     temperatures : (n_replicas,) K.
     decay : exp(-gamma dt).
     """
@@ -41,7 +41,7 @@ class OrnsteinUhlenbeck:
         self._noise = np.empty((len(temperatures), len(per_mass), 3))
 
     def apply(self, state: State, heat: np.ndarray) -> None:
-        """Change the velocities; add the kinetic energy that they gain to `heat` (n_replicas,) eV."""
+        """Update the velocities; add the kinetic energy that they gain to `heat` (n_replicas,) eV."""
         heat -= state.kinetic_energies()
         for generator, noise in zip(state.generators, self._noise):
             generator.standard_normal(out=noise)
@@ -52,14 +52,16 @@ class OrnsteinUhlenbeck:
 
 
 class Langevin(Integrator):
-    """NVT by BAOAB.
+    """NVT by BAOAB; further parameters and the attributes as in `Integrator`.
 
     Parameters
     ----------
-    temperatures : K, one or one per replica.
-    friction : gamma, 1/fs. Fast thermalization wants about 0.01; spectra, whose lines it broadens by gamma, less.
+    temperatures : target temperature of all replicas, or one per replica, K.
+    friction : gamma, 1/fs. About 0.01 gives fast thermalization. Spectra need less, since gamma broadens their lines.
 
-    Others, attributes and errors as in `Integrator`; DynamicsError also for temperatures or friction not positive.
+    Raises
+    ------
+    DynamicsError : temperatures or friction are not positive, or as in `Integrator`.
     """
 
     _conserves_momentum = False
@@ -77,7 +79,7 @@ class Langevin(Integrator):
         friction = per_replica("the friction", friction, 1, "1/fs")[0]
         super().__init__(forces, state, time_step, fixed)
         self._thermostat = OrnsteinUhlenbeck(self._per_mass, temperatures, np.exp(-friction * self.time_step))
-        self._heat = self._carry("heat", (state.n_replicas,))
+        self._heat = self._extended_variable("heat", (state.n_replicas,))
 
     def step(self) -> None:
         """Advance all replicas by one time step."""
@@ -91,5 +93,5 @@ class Langevin(Integrator):
         state.step += 1
 
     def conserved(self) -> np.ndarray:
-        """(n_replicas,) eV: kinetic and potential energy less the heat taken from the bath."""
+        """(n_replicas,) eV: kinetic and potential energy, minus the heat taken from the bath."""
         return super().conserved() - self._heat

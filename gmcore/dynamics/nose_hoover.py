@@ -1,15 +1,15 @@
 """Nose-Hoover chains (NVT without random numbers).
 
     dv/dt = F/m - xi_1 v,    Q_1 dxi_1/dt = 2 E_kin - n_degrees k_B T,    Q_k dxi_k/dt = Q_(k-1) xi_(k-1)^2 - k_B T
-    Q_1 = n_degrees k_B T tau^2,    Q_k = k_B T tau^2;     each xi_k is damped by xi_(k+1), the last one is free
+    Q_1 = n_degrees k_B T tau^2,    Q_k = k_B T tau^2;     xi_(k+1) damps xi_k; nothing damps the last one
 
-One chain per replica. The thermostat acts for half a time step before and after a step of velocity Verlet, factored
-after Suzuki and Yoshida (three stages, fourth order); reversible. Source: Martyna, Tuckerman, Tobias, Klein, Mol. Phys.
-87, 1117 (1996). Conserved: E_kin + E_pot + sum Q_k xi_k^2/2 + n_degrees k_B T eta_1 + k_B T sum_(k>1) eta_k, with
-d eta/dt = xi.
+Each replica has one chain. The thermostat acts for half a time step before and after a step of velocity Verlet. It is
+factorized after Suzuki and Yoshida (three stages, fourth order) and is reversible. Source: Martyna, Tuckerman, Tobias,
+Klein, Mol. Phys. 87, 1117 (1996). Conserved: E_kin + E_pot + sum Q_k xi_k^2/2 + n_degrees k_B T eta_1 +
+k_B T sum_(k>1) eta_k, with d eta/dt = xi.
 
-All velocities are scaled alike: zero momentum stays zero, and the angular momentum of an isolated molecule keeps its
-direction. Systems that are nearly harmonic exchange energy between modes slowly; there `Langevin` samples better.
+All velocities are scaled by the same factor: zero momentum stays zero, and the angular momentum of an isolated molecule
+keeps its direction. In nearly harmonic systems the modes exchange energy slowly; `Langevin` samples these better.
 
 Not supported: chains per atom.
 """
@@ -26,20 +26,21 @@ from gmcore.units import BOLTZMANN
 
 _OUTER = 1.0 / (2.0 - 2.0 ** (1.0 / 3.0))
 SUZUKI_YOSHIDA = (_OUTER, 1.0 - 2.0 * _OUTER, _OUTER)
-"""Fractions of a step whose composition is of fourth order (Yoshida 1990)."""
+"""Fractions of a step; their composition is of fourth order (Yoshida 1990)."""
 
 
 class NoseHoover(Integrator):
-    """NVT by a Nose-Hoover chain per replica.
+    """NVT by one Nose-Hoover chain per replica; further parameters and the attributes as in `Integrator`.
 
     Parameters
     ----------
-    temperatures : K, one or one per replica.
-    thermostat_time : tau, fs; of the order of a period of the system.
-    chain_length : thermostats in the chain.
+    temperatures : target temperature of all replicas, or one per replica, K.
+    thermostat_time : tau, fs; choose about one period of the vibrations of the system.
+    chain_length : number of thermostats in the chain.
 
-    Others, attributes and errors as in `Integrator`; DynamicsError also for temperatures or times not positive, or a
-    chain without a link, and from `step` where a chain overflows.
+    Raises
+    ------
+    DynamicsError : temperatures or times are not positive, the chain length is below 1, or as in `Integrator`.
     """
 
     def __init__(
@@ -55,17 +56,23 @@ class NoseHoover(Integrator):
         temperatures = per_replica("temperatures", temperatures, state.n_replicas, "K")
         thermostat_time = per_replica("the thermostat time", thermostat_time, 1, "fs")[0]
         if not (isinstance(chain_length, int) and chain_length >= 1):
-            raise DynamicsError(f"the chain length must be an integer from 1, got {chain_length!r}")
+            raise DynamicsError(f"the chain length must be an integer of at least 1, got {chain_length!r}")
         super().__init__(forces, state, time_step, fixed)
-        # rows of the chain are its links: (chain_length, n_replicas), the replica last where all links are at hand
+        # arrays of the chain are (chain_length, n_replicas), so that a row is one link of all chains
         self._target = np.repeat(BOLTZMANN * temperatures[None], chain_length, axis=0)
         self._target[0] *= self.n_degrees
         self._mass = self._target * thermostat_time**2
         shape = (state.n_replicas, chain_length)
-        self._eta, self._xi = self._carry("chain_positions", shape).T, self._carry("chain_velocities", shape).T
+        self._eta = self._extended_variable("chain_positions", shape).T
+        self._xi = self._extended_variable("chain_velocities", shape).T
 
     def step(self) -> None:
-        """Advance all replicas by one time step."""
+        """Advance all replicas by one time step.
+
+        Raises
+        ------
+        DynamicsError : a chain has overflowed.
+        """
         self._thermostat()
         self._half_kick()
         self.state.positions += self.time_step * self.state.velocities
@@ -75,14 +82,14 @@ class NoseHoover(Integrator):
         self.state.step += 1
 
     def conserved(self) -> np.ndarray:
-        """(n_replicas,) eV: kinetic and potential energy and those of the chain."""
+        """(n_replicas,) eV: kinetic and potential energy, plus the energy of the chain."""
         return super().conserved() + (0.5 * self._mass * self._xi**2 + self._target * self._eta).sum(axis=0)
 
     def _thermostat(self) -> None:
-        """Half a time step of the chain and of the velocities' scaling."""
+        """Advance the chain by half a time step and scale the velocities."""
         xi, last = self._xi, len(self._xi) - 1
         twice = 2.0 * self.state.kinetic_energies()
-        scale = 1.0
+        scale = np.ones_like(twice)
         with np.errstate(over="ignore", invalid="ignore"):
             for fraction in SUZUKI_YOSHIDA:
                 whole = 0.5 * self.time_step * fraction
@@ -97,14 +104,14 @@ class NoseHoover(Integrator):
         if not (np.isfinite(scale).all() and np.isfinite(xi).all()):
             replica = int(np.argmin(np.isfinite(scale) & np.isfinite(xi).all(axis=0)))
             raise DynamicsError(
-                "a Nose-Hoover chain needs a start not far from its temperature and a thermostat time long against the "
-                f"time step, got an overflow in replica {replica} at "
-                f"{self.state.temperatures(self.n_degrees)[replica]:.4g} K; langevin bears more"
+                f"the Nose-Hoover chain of replica {replica} overflowed at "
+                f"{self.state.temperatures(self.n_degrees)[replica]:.4g} K: start closer to the target temperature, "
+                "raise thermostat_time, or use langevin"
             )
         self.state.velocities *= scale[:, None, None]
 
     def _push(self, k: int, twice: np.ndarray, whole: float) -> None:
-        """Half a sub-step of link k: its drive between two halves of its damping by link k + 1."""
+        """Advance link k by half a sub-step: its driving force between two halves of the damping by link k + 1."""
         xi = self._xi
         drive = twice if k == 0 else self._mass[k - 1] * (xi[k - 1] * xi[k - 1])
         gain = (drive - self._target[k]) * (0.5 * whole / self._mass[k])

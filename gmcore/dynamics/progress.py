@@ -1,4 +1,4 @@
-"""A bar on stderr: which part of a run, ns per day of each replica, and the time that is left."""
+"""A progress bar on stderr: part of the run, ns per day of each replica, and the remaining time."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ SECONDS_PER_DAY = 86400.0
 
 
 class RunProgress:
-    """Context that shows how far a run is.
+    """Context manager that shows the progress of a run.
 
     Parameters
     ----------
-    steps, total : steps done before and to be done in all.
+    steps : number of steps done earlier.
+    total : number of steps of the whole run.
     time_step : fs.
-    n_replicas : that advance together.
+    n_replicas : number of replicas that advance together.
     """
 
     def __init__(self, steps: int, total: int, time_step: float, n_replicas: int):
@@ -35,14 +36,16 @@ class RunProgress:
         self._began = time.perf_counter()
 
     def __enter__(self) -> RunProgress:
+        """Show the bar."""
         self._progress.start()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
+        """Leave the bar as it is."""
         self._progress.stop()
 
     def update(self, steps: int, part: str) -> None:
-        """Show that `steps` steps are done and the run is in its `part`."""
+        """Show that `steps` steps are done and that the run is in `part`, equilibration or production."""
         elapsed = max(time.perf_counter() - self._began, 1e-9)
         speed = (steps - self._first) * self._time_step * 1e-6 * SECONDS_PER_DAY / elapsed
         self._progress.update(self._task, completed=steps, description=part, speed=f"{speed:.3g} {self._suffix}")

@@ -1,4 +1,4 @@
-"""Samples of one chunk, gathered in memory until the chunk is written."""
+"""The samples of one chunk, kept in memory until the chunk is written."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from gmcore.dynamics.tensor_observer import TensorObserver
 
 
 class Recorder:
-    """Takes what is due at a step; steps count from the start of the production.
+    """Records quantities at multiples of their intervals; steps count from the start of the production.
 
     Parameters
     ----------
-    observer : evaluates D where it is wanted.
+    config : configuration of the run.
+    observer : evaluates the D tensors; None for a run without D.
     """
 
     def __init__(self, config: MDConfig, observer: TensorObserver | None):
@@ -25,7 +26,7 @@ class Recorder:
         self._values: dict[str, list[np.ndarray]] = {}
 
     def take(self, step: int, integrator: Integrator) -> None:
-        """Record the present step of the integrator."""
+        """Record the quantities that are due at `step`, the present step of the integrator."""
         record, state = self._record, integrator.state
         if step % record.positions == 0:
             self._add("position", step, state.positions.astype(record.precision))
@@ -40,7 +41,7 @@ class Recorder:
                 self._add(name, step, values.astype(record.precision) if name == "molecule_position" else values)
 
     def data(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """What `write_segment` takes: name -> steps (n,), values (n_replicas, n, ...); empty where nothing was due."""
+        """Return the samples for `write_segment`: name -> steps (n,), values (n_replicas, n, ...); may be empty."""
         return {name: (np.array(self._steps[name]), np.stack(values, axis=1)) for name, values in self._values.items()}
 
     def _take_scalars(self, step: int, integrator: Integrator) -> None:
@@ -49,7 +50,7 @@ class Recorder:
         self._add("kinetic_energy", step, state.kinetic_energies())
         self._add("conserved", step, integrator.conserved())
         self._add("temperature", step, state.temperatures(integrator.n_degrees))
-        if self._stress:
+        if self._stress and result.stress is not None:
             self._add("stress", step, result.stress)
         deviation = result.forces_deviation()
         if not np.isnan(deviation).all():  # a single model has none

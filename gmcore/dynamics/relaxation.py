@@ -1,4 +1,4 @@
-"""The nearest minimum of the energy, where a dynamics starts and modes are found."""
+"""Relaxation to the nearest minimum of the energy, for the start of a run and for harmonic modes."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ from gmcore.errors import GMError
 from gmcore.model import Model
 
 RELAXED = 1e-4
-"""eV/A: largest force on an atom after a relaxation."""
+"""eV/A: default of the largest force on an atom after a relaxation."""
 
-LARGE = 200  # atoms; beyond, the dense matrix of BFGS costs more than the forces
+LARGE = 200  # atoms; above, the dense matrix of BFGS costs more time than the forces
 
 
 class RelaxationError(GMError):
-    """A structure that cannot be relaxed, or not far enough."""
+    """A structure cannot be relaxed, or not to the requested forces."""
 
 
 def relax(atoms: Atoms, model: Model, fmax: float = RELAXED, max_steps: int = 1000, cell: bool = False) -> Atoms:
-    """A copy of `atoms` at the nearest minimum, found with ASE's BFGS (beyond 200 atoms L-BFGS).
+    """Return a copy of `atoms` at the nearest minimum, found with ASE's BFGS (L-BFGS above 200 atoms).
 
     Parameters
     ----------
-    model : with energy and forces; in double precision it can be driven to any `fmax`.
-    fmax : eV/A, largest force that may be left on an atom.
+    atoms : the structure, without constraints.
+    model : a model that predicts forces; small values of `fmax` need double precision.
+    fmax : largest force that may remain on an atom, eV/A.
+    max_steps : largest number of steps.
     cell : also relax the cell of a crystal.
 
     Raises
     ------
-    RelaxationError : no minimum within `max_steps`; `cell` without periodicity in three directions; constraints.
+    RelaxationError : no minimum within `max_steps`, no atoms, constraints, a model without forces, or `cell` for a
+        system that is not periodic in three directions.
     """
     from ase.filters import FrechetCellFilter
     from ase.optimize import BFGS, LBFGS
@@ -38,13 +41,18 @@ def relax(atoms: Atoms, model: Model, fmax: float = RELAXED, max_steps: int = 10
     if not len(atoms):
         raise RelaxationError("a relaxation needs at least one atom, got none")
     if atoms.constraints:
-        raise RelaxationError(f"the atoms must be free to move, got {len(atoms.constraints)} constraints")
+        raise RelaxationError(
+            f"a relaxation cannot use constraints, got {len(atoms.constraints)}: remove them from the structure"
+        )
     if "forces" not in model.units:
-        raise RelaxationError(f"a relaxation needs a model with forces, this one predicts {', '.join(model.units)}")
+        raise RelaxationError(f"a relaxation needs a model with forces, got a model of {', '.join(model.units)}")
     if not fmax > 0.0:
-        raise RelaxationError(f"the force to relax to must be positive, got {fmax}")
+        raise RelaxationError(f"the largest remaining force of a relaxation must be positive, got {fmax} eV/A")
     if cell and not atoms.pbc.all():
-        raise RelaxationError("only a cell that is periodic in three directions can be relaxed, got one that is not")
+        raise RelaxationError(
+            "relaxing the cell needs a system that is periodic in all three directions, got pbc "
+            f"{np.asarray(atoms.pbc).tolist()}"
+        )
     relaxed = atoms.copy()
     relaxed.calc = GMCalculator(model)
     target = FrechetCellFilter(relaxed) if cell else relaxed
@@ -54,7 +62,7 @@ def relax(atoms: Atoms, model: Model, fmax: float = RELAXED, max_steps: int = 10
     relaxed.calc = None
     if not converged:
         raise RelaxationError(
-            f"the relaxation must reach forces below {fmax:g} eV/A within {max_steps} steps, got {left:.3g} eV/A; "
-            "a model in double precision or a larger limit may help"
+            f"the relaxation must reach forces below {fmax:g} eV/A, got {left:.3g} eV/A after {max_steps} steps: "
+            "evaluate the model in double precision, or allow larger forces"
         )
     return relaxed

@@ -1,64 +1,82 @@
-"""The folder of a run: what belongs to it, what may be removed, and what it refuses to touch.
+"""The folder of a run: which files belong to it and may be removed, and checks before a run uses it.
 
-config.yaml      all defaults filled in
-state.npz        the state to go on from
-trajectory/      one file per chunk, while the run goes on
-trajectory.h5    all of them, once it is done
-stopped.extxyz   the frames that ended it before its time
+config.yaml      the configuration with all defaults filled in
+state.npz        the checkpoint
+trajectory/      one file per chunk, until the run is complete
+trajectory.h5    the whole trajectory, when the run is complete
+stopped.extxyz   the frames that met a stop condition
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gmcore.dynamics.checkpoint import CHECKPOINT, Checkpoint, RunError, read_checkpoint, refuse_changes
+from gmcore.dynamics.checkpoint import CHECKPOINT, Checkpoint, RunError, check_unchanged, read_checkpoint
 from gmcore.dynamics.trajectory import MERGED, SEGMENTS, TrajectoryError, trajectory_files
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 CONFIG = "config.yaml"
 DUMP = "stopped.extxyz"
 
 
 def earlier_checkpoint(folder: Path, identity: dict[str, Any], resume: bool) -> Checkpoint | None:
-    """Return the checkpoint to go on from, None where a run begins.
+    """Return the checkpoint of an earlier run; None if a new run begins.
 
-    RunError: the folder holds something else, a run of another configuration, or a trajectory without its state.
+    Parameters
+    ----------
+    folder : folder of the run.
+    identity : `identity_of` the configuration.
+    resume : continue an earlier run; otherwise None is returned.
+
+    Raises
+    ------
+    RunError : the folder belongs to something else, to a run of another configuration, or it has a trajectory but no
+        checkpoint.
     """
     if folder.exists() and not folder.is_dir():
-        raise RunError(f"output must be a folder, {folder} is a file")
+        raise RunError(f"output must be a folder, but {folder} is a file: choose another output")
     if (folder / CONFIG).exists() and not (folder / CHECKPOINT).exists():
-        raise RunError(f"{folder} must be empty or hold a run, it holds a {CONFIG} without {CHECKPOINT}")
+        raise RunError(
+            f"output must be a new folder or that of an earlier run, but {folder} has a {CONFIG} and no {CHECKPOINT}: "
+            "choose another output"
+        )
     if not resume:
         return None
     checkpoint = read_checkpoint(folder)
     if checkpoint is not None:
-        refuse_changes(folder, identity, checkpoint.identity)
+        check_unchanged(folder, identity, checkpoint.identity)
     elif (folder / MERGED).exists() or (folder / SEGMENTS).exists():
-        raise RunError(f"{folder} holds a trajectory without {CHECKPOINT}: start over with gmtensor md --no-resume")
+        raise RunError(
+            f"{folder} has a trajectory but no {CHECKPOINT}: restore this file, "
+            "or start over with gmtensor md --no-resume"
+        )
     return checkpoint
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder, which is made where missing; the lock ends with the process, however that ends.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder against other runs; create it if necessary. The lock ends with the process.
 
-    Where folders cannot be locked, as on Windows and some network disks, it keeps nobody out.
+    On systems where folders cannot be locked, such as Windows and some network disks, this does not lock anything.
 
-    RunError: another process runs there, or the folder cannot be made.
+    Raises
+    ------
+    RunError : another process runs in the folder, or the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"output must be a folder that can be made, {folder} cannot: {error.strerror}") from error
-    if fcntl is None:
+        raise RunError(
+            f"the output folder {folder} cannot be created: {error.strerror}; choose another output"
+        ) from error
+    if sys.platform == "win32":
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -66,7 +84,9 @@ def alone_in(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(f"one process at a time may run in {folder}, got a second one") from None
+            raise RunError(
+                f"another process is running in {folder}: wait until it has finished, or choose another output"
+            ) from None
         except OSError:  # a disk without locks
             pass
         yield
@@ -74,33 +94,42 @@ def alone_in(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def refuse_losses(folder: Path, n_chunks: int) -> None:
-    """Refuse to go on after `n_chunks` chunks of the production where samples of them are gone; RunError names them."""
+def check_trajectory(folder: Path, n_chunks: int) -> None:
+    """Make sure that the trajectory of the first `n_chunks` chunks of the production is complete.
+
+    Raises
+    ------
+    RunError : a file is missing or damaged; the message names it.
+    """
     try:
         trajectory_files(folder, n_chunks)
     except TrajectoryError as error:
         raise RunError(
-            f"{error}, but the run in {folder} needs it to go on: "
-            "put it back, or start over with gmtensor md --no-resume"
+            f"{error}; the run in {folder} needs this file to continue: "
+            "restore it, or start over with gmtensor md --no-resume"
         ) from error
 
 
 def clear_run(folder: Path) -> None:
-    """Remove an earlier run; files of others, such as an analysis, stay."""
-    for name in (CONFIG, CHECKPOINT, MERGED):  # the configuration first: alone it would look like that of another job
+    """Remove an earlier run; other files, such as those of an analysis, stay."""
+    for name in (
+        CONFIG,
+        CHECKPOINT,
+        MERGED,
+    ):  # the configuration first: if it were left alone, the folder would seem to belong to something else
         (folder / name).unlink(missing_ok=True)
     remove_segments(folder)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left half-written, and the frames of a stop that is being overcome."""
+    """Remove incomplete files of a killed process and the frames of an earlier stop."""
     for part in (*folder.glob(".*.part.*"), *folder.glob(f"{SEGMENTS}/.*.part.*"), folder / DUMP):
         part.unlink(missing_ok=True)
 
 
 def remove_segments(folder: Path) -> None:
-    """Remove the files of chunks."""
+    """Remove the trajectory files of the chunks."""
     for path in (folder / SEGMENTS).glob("*.h5"):
         path.unlink()
-    with suppress(OSError):  # not there, or holds files of someone else
+    with suppress(OSError):  # does not exist, or has other files
         (folder / SEGMENTS).rmdir()

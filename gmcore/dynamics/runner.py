@@ -1,17 +1,18 @@
-"""A run of molecular dynamics from its configuration: in chunks, each of which is safe once it is done.
+"""A run of molecular dynamics from its configuration, in chunks that are saved as soon as they are done.
 
-    for every chunk:  neighbor list anew -> steps -> RUN/trajectory/<chunk>.h5 -> RUN/state.npz
+    for every chunk:  new neighbor list -> steps -> RUN/trajectory/<chunk>.h5 -> RUN/state.npz
     at the end:       RUN/trajectory/*.h5 -> RUN/trajectory.h5
 
-The trajectory of a chunk is written before the state that follows it, both atomically. A kill between the two, or at
-any other moment, costs the chunk at most, which is computed again, bit for bit as before: forces depend on where the
-neighbor list was built, and chunks begin at steps that depend on the time step and the chunk length alone. The same
-holds for a run that is extended. Samples are due at multiples of their interval, counted from the first step of the
-production, wherever chunks end.
+First the trajectory of a chunk is written, then the checkpoint, both atomically. If the process is killed at any
+moment, at most one chunk is lost. It is computed again with the same result, bit for bit: forces depend on where the
+neighbor list was built, and chunks start at steps that depend only on the time step and the chunk length. The same
+holds for a run that is extended. Samples are recorded at multiples of their interval, counted from the first step of
+the production, independent of the chunks.
 
-Bit for bit means: same machine, same number of threads, same versions of the libraries.
+Results are equal bit for bit on the same machine, with the same number of threads and the same versions of the
+libraries.
 
-Not supported: two processes in one folder; the second one is refused where folders can be locked.
+Not supported: two processes in one folder. Where folders can be locked, the second process stops with an error.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from gmcore.dynamics.recorder import Recorder
 from gmcore.dynamics.run_folder import (
     CONFIG,
     DUMP,
-    alone_in,
+    check_trajectory,
     clear_run,
     earlier_checkpoint,
-    refuse_losses,
+    lock_folder,
     remove_leftovers,
     remove_segments,
 )
@@ -55,22 +56,23 @@ UPDATE = 10  # steps between updates of the progress bar
 
 
 def run_md(config: MDConfig, resume: bool = True) -> Path:
-    """Run, or go on with, the dynamics of a configuration; return the folder of the run.
+    """Run, or continue, the dynamics of a configuration; return the folder of the run.
 
     Parameters
     ----------
-    resume : go on where an earlier call stopped; otherwise what that one left is removed.
+    config : configuration of the run.
+    resume : continue an earlier run; otherwise the earlier run is removed.
 
     Raises
     ------
-    RunStopped : a stop condition ended the run; the frames it concerns are in stopped.extxyz.
-    RunError : a folder that holds something else, a configuration that is not the one of the run, or files that
-        cannot be used; GMError for models, structures and molecules that do not fit each other.
+    RunStopped : a stop condition ended the run; the frames that met it are in stopped.extxyz.
+    RunError : the folder belongs to something else, the settings of the run have changed, or a file cannot be used.
+    GMError : models, structure and molecules do not fit together.
     """
     folder = config.output
-    run, goes_on = _ready(config, resume)
-    with alone_in(folder):
-        if not goes_on:  # all that can be refused has been: from here on earlier files may go
+    run, continues = _prepare(config, resume)
+    with lock_folder(folder):
+        if not continues:  # all checks have passed, so earlier files may now be removed
             clear_run(folder)
             run.checkpoint()
         remove_leftovers(folder)
@@ -80,28 +82,32 @@ def run_md(config: MDConfig, resume: bool = True) -> Path:
     return folder
 
 
-def describe_run(config: MDConfig) -> list[str]:
-    """Check all that a run needs, the forces at its start included; return what it will be, line by line.
+def check_run(config: MDConfig) -> list[str]:
+    """Check everything that a run needs, including the forces at its start; return a summary, line by line.
 
-    Nothing is written, and nothing is relaxed. Errors as of `run_md`, stops excepted.
+    Nothing is written, and the structure is not relaxed.
+
+    Raises
+    ------
+    RunError, GMError : as in `run_md`.
     """
-    return _ready(config, resume=True, relax=False)[0].describe()
+    return _prepare(config, resume=True, relax=False)[0].summary()
 
 
-def _ready(config: MDConfig, resume: bool, relax: bool = True) -> tuple[_Run, bool]:
-    """A run that is ready to begin or go on, and whether it goes on; nothing is written."""
+def _prepare(config: MDConfig, resume: bool, relax: bool = True) -> tuple[_Run, bool]:
+    """Set up a run without writing anything; also return whether it continues an earlier run."""
     set_threads(config.threads)
     identity, model = identity_of(config), load_model(config.potential, config.dtype)
     earlier = earlier_checkpoint(config.output, identity, resume)
     if earlier is not None:
-        refuse_losses(config.output, (earlier.state.step - config.equilibration_steps) // config.chunk_steps)
+        check_trajectory(config.output, (earlier.state.step - config.equilibration_steps) // config.chunk_steps)
         return _Run(config, model, earlier), True
     start = starting_structure(config, model if relax else None)
     return _Run(config, model, Checkpoint(starting_state(config, start), start, identity)), False
 
 
 class _Run:
-    """A run that is ready to go on from a checkpoint."""
+    """A run that starts from a checkpoint, which may be that of step 0."""
 
     def __init__(self, config: MDConfig, model: Model, checkpoint: Checkpoint):
         state, self._config, self._checkpoint = checkpoint.state, config, checkpoint
@@ -110,12 +116,15 @@ class _Run:
         self._n_chunks = config.production_steps // config.chunk_steps
         if state.step > self._total:
             done = (state.step - self._before) * config.time_step * 1e-3
-            raise RunError(f"duration must not be below the {done:g} ps that {config.output} holds already")
+            raise RunError(f"duration must be at least {done:g} ps, which the run in {config.output} has already done")
         self._names = [f"{temperature:g} K, seed {seed}" for temperature, seed in config.replicas.pairs()]
         self._observer = make_observer(config, checkpoint.start)
         self._stops = StopConditions(config.stop, checkpoint.start, self._names)
         if config.stop.forces_deviation is not None and model.n_members == 1:
-            raise RunError("stop.forces_deviation needs a committee, got a potential with one member")
+            raise RunError(
+                "stop.forces_deviation needs a committee, got a potential with one member: leave it out, or train more "
+                "members"
+            )
         forces = BatchForces(model, state.numbers, state.pbc, state.n_replicas, config.skin)
         self._integrator = make_integrator(
             config.ensemble.kind,
@@ -128,33 +137,35 @@ class _Run:
         )
         self._header = make_header(config, state, self._observer)
 
-    def describe(self) -> list[str]:
-        """What the run is, line by line."""
+    def summary(self) -> list[str]:
+        """Summarize the run, line by line."""
         config, state = self._config, self._integrator.state
+        duration = f"{config.duration:g} ps"
+        if config.equilibration > 0.0:
+            duration = f"{config.equilibration:g} ps of equilibration and {duration} of production"
         lines = [
             f"{self._checkpoint.start.get_chemical_formula()}: {state.n_atoms} atoms, "
             f"{'periodic' if state.pbc.any() else 'not periodic'}",
-            f"{state.n_replicas} replicas: {'; '.join(self._names)}",
-            f"{config.ensemble.kind}, {config.equilibration:g} + {config.duration:g} ps in steps of "
-            f"{config.time_step:g} fs, {self._n_chunks} chunks; "
-            f"{state.step} of {self._total} steps done",
+            f"{state.n_replicas} {'replica' if state.n_replicas == 1 else 'replicas'}: {'; '.join(self._names)}",
+            f"{config.ensemble.kind}, {duration} in steps of {config.time_step:g} fs, {self._n_chunks} chunks of "
+            f"production; {state.step} of {self._total} steps are done",
         ]
-        if self._observer is not None:
+        if self._observer is not None and config.d_tensor is not None:
             molecules = self._observer.molecules
             n_molecules, n_atoms = molecules.indices.shape
             lines.append(
-                f"D of {n_molecules} x {n_atoms} atoms ({Atoms(molecules.numbers).get_chemical_formula()}), "
-                f"every {config.d_tensor.every} steps"
+                f"D of {n_molecules} {'molecule' if n_molecules == 1 else 'molecules'} of {n_atoms} atoms "
+                f"({Atoms(molecules.numbers).get_chemical_formula()}), every {config.d_tensor.every} steps"
             )
         return lines
 
     def checkpoint(self) -> None:
-        """Save the present state."""
+        """Write the present state as a checkpoint."""
         earlier = self._checkpoint
         write_checkpoint(self._config.output, Checkpoint(self._integrator.state, earlier.start, earlier.identity))
 
     def finish(self) -> None:
-        """Run what is left and join the parts of the trajectory."""
+        """Run the remaining chunks and join the files of the trajectory."""
         config, state = self._config, self._integrator.state
         with RunProgress(state.step, self._total, config.time_step, state.n_replicas) as progress:
             while state.step < self._total:
@@ -165,7 +176,7 @@ class _Run:
         remove_segments(config.output)
 
     def _chunk(self, progress: RunProgress) -> None:
-        """Run one chunk and save it; at most the rest of the equilibration before the production."""
+        """Run one chunk and save it. Chunks of the equilibration end with the equilibration."""
         config, state = self._config, self._integrator.state
         first = state.step - self._before
         end = state.step + (config.chunk_steps if first >= 0 else min(config.chunk_steps, -first))
@@ -183,26 +194,28 @@ class _Run:
                     progress.update(state.step, "production" if first >= 0 else "equilibration")
         except RunStopped as stopped:
             self._save(first, recorder)
-            raise self._dumped(stopped) from None
+            raise self._write_stopped_frames(stopped) from None
         self._save(first, recorder)
         self.checkpoint()
 
     def _step(self) -> None:
+        """Do one step and check the stop conditions."""
         try:
             self._integrator.step()
         except (DynamicsError, StructureError, NeighborError) as error:
-            raise self._stops.unusable(self._integrator, error) from error
+            raise self._stops.step_failed(self._integrator, error) from error
         self._stops.check(self._integrator)
 
     def _save(self, first: int, recorder: Recorder) -> None:
-        if first >= 0:  # where no sample was due, too: a chunk without its file is one that was lost
+        """Write the trajectory of a chunk that starts at step `first` of the production."""
+        if first >= 0:  # also a file without samples: a missing file means that a chunk was lost
             number = first // self._config.chunk_steps
             write_segment(segment_path(self._config.output, number), self._header, recorder.data())
 
-    def _dumped(self, stopped: RunStopped) -> RunStopped:
-        """Write the frames that ended the run; return the same stop with time and place in its sentence."""
+    def _write_stopped_frames(self, stopped: RunStopped) -> RunStopped:
+        """Write the frames that ended the run; return the same exception with time and file in its message."""
         config, state, result = self._config, self._integrator.state, self._integrator.result
-        step = state.step - self._before + (not stopped.has_forces)  # a step without forces has not been counted
+        step = state.step - self._before + (not stopped.has_forces)  # a failed step has not been counted
         time = step * config.time_step
         deviation = result.forces_deviation()
         frames = []
@@ -218,7 +231,9 @@ class _Run:
         path = config.output / DUMP
         with atomic_path(path) as temporary:
             write(temporary, frames, format="extxyz")
-        when = f"at {time * 1e-3:.6g} ps" if time >= 0 else f"{-time * 1e-3:.6g} ps before the production"
+        when = f"at {time * 1e-3:.6g} ps" if time >= 0 else f"{-time * 1e-3:.6g} ps before the start of the production"
         return RunStopped(
-            f"{stopped}, {when}; see {path}, all samples before are kept", stopped.replicas, stopped.has_forces
+            f"{stopped} ({when}). The frames are in {path}; all samples before this step are kept",
+            stopped.replicas,
+            stopped.has_forces,
         )

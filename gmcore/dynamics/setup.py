@@ -1,4 +1,4 @@
-"""The parts of a run, made from its configuration: starting structure and state, D of molecules, header."""
+"""Set up the parts of a run from its configuration: starting structure, state, D tensor observer, header."""
 
 from __future__ import annotations
 
@@ -17,26 +17,40 @@ from gmcore.model import Model, load_model
 
 
 def starting_structure(config: MDConfig, model: Model | None = None) -> Atoms:
-    """The structure of the configuration, relaxed with `model` where that is wanted and a model given.
+    """Read the starting structure; relax it if the configuration says so and a model is given.
 
-    RunError: it cannot be read; errors of `gmcore.dynamics.relaxation.relax`.
+    Raises
+    ------
+    RunError : the structure cannot be read.
+    RelaxationError : the structure cannot be relaxed.
     """
     start = _structure("structure.file", config.structure.file, config.structure.index)
     if config.structure.relax and model is not None:
         from gmcore.dynamics.relaxation import relax
 
-        start = _bare(relax(start, model, config.structure.max_force))
+        start = _without_constraints(relax(start, model, config.structure.max_force))
     return start
 
 
 def starting_state(config: MDConfig, start: Atoms) -> State:
-    """All replicas at `start`, with velocities of their temperatures; errors of `initial_state`."""
+    """Return all replicas at the structure `start`, with velocities drawn at their temperatures.
+
+    Raises
+    ------
+    DynamicsError : as in `initial_state`.
+    """
     temperatures, seeds = zip(*config.replicas.pairs())
     return initial_state(start, temperatures, seeds, fixed=config.fixed or None)
 
 
 def make_observer(config: MDConfig, start: Atoms) -> TensorObserver | None:
-    """What evaluates D along the way, if anything; errors of `Molecules` and `TensorObserver`."""
+    """Return the observer of the D tensors; None for a run without D.
+
+    Raises
+    ------
+    RunError : the reference structure cannot be read.
+    GMError : the molecules are not found, or the model has no D tensor, as in `Molecules` and `TensorObserver`.
+    """
     wanted = config.d_tensor
     if wanted is None:
         return None
@@ -46,7 +60,7 @@ def make_observer(config: MDConfig, start: Atoms) -> TensorObserver | None:
 
 
 def make_header(config: MDConfig, state: State, observer: TensorObserver | None) -> Header:
-    """What stays the same along the trajectory."""
+    """Return the data of the trajectory that do not change in time."""
     temperatures, seeds = (np.array(values) for values in zip(*config.replicas.pairs()))
     return Header(
         state.numbers,
@@ -62,16 +76,16 @@ def make_header(config: MDConfig, state: State, observer: TensorObserver | None)
 
 
 def _structure(key: str, file: Path, index: int) -> Atoms:
-    """One structure of a file."""
+    """Read one structure of a file; `key` is the key of the configuration, for messages."""
     try:
-        return _bare(read(file, index=index))
+        return _without_constraints(read(file, index=index))
     except (IndexError, StopIteration) as error:
-        raise RunError(f"{key}: {file} must hold a structure of index {index}, it holds fewer or none") from error
+        raise RunError(f"{key}: the file {file} has no structure of index {index}; indices start at 0") from error
     except Exception as error:  # ASE's parsers raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise RunError(f"{key}: structure {index} of {file} cannot be read: {reason}") from error
+        raise RunError(f"{key}: structure {index} of the file {file} cannot be read: {reason}") from error
 
 
-def _bare(atoms: Atoms) -> Atoms:
-    """Without constraints, velocities and calculator."""
+def _without_constraints(atoms: Atoms) -> Atoms:
+    """Return a copy without constraints, velocities and calculator."""
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)

@@ -1,17 +1,17 @@
 """State of a batch of replicas: independent copies of one system that differ in temperature and seed.
 
-Units are A, fs, amu, eV, K, so that m v^2 in amu A^2/fs^2 needs the factor `gmcore.units.MASS_UNIT` to become eV.
-Positions are never wrapped: diffusion and bonds across a cell boundary stay readable.
+Units are A, fs, amu, eV, K; the factor `gmcore.units.MASS_UNIT` converts m v^2 from amu A^2/fs^2 to eV. Positions are
+never wrapped, so that diffusion and bonds across a cell boundary can be followed.
 
-Every replica owns a random generator (PCG64) that is seeded with the replica's own seed and temperature and nothing
-else, so that its path does not depend on who else is in the batch. The temperature takes part because replicas that
-share their noise move in step, even at two temperatures, and would be no independent samples (Uberuaga, Anghel, Voter,
-J. Chem. Phys. 120, 6363, 2004).
+Each replica has its own random generator (PCG64), seeded only with the seed and the temperature of the replica. Its
+trajectory therefore does not depend on the other replicas of the batch. The temperature is part of the seed because
+replicas with the same noise synchronize, even at two temperatures, and would not be independent samples (Uberuaga,
+Anghel, Voter, J. Chem. Phys. 120, 6363, 2004).
 
-A state round-trips through plain arrays without loss, generators included. NumPy keeps PCG64 the same for good, but
-not how normal deviates are made of it: exact continuation needs the NumPy that the run was started with.
+A state can be converted to plain arrays and back without loss, including the generators. NumPy guarantees the stream of
+PCG64, but not how normal deviates are made from it: exact continuation needs the NumPy version of the start of the run.
 
-Not supported: replicas of different composition, extended atoms, and massless sites.
+Not supported: replicas of different composition, and sites without mass.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from numpy.typing import ArrayLike
 from gmcore.errors import GMError
 from gmcore.units import BOLTZMANN, MASS_UNIT
 
-_CARRIED = "carried/"
+_EXTENDED = "carried/"  # prefix in checkpoints
 
 
 class DynamicsError(GMError):
-    """Input that molecular dynamics cannot be run with."""
+    """Molecular dynamics cannot be run with this input, or a step has failed."""
 
 
 @dataclass(eq=False)
@@ -42,15 +42,16 @@ class State:
     numbers : (n_atoms,) int32, atomic numbers.
     masses : (n_atoms,) float64, amu.
     pbc : (3,) bool.
-    positions, velocities : (n_replicas, n_atoms, 3) float64, A (never wrapped) and A/fs.
+    positions : (n_replicas, n_atoms, 3) float64, A, never wrapped.
+    velocities : (n_replicas, n_atoms, 3) float64, A/fs.
     cells : (n_replicas, 3, 3) float64, A, rows are the cell vectors.
     generators : one random generator (PCG64) per replica.
-    step : steps done since the start.
-    carried : variables of thermostats and barostats by name; the first axis is the replica.
+    step : number of steps since the start.
+    extended : variables of thermostats and barostats by name; the first axis is the replica.
 
     Raises
     ------
-    DynamicsError : shapes that do not fit each other, or values that are not finite.
+    DynamicsError : the shapes do not fit together, or values are not finite.
     """
 
     numbers: np.ndarray
@@ -61,9 +62,10 @@ class State:
     cells: np.ndarray
     generators: list[np.random.Generator]
     step: int = 0
-    carried: dict[str, np.ndarray] = field(default_factory=dict)
+    extended: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Check shapes and values."""
         if self.positions.ndim != 3 or self.positions.shape[2] != 3 or 0 in self.positions.shape:
             raise DynamicsError(f"positions must have shape (n_replicas, n_atoms, 3), got {self.positions.shape}")
         n_replicas, n_atoms = self.positions.shape[:2]
@@ -77,24 +79,26 @@ class State:
             if getattr(self, name).shape != shape:
                 raise DynamicsError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
         if len(self.generators) != n_replicas:
-            raise DynamicsError(f"there must be a generator per replica ({n_replicas}), got {len(self.generators)}")
+            raise DynamicsError(f"there must be one generator per replica ({n_replicas}), got {len(self.generators)}")
         for name in ("masses", "positions", "velocities", "cells"):
             if not np.isfinite(getattr(self, name)).all():
-                raise DynamicsError(f"{name} must be finite, got values that are not")
+                raise DynamicsError(f"{name} must be finite, got infinite values or NaN")
         if not self.masses.min() > 0.0:
             raise DynamicsError(f"masses must be positive, got {self.masses.min():g} amu")
 
     @property
     def n_replicas(self) -> int:
+        """Number of replicas."""
         return self.positions.shape[0]
 
     @property
     def n_atoms(self) -> int:
+        """Number of atoms of a replica."""
         return self.positions.shape[1]
 
     def kinetic_energies(self) -> np.ndarray:
-        """(n_replicas,) eV."""
-        # summed along rows: the same bits whatever the number of replicas, which a matrix product does not promise
+        """(n_replicas,) eV: kinetic energy of each replica."""
+        # sums along rows give the same bits for any number of replicas; a matrix product may not
         twice = (self.velocities * self.velocities * self.masses[:, None]).reshape(self.n_replicas, -1).sum(axis=1)
         return (0.5 * MASS_UNIT) * twice
 
@@ -103,24 +107,24 @@ class State:
         return self.kinetic_energies() / (0.5 * n_degrees * BOLTZMANN)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Copies of everything as plain arrays, for `from_arrays`."""
+        """Return copies of everything as plain arrays, for `from_arrays`."""
         plain = {name: getattr(self, name) for name in ("numbers", "masses", "pbc", "positions", "velocities", "cells")}
         plain["generators"] = np.array([_words(generator) for generator in self.generators], np.uint64)
         plain["step"] = np.array(self.step, np.int64)
-        plain |= {_CARRIED + name: values for name, values in self.carried.items()}
+        plain |= {_EXTENDED + name: values for name, values in self.extended.items()}
         return {name: np.array(values) for name, values in plain.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> State:
-        """The state that `arrays` was called on, bit for bit.
+        """Return the state that `arrays` was called on, bit for bit.
 
         Raises
         ------
-        DynamicsError : an array is missing or does not fit.
+        DynamicsError : an array is missing or has the wrong shape or type.
         """
-        missing = [name for name in cls.__dataclass_fields__ if name != "carried" and name not in arrays]
+        missing = [name for name in cls.__dataclass_fields__ if name != "extended" and name not in arrays]
         if missing:
-            raise DynamicsError(f"a state needs {', '.join(missing)}, got only {', '.join(sorted(arrays))}")
+            raise DynamicsError(f"a state needs the arrays {', '.join(missing)}, got only {', '.join(sorted(arrays))}")
         words = np.asarray(arrays["generators"])
         if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != 6:
             raise DynamicsError(f"generators must be uint64 (n_replicas, 6), got {words.dtype} {words.shape}")
@@ -128,11 +132,13 @@ class State:
             np.array(arrays["numbers"], np.int32),
             np.array(arrays["masses"], np.float64),
             np.array(arrays["pbc"], bool),
-            *(np.array(arrays[name], np.float64) for name in ("positions", "velocities", "cells")),
+            np.array(arrays["positions"], np.float64),
+            np.array(arrays["velocities"], np.float64),
+            np.array(arrays["cells"], np.float64),
             generators=[_generator(row) for row in words],
             step=int(arrays["step"]),
-            carried={
-                name.removeprefix(_CARRIED): np.array(arrays[name]) for name in arrays if name.startswith(_CARRIED)
+            extended={
+                name.removeprefix(_EXTENDED): np.array(arrays[name]) for name in arrays if name.startswith(_EXTENDED)
             },
         )
 
@@ -144,35 +150,39 @@ def initial_state(
     fixed: ArrayLike | None = None,
     masses: ArrayLike | None = None,
 ) -> State:
-    """Replicas of one system at rest or with velocities from the Maxwell-Boltzmann distribution.
+    """Return replicas of one system, with velocities from the Maxwell-Boltzmann distribution.
 
-    Without fixed atoms the total momentum is removed, so that velocities have 3 n_atoms - 3 degrees of freedom.
+    Without fixed atoms the total momentum is removed; the velocities then have 3 n_atoms - 3 degrees of freedom.
 
     Parameters
     ----------
-    temperatures : (n_replicas,) K, of the velocities; 0 for a start at rest.
-    seeds : (n_replicas,) integers from 0.
+    atoms : the structure of all replicas.
+    temperatures : (n_replicas,) temperatures of the velocities, K; 0 for a start at rest.
+    seeds : (n_replicas,) integers of at least 0.
     fixed : atoms that do not move, as indices or (n_atoms,) bool.
-    masses : (n_atoms,) amu; those of `atoms` if not given.
+    masses : (n_atoms,) amu (default: masses of `atoms`).
 
     Raises
     ------
-    DynamicsError : no atoms, bad temperatures, seeds or masses, or two replicas with the same temperature and seed.
+    DynamicsError : there are no atoms, temperatures, seeds or masses are not valid, or two replicas have the same
+        temperature and seed.
     """
     n_atoms = len(atoms)
     if n_atoms == 0:
         raise DynamicsError("molecular dynamics needs at least one atom, got none")
-    seeds = np.asarray(seeds)
-    if seeds.ndim != 1 or seeds.size == 0 or seeds.dtype.kind not in "iu" or seeds.min() < 0:
-        raise DynamicsError(f"seeds must be integers from 0, one per replica, got {seeds.tolist()}")
-    temperatures = per_replica("temperatures", temperatures, len(seeds), "K", least=0.0)
-    kinds = list(zip(temperatures.tolist(), seeds.tolist()))
+    checked = np.asarray(seeds)
+    if checked.ndim != 1 or checked.size == 0 or checked.dtype.kind not in "iu" or checked.min() < 0:
+        raise DynamicsError(f"seeds must be integers of at least 0, one per replica, got {checked.tolist()}")
+    temperatures = per_replica("temperatures", temperatures, len(checked), "K", least=0.0)
+    kinds = list(zip(temperatures.tolist(), checked.tolist()))
     twice = next((kind for i, kind in enumerate(kinds) if kind in kinds[:i]), None)
     if twice is not None:
-        raise DynamicsError(f"replicas must differ in temperature or seed, got {twice[0]:g} K, seed {twice[1]} twice")
+        raise DynamicsError(
+            f"replicas must differ in temperature or seed, got {twice[0]:g} K with seed {twice[1]} twice"
+        )
     mask = fixed_mask(fixed, n_atoms)
     masses = np.array(atoms.get_masses() if masses is None else masses, np.float64)
-    n_replicas = len(seeds)
+    n_replicas = len(checked)
     state = State(
         atoms.numbers.astype(np.int32),
         masses,
@@ -193,11 +203,11 @@ def initial_state(
 
 
 def fixed_mask(fixed: ArrayLike | None, n_atoms: int) -> np.ndarray:
-    """(n_atoms,) bool of atoms given by indices or as a mask; none for None.
+    """(n_atoms,) bool: mask of the fixed atoms, which are given by indices, as a mask, or as None for no atom.
 
     Raises
     ------
-    DynamicsError : neither of the two, indices out of range, or no atom left to move.
+    DynamicsError : `fixed` is neither of these, an index is out of range, or all atoms are fixed.
     """
     chosen = np.zeros(0, int) if fixed is None else np.asarray(fixed)
     if chosen.size == 0:
@@ -209,19 +219,28 @@ def fixed_mask(fixed: ArrayLike | None, n_atoms: int) -> np.ndarray:
         mask[chosen] = True
     else:
         raise DynamicsError(
-            f"fixed atoms must be indices below {n_atoms} or a mask of that many bools, got {chosen.tolist()}"
+            f"fixed atoms must be indices from 0 to {n_atoms - 1} or a mask of {n_atoms} booleans, "
+            f"got {chosen.tolist()}"
         )
     if mask.all():
-        raise DynamicsError(f"at least one atom must be free to move, got all {n_atoms} fixed")
+        raise DynamicsError(f"at least one atom must be free to move, got all {n_atoms} atoms fixed")
     return mask
 
 
 def per_replica(name: str, values: ArrayLike, n_replicas: int, unit: str, least: float | None = None) -> np.ndarray:
-    """(n_replicas,) float64 of one number or one per replica: positive, or not below `least` where it is given.
+    """(n_replicas,) float64: one value per replica, checked to be positive, or at least `least` if that is given.
+
+    Parameters
+    ----------
+    name : name of the values, for messages.
+    values : one number for all replicas, or one per replica.
+    n_replicas : number of replicas.
+    unit : unit of the values, for messages.
+    least : smallest allowed value (default: any positive value).
 
     Raises
     ------
-    DynamicsError : not numbers, another shape, or out of range.
+    DynamicsError : the values are not numbers, have another shape, or are out of range.
     """
     try:
         array = np.asarray(values, np.float64)
@@ -237,11 +256,12 @@ def per_replica(name: str, values: ArrayLike, n_replicas: int, unit: str, least:
 
 
 def _entropy(temperature: float, seed: int) -> list[int]:
+    """Seed of the generator of a replica; the bits of the temperature are part of it."""
     return [seed, int(np.float64(temperature).view(np.uint64))]
 
 
 def _words(generator: np.random.Generator) -> list[int]:
-    """State of a PCG64 as six 64-bit words: state, increment (high and low each), and a half-used 32-bit draw."""
+    """State of a PCG64 as six 64-bit words: state and increment (two words each), and an unused half of a draw."""
     state = generator.bit_generator.state
     low = (1 << 64) - 1
     numbers = (state["state"]["state"], state["state"]["inc"])
@@ -249,6 +269,7 @@ def _words(generator: np.random.Generator) -> list[int]:
 
 
 def _generator(words: np.ndarray) -> np.random.Generator:
+    """Return the generator whose state `_words` returned."""
     high, low, inc_high, inc_low, has_uint32, uinteger = (int(word) for word in words)
     bits = np.random.PCG64()
     bits.state = {

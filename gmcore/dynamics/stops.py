@@ -1,12 +1,12 @@
-"""Reasons to end a run before its time, checked for every replica.
+"""Conditions that end a run early, checked for every replica.
 
     numbers that are not finite       every step
     committee deviation of a force    sqrt(sum over xyz of the variance over the members) of any atom
     temperature                       2 E_kin/(n_degrees k_B); fluctuates by T sqrt(2/n_degrees)
-    broken bonds                      length over length at the start, bonds of the start by covalent radii
+    broken bonds                      length divided by length at the start, for the bonds of the starting structure
 
-One replica that leaves the region where the potential holds ends the run: the others would go on, but what they cost
-is better spent after the potential has been mended. Nothing that was recorded is lost.
+The whole run ends as soon as one replica leaves the region where the potential is valid. The other replicas could
+continue, but that computing time is better spent after the potential has been improved. All recorded samples are kept.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from gmcore.molecules.bonds import bonded_pairs
 
 
 class RunStopped(GMError):
-    """A run that a stop condition ended.
+    """A stop condition ended the run.
 
     Attributes
     ----------
-    replicas : those that met it.
-    has_forces : whether energies and forces belong to the positions that the run has arrived at.
+    replicas : indices of the replicas that met the condition.
+    has_forces : True if energies and forces were computed at the last positions.
     """
 
     def __init__(self, reason: str, replicas: Sequence[int], has_forces: bool = True):
@@ -39,12 +39,13 @@ class RunStopped(GMError):
 
 
 class StopConditions:
-    """What ends a run.
+    """Checks the stop conditions of a run.
 
     Parameters
     ----------
-    start : structure whose bonds and lengths count.
-    names : of the replicas, for messages.
+    stop : the section `stop` of the configuration.
+    start : the starting structure, which defines the bonds and their lengths.
+    names : names of the replicas, for messages.
     """
 
     def __init__(self, stop: Stop, start: Atoms, names: Sequence[str]):
@@ -55,49 +56,57 @@ class StopConditions:
             self._lengths = self._bond_lengths(start.positions[None], start.cell.array[None])[0]
 
     def check(self, integrator: Integrator) -> None:
-        """Raise RunStopped if the present step of `integrator` meets a condition."""
+        """Check the present step of `integrator`.
+
+        Raises
+        ------
+        RunStopped : a condition is met.
+        """
         state, result, stop = integrator.state, integrator.result, self._stop
         finite = np.isfinite(result.energies) & np.isfinite(result.forces).all(axis=(1, 2))
         if result.stress is not None:
             finite &= np.isfinite(result.stress).all(axis=(1, 2))
         if not finite.all():
-            self._end(~finite, "energies, forces and stress must be finite, got some that are not")
+            self._end(~finite, "an energy, force or stress is infinite or NaN")
         if state.step % stop.every:
             return
         if stop.forces_deviation is not None:
             found = result.forces_deviation()
-            self._compare(found, stop.forces_deviation, "forces_deviation", "the deviation of the force on {}", "eV/A")
+            self._compare(
+                found, stop.forces_deviation, "forces_deviation", "the committee deviation of the force on {}", "eV/A"
+            )
         if stop.temperature is not None:
             found = state.temperatures(integrator.n_degrees)[:, None]
             self._compare(found, stop.temperature, "temperature", "the temperature", "K")
         if stop.broken_bonds is not None and len(self._pairs):
             found = self._bond_lengths(state.positions, state.cells) / self._lengths
-            self._compare(found, stop.broken_bonds, "broken_bonds", "the length of bond {}", "times that at the start")
+            self._compare(found, stop.broken_bonds, "broken_bonds", "the length of bond {}", "times its initial length")
 
-    def unusable(self, integrator: Integrator, error: GMError) -> RunStopped:
-        """The stop for a step that cannot be made, mostly a structure without forces; `error` says why."""
+    def step_failed(self, integrator: Integrator, error: GMError) -> RunStopped:
+        """Return the exception for a step that failed with `error`, usually because forces cannot be computed."""
         finite = np.isfinite(integrator.state.positions).all(axis=(1, 2))
         replicas = np.flatnonzero(~finite) if not finite.all() else np.arange(len(finite))
-        reason = str(error) if isinstance(error, DynamicsError) else f"forces cannot be computed: {error}"
+        reason = str(error) if isinstance(error, DynamicsError) else f"the forces cannot be computed: {error}"
         return RunStopped(reason, replicas.tolist(), has_forces=False)
 
     def _compare(self, found: np.ndarray, limit: float, key: str, what: str, unit: str) -> None:
-        """End the run where `found` (n_replicas, n) is above the limit; the largest value is named."""
-        beyond = found > limit
+        """End the run if a value of `found` (n_replicas, n) is above the limit; the message names the largest."""
+        beyond = np.asarray(found > limit)
         if beyond.any():
-            replica, place = np.unravel_index(np.argmax(found), found.shape)
+            replica, place = (int(index) for index in np.unravel_index(np.argmax(found), found.shape))
             what = what.format(self._bond(place) if key == "broken_bonds" else self._atom(place))
-            reason = f"{what} must stay below stop.{key} {limit:g}, got {found[replica, place]:.4g} {unit}"
-            self._end(beyond.any(axis=1), reason, first=int(replica))
+            reason = f"{what} is {found[replica, place]:.4g} {unit}, above stop.{key} = {limit:g}"
+            self._end(np.asarray(beyond.any(axis=1)), reason, first=replica)
 
     def _end(self, beyond: np.ndarray, reason: str, first: int | None = None) -> None:
+        """Raise RunStopped for the replicas `beyond` (n_replicas,) bool; the message names the replica `first`."""
         replicas = np.flatnonzero(beyond).tolist()
         first = replicas[0] if first is None else first
-        others = f" (and {len(replicas) - 1} more)" if len(replicas) > 1 else ""
+        others = f" and {len(replicas) - 1} more" if len(replicas) > 1 else ""
         raise RunStopped(f"replica {self._names[first]}{others}: {reason}", replicas)
 
     def _bond_lengths(self, positions: np.ndarray, cells: np.ndarray) -> np.ndarray:
-        """(n_replicas, n_bonds) A; never wrapped positions keep the cell shifts that bonds have at the start."""
+        """(n_replicas, n_bonds) A; positions are not wrapped, so the cell shifts of the bonds do not change."""
         first, second = self._pairs.T
         vectors = positions[:, second] - positions[:, first] + self._shifts @ cells
         return np.linalg.norm(vectors, axis=-1)

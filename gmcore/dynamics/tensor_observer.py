@@ -1,10 +1,10 @@
-"""D tensors of molecules along a trajectory, from a model of their own.
+"""D tensors of molecules during a run, from a separate model.
 
-The molecules of all replicas are cut out of their surroundings, made whole through their bonds, and evaluated as
-isolated molecules, which is what the D model was trained on, in one batch and one call. The neighbor list is built
-anew each time, so that values do not depend on what was evaluated before.
+The molecules of all replicas are extracted, made whole along their bonds, and evaluated as isolated molecules in one
+batch. D models are trained on isolated molecules, too. Each call builds a new neighbor list, so that the values do not
+depend on earlier calls.
 
-Not supported: D models that look at the surroundings of a molecule.
+Not supported: D models that depend on the surroundings of a molecule.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ from gmcore.molecules.molecules import Molecules
 
 
 class TensorObserver:
-    """D of the molecules of every replica.
+    """Computes D of the molecules of every replica.
 
     Parameters
     ----------
-    model : with one D tensor in cm^-1.
-    molecules : which atoms, and in which order.
+    model : a model that predicts one D tensor in cm^-1.
+    molecules : the atoms of the molecules and their order.
 
     Raises
     ------
-    GMError : a model without a D tensor, with several, or with another unit.
-    UnknownElementError : an element of the molecules that the model does not know.
+    GMError : the model predicts no D tensor, several, or one in another unit.
+    UnknownElementError : the model does not know an element of the molecules.
     """
 
     def __init__(self, model: Model, molecules: Molecules):
         names = [head.name for head in model.settings.heads if head.kind == "d_tensor"]
         if len(names) != 1:
-            raise GMError(f"the model for d_tensor must predict one D tensor, it predicts {', '.join(model.units)}")
+            raise GMError(f"the model for d_tensor must predict one D tensor, got a model of {', '.join(model.units)}")
         self._name = names[0]
         if model.units[self._name] != "cm^-1":
-            raise GMError(f"the model for d_tensor must give cm^-1, it gives {model.units[self._name]}")
+            raise GMError(f"the model for d_tensor must predict D in cm^-1, got {model.units[self._name]}")
         model.species.index(molecules.numbers)
         self._evaluator, self.molecules = model.evaluator, molecules
 
     def __call__(self, positions: np.ndarray, cells: np.ndarray) -> dict[str, np.ndarray]:
-        """Evaluate D at positions (n_replicas, n_atoms, 3) A in cells (n_replicas, 3, 3) A.
+        """Compute D at positions (n_replicas, n_atoms, 3) A in cells (n_replicas, 3, 3) A.
 
         Returns
         -------
-        molecule_position (n_replicas, n_molecules, n_molecule_atoms, 3) A, d_tensor (n_replicas, n_molecules, 3, 3)
-        cm^-1, the mean of a committee, and for a committee d_tensor_members (n_replicas, n_members, n_molecules, 3, 3).
+        molecule_position : (n_replicas, n_molecules, n_molecule_atoms, 3) A, the whole molecules.
+        d_tensor : (n_replicas, n_molecules, 3, 3) cm^-1, for a committee the mean.
+        d_tensor_members : (n_replicas, n_members, n_molecules, 3, 3) cm^-1, only for a committee.
         """
         whole = self.molecules.extract(positions, cells)
         n_replicas, n_molecules, n_atoms = whole.shape[:3]
@@ -66,7 +67,21 @@ class TensorObserver:
 def declared_molecules(
     atoms: Atoms, metal: str | None, indices: list | None, reference: Atoms | None = None
 ) -> Molecules:
-    """Molecules of a structure by their metal or by the indices of their atoms; errors as of `Molecules`."""
+    """Find the molecules of a structure by their metal or by the indices of their atoms.
+
+    Parameters
+    ----------
+    atoms : the structure.
+    metal : element that identifies a molecule; None if `indices` are given.
+    indices : atoms of one molecule, or one list for each of several molecules.
+    reference : structure whose order of atoms the molecules get (default: the order of the first molecule).
+
+    Raises
+    ------
+    GMError : as in `Molecules`.
+    """
     if metal is not None:
         return Molecules.from_metal(atoms, metal, reference)
+    if indices is None:
+        raise GMError("molecules must be given by their metal or by the indices of their atoms, got neither")
     return Molecules.from_indices(atoms, indices, reference)

@@ -1,11 +1,11 @@
-"""Reading trajectories: the folder of a run, finished or not, one of its parts, or the joined file.
+"""Reading trajectories: from the folder of a run, complete or not, or from one of its files.
 
-A run that is still going, was killed, or stopped has one file per chunk in RUN/trajectory; a finished one has
-RUN/trajectory.h5; a finished one that is being extended has both. `Trajectory` shows all of these as one. Positions
-are never wrapped. Series of one quantity are read whole, frames one at a time. Layout, names and units are those of
+A run that is not complete has one file per chunk in RUN/trajectory. A complete run has RUN/trajectory.h5. A complete
+run that is being extended has both. `Trajectory` reads all of these as one trajectory. Positions are never wrapped. The
+series of a quantity is read as a whole, frames are read one at a time. Layout, names and units are those of
 `gmcore.dynamics.h5md`.
 
-Not supported: H5MD files of other programs, whose groups may be arranged in other ways.
+Not supported: H5MD files of other programs, whose groups may be arranged differently.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from gmcore.dynamics.h5md import (
     QUANTITIES,
     Header,
     TrajectoryError,
+    group_path,
     names_in,
-    place,
     read_header,
     write_segment,
 )
@@ -37,20 +37,25 @@ __all__ = ["MERGED", "SEGMENTS", "Header", "Trajectory", "TrajectoryError", "wri
 MERGED = "trajectory.h5"
 SEGMENTS = "trajectory"
 SCALARS = ("kinetic_energy", "temperature", "conserved", "energy_deviation", "forces_deviation")
-"""Numbers of a sample that a frame carries in its `info`; the potential energy is that of its calculator."""
+"""Scalars in the `info` of a frame; the potential energy is in its calculator."""
 
 
 def segment_path(run: Path, number: int) -> Path:
-    """File of a chunk of a run."""
+    """Path of the trajectory file of a chunk."""
     return run / SEGMENTS / f"{number:06d}.h5"
 
 
 def trajectory_files(run: Path, n_chunks: int | None = None) -> list[Path]:
-    """Files that together are the trajectory of a run folder, in the order of time; may be none.
+    """Return the files that make up the trajectory of a run, in the order of time; may be empty.
 
-    With `n_chunks` those of the first so many chunks, none of which may be missing or damaged.
+    Parameters
+    ----------
+    run : folder of the run.
+    n_chunks : return the files of the first `n_chunks` chunks and check that they are complete (default: all files).
 
-    TrajectoryError: a file that cannot be read, or a chunk without its file.
+    Raises
+    ------
+    TrajectoryError : a file cannot be read, or the file of a chunk is missing.
     """
     merged = [run / MERGED] if (run / MERGED).is_file() else []
     first = _open(merged[0], lambda file: int(file["parameters"].attrs.get("n_segments", 0))) if merged else 0
@@ -64,26 +69,29 @@ def trajectory_files(run: Path, n_chunks: int | None = None) -> list[Path]:
 
 
 class Trajectory:
-    """The samples of a run.
+    """The trajectory of a run.
 
     Parameters
     ----------
-    path : folder of a run, its trajectory.h5, or one of its parts.
+    path : folder of a run, its trajectory.h5, or the file of one chunk.
 
     Attributes
     ----------
-    header : Header
-    numbers, masses, pbc : (n_atoms,), (n_atoms,) amu, (3,) bool.
-    n_atoms, n_replicas : int
+    header : Header; all data that do not change in time.
+    numbers : (n_atoms,) atomic numbers.
+    masses : (n_atoms,) amu.
+    pbc : (3,) bool.
+    n_atoms, n_replicas : numbers of atoms of a replica and of replicas.
     time_step : fs.
-    ensemble : str
-    temperatures : (n_replicas,) target, K; NaN for nve.
-    seeds : (n_replicas,)
-    molecule_numbers, molecules : (n_molecule_atoms,) and (n_molecules, n_molecule_atoms) indices, or None.
+    ensemble : "nve", "langevin", "nose_hoover" or "npt".
+    temperatures : (n_replicas,) target temperatures, K; NaN for nve.
+    seeds : (n_replicas,) seeds of the random numbers.
+    molecule_numbers : (n_molecule_atoms,) atomic numbers of a molecule, or None.
+    molecules : (n_molecules, n_molecule_atoms) indices of the atoms of each molecule, or None.
 
     Raises
     ------
-    TrajectoryError : nothing there, or a file that is no trajectory of this layout.
+    TrajectoryError : there is no trajectory, or the file has another layout.
     """
 
     def __init__(self, path: str | Path):
@@ -91,12 +99,12 @@ class Trajectory:
         if path.is_dir():
             self._files = trajectory_files(path)
             if not self._files:
-                raise TrajectoryError(f"{path} must be the folder of a run, it holds no {MERGED} and no {SEGMENTS}/")
+                raise TrajectoryError(f"the folder {path} has no trajectory: neither {MERGED} nor files in {SEGMENTS}/")
         else:
             self._files = [path]
-        self.path, self._names, self.header = path, (), _open(self._files[0], read_header)
+        self.path, self.header = path, _open(self._files[0], read_header)
         found = {name for file in self._files for name in _open(file, names_in)}
-        self._names = tuple(name for name in QUANTITIES if name in found)
+        self._names: tuple[str, ...] = tuple(name for name in QUANTITIES if name in found)
         self.numbers, self.masses, self.pbc = self.header.numbers, self.header.masses, self.header.pbc
         self.n_atoms, self.n_replicas = self.header.n_atoms, self.header.n_replicas
         self.time_step, self.ensemble = self.header.time_step, self.header.ensemble
@@ -104,16 +112,22 @@ class Trajectory:
         self.molecule_numbers, self.molecules = self.header.molecule_numbers, self.header.molecules
 
     def __repr__(self) -> str:
+        """Path and size."""
         return f"Trajectory({str(self.path)!r}: {self.n_replicas} replicas of {self.n_atoms} atoms)"
 
     def names(self) -> tuple[str, ...]:
-        """Quantities that were recorded."""
+        """Names of the recorded quantities."""
         return self._names
 
     def unit(self, name: str) -> str:
-        """Unit of a quantity."""
+        """Return the unit of a quantity.
+
+        Raises
+        ------
+        TrajectoryError : there is no such quantity.
+        """
         if name not in QUANTITIES:
-            raise TrajectoryError(f"there is no quantity {name!r}{did_you_mean(name, QUANTITIES)}")
+            raise TrajectoryError(f"unknown quantity {name!r}{did_you_mean(name, QUANTITIES)}")
         return QUANTITIES[name].unit
 
     def steps(self, name: str) -> np.ndarray:
@@ -125,16 +139,29 @@ class Trajectory:
         return self._series(name, 0, "time").astype(np.float64)
 
     def values(self, name: str, replica: int, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """(n, ...) float64: samples start to stop of a quantity of a replica, all if not given, in the unit of `unit`;
-        shapes as in `gmcore.dynamics.h5md`.
+        """(n, ...) float64: samples of a quantity of a replica, in the unit that `unit` returns.
+
+        Parameters
+        ----------
+        name : name of the quantity; shapes as in `gmcore.dynamics.h5md.QUANTITIES`.
+        replica : index of the replica.
+        start, stop : range of samples (default: all).
+
+        Raises
+        ------
+        TrajectoryError : the quantity was not recorded, or the replica does not exist.
         """
         return self._series(name, replica, "value", start, stop).astype(np.float64)
 
     def frames(self, replica: int, every: int = 1) -> Iterator[Atoms]:
-        """Yield every `every`-th recorded structure of a replica, with velocities where they were recorded.
+        """Iterate over every `every`-th recorded structure of a replica, with velocities if they were recorded.
 
-        What was recorded at the same step stands in `info`: step, time (fs), scalars, `d_tensor` (n_molecules, 3, 3)
-        cm^-1; the potential energy is that of a calculator.
+        `info` has step, time (fs) and everything recorded at the same step: scalars and `d_tensor` (n_molecules, 3, 3)
+        cm^-1. The potential energy is in the calculator.
+
+        Raises
+        ------
+        TrajectoryError : `every` is below 1, no positions were recorded, or the replica does not exist.
         """
         if every < 1:
             raise TrajectoryError(f"every must be at least 1, got {every}")
@@ -142,6 +169,7 @@ class Trajectory:
         return self._frames(replica, every)
 
     def _frames(self, replica: int, every: int) -> Iterator[Atoms]:
+        """Yield the frames; a generator of its own, so that `frames` checks its arguments when it is called."""
         import h5py
 
         names = (name for name in ("potential_energy", *SCALARS, "d_tensor") if name in self._names)
@@ -149,9 +177,9 @@ class Trajectory:
         count = 0
         for path in self._files:
             with h5py.File(path, "r") as file:
-                here = {name: file[place(name, replica)] for name in names_in(file) if name in PARTICLES}
+                here = {name: file[group_path(name, replica)] for name in names_in(file) if name in PARTICLES}
                 steps = here["position"]["step"][()] if here else ()
-                if "velocity" in here:  # read one by one, from the file
+                if "velocity" in here:  # read from the file one by one
                     series["velocity"] = here["velocity"]["step"][()], here["velocity"]["value"]
                 for row, step in enumerate(steps):
                     if count % every == 0:
@@ -159,7 +187,7 @@ class Trajectory:
                     count += 1
 
     def _frame(self, here: dict[str, Any], row: int, step: int, recorded: dict[str, Any]) -> Atoms:
-        """One structure from the groups of a file and what was recorded at its step."""
+        """Return one structure from the groups of a file and the values recorded at its step."""
         from ase import Atoms
         from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -174,20 +202,24 @@ class Trajectory:
         return atoms
 
     def _check(self, name: str, replica: int) -> None:
+        """Make sure that a quantity was recorded and that a replica exists."""
         if name not in self._names:
-            raise TrajectoryError(f"{self.path} holds {', '.join(self._names) or 'nothing'}, no {name!r}")
+            raise TrajectoryError(
+                f"{self.path} has no {name!r}; recorded are {', '.join(self._names) or 'no quantities'}"
+            )
         if not 0 <= replica < self.n_replicas:
             raise TrajectoryError(f"the replica must be 0 to {self.n_replicas - 1}, got {replica}")
 
     def _series(self, name: str, replica: int, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Read the dataset `key` of a quantity from all files and join it."""
         import h5py
 
         self._check(name, replica)
         parts, before = [], 0
         for path in self._files:
             with h5py.File(path, "r") as file:
-                if place(name, replica) in file:
-                    data = file[place(name, replica)][key]
+                if group_path(name, replica) in file:
+                    data = file[group_path(name, replica)][key]
                     last = len(data) if stop is None else max(stop - before, 0)
                     parts.append(data[max(start - before, 0) : last])
                     before += len(data)
@@ -195,7 +227,7 @@ class Trajectory:
 
 
 def _recorded(known: dict[str, tuple[np.ndarray, np.ndarray]], step: int) -> dict[str, Any]:
-    """Values of the quantities that were recorded at a step."""
+    """Select the values that were recorded at a step."""
     found = {}
     for name, (steps, values) in known.items():
         at = np.searchsorted(steps, step)
@@ -205,7 +237,7 @@ def _recorded(known: dict[str, tuple[np.ndarray, np.ndarray]], step: int) -> dic
 
 
 def _open(path: Path, read: Any) -> Any:
-    """What `read` finds in a file; errors of HDF5 and missing groups become one sentence."""
+    """Open a file and call `read` with it; errors of HDF5 and missing groups become a TrajectoryError."""
     import h5py
 
     if not path.is_file():
@@ -214,4 +246,6 @@ def _open(path: Path, read: Any) -> Any:
         with h5py.File(path, "r") as file:
             return read(file)
     except (OSError, KeyError) as error:
-        raise TrajectoryError(f"{path} is no trajectory of gmtensor: {' '.join(str(error).split())}") from error
+        raise TrajectoryError(
+            f"{path} is not a trajectory of gmtensor, or it is damaged: {' '.join(str(error).split())}"
+        ) from error

@@ -28,7 +28,7 @@ def expected_shapes(settings: ModelSettings, member: Member) -> dict[str, tuple[
     d, n_species = settings.descriptor, len(settings.descriptor.species)
     layer_sizes = [n_features(d.n_radial), *(np.size(bias) for bias in member.biases[:-1])]
     layer_sizes.append(sum(head.n_outputs for head in settings.heads))
-    shapes = {"beta": (n_species, n_species, d.n_radial, d.n_basis)}
+    shapes: dict[str, tuple[int, ...]] = {"beta": (n_species, n_species, d.n_radial, d.n_basis)}
     shapes |= {"feature_mean": (layer_sizes[0],), "feature_std": (layer_sizes[0],)}
     shapes |= {f"weights/{k}": (layer_sizes[k], layer_sizes[k + 1]) for k in range(len(layer_sizes) - 1)}
     shapes |= {f"biases/{k}": (layer_sizes[k + 1],) for k in range(len(layer_sizes) - 1)}

@@ -127,16 +127,16 @@ class Evaluator(EvaluatorBase):
         want_forces = "forces" in keys or "stress" in keys
         moments = self._moments.forward(geometry, batch.positions, beta)
         outputs = np.empty((batch.n_atoms, network.n_outputs))
-        g_moments = np.empty_like(moments) if want_forces else None
+        g_moments = np.empty_like(moments if want_forces else moments[:0])
         scale, shift = (table[geometry.species] for table in self._tables[k])
-        g_outputs = self.energy_scale(scale).astype(self.dtype) if want_forces else None
+        g_outputs = self.energy_scale(scale if want_forces else scale[:0]).astype(self.dtype)
         for rows in self._chunks(batch.n_atoms):
             outputs[rows] = network.forward(self._contractions.forward(moments[rows]))
             if want_forces:
                 g_features = network.backward(g_outputs[rows])
                 g_moments[rows] = self._contractions.backward(moments[rows], g_features)
         outputs = scale * outputs + shift
-        result = {}
+        result: dict[str, np.ndarray] = {}
         for head, columns in self._columns():
             if not set(keys).isdisjoint(output_units([head])):
                 result |= head_outputs(head, outputs[:, columns], batch, moments, total_charge)

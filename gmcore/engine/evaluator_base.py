@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,11 +12,11 @@ from gmcore.engine.consistency import check_model
 from gmcore.engine.heads import output_units
 from gmcore.engine.settings import HeadSettings, Member, ModelSettings
 from gmcore.engine.stages import check_dtype
-from gmcore.engine.structures import SpeciesTable
+from gmcore.engine.structures import Batch, SpeciesTable
 from gmcore.errors import GMError
 
 
-class EvaluatorBase:
+class EvaluatorBase(ABC):
     """Settings and members of a model, checked for consistency, and tables that are made of them once.
 
     Parameters
@@ -26,7 +28,10 @@ class EvaluatorBase:
     units : dict, what is predicted and in which unit.
     species : SpeciesTable
     cutoff : float, A
+    batch_atoms : int, atoms evaluated together; bounds the memory, whatever the number of structures.
     """
+
+    batch_atoms: int
 
     def __init__(self, settings: ModelSettings, members: Sequence[Member], dtype: str | None = None):
         check_model(settings, members)
@@ -45,6 +50,24 @@ class EvaluatorBase:
     def members(self) -> list[Member]:
         """Parameters of each member."""
         return list(self._members)
+
+    @abstractmethod
+    def find_pairs(self, batch: Batch) -> Any:
+        """Return all pairs of a batch within the cutoff, for `evaluate`."""
+
+    @abstractmethod
+    def neighbor_list(self, skin: float) -> Any:
+        """Return a neighbor list for a trajectory, reused until atoms have moved half the skin (A)."""
+
+    @abstractmethod
+    def evaluate(
+        self,
+        batch: Batch,
+        pairs: Any,
+        keys: Iterable[str] | None = None,
+        total_charge: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Return the outputs of every member, on the host; see `gmcore.engine.evaluator.Evaluator.evaluate`."""
 
     def check_keys(self, keys: Iterable[str] | None) -> tuple[str, ...]:
         """The outputs asked for, all of them for None; one that the model lacks raises GMError."""

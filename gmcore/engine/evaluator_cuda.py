@@ -7,7 +7,7 @@ small sums over its outputs and are left to `gmcore.engine.heads` on the host.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -133,7 +133,7 @@ class DeviceEvaluator(EvaluatorBase):
                 continue
             outputs = download(step.outputs) if outputs is None else outputs
             for k in range(self.n_members):
-                moments = self._moments_of(step, k) if head.options.basis == "moments" else None
+                moments = self._moments_of(step, k) if head.options.basis == "moments" else np.empty(0)
                 values = head_outputs(head, outputs[k][:, columns], batch, moments, total_charge)
                 for key in set(values) & set(keys):
                     result[key].append(values[key])
@@ -177,14 +177,14 @@ class TrajectoryPairs:
 
     Attributes
     ----------
-    batch : DeviceBatch, the atoms of the last update; None before the first.
+    batch : `DeviceBatch`, the atoms of the last update; None before the first.
     list : DeviceNeighborList
     """
 
     def __init__(self, evaluator: DeviceEvaluator, skin: float):
         self._evaluator = evaluator
         self.list = DeviceNeighborList(evaluator.device, evaluator.cutoff, skin)
-        self.batch: DeviceBatch | None = None
+        self.batch: Any = None
 
     @property
     def n_builds(self) -> int:

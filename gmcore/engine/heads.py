@@ -43,8 +43,9 @@ def n_moment_channels(n_radial: int) -> int:
 
 
 def count_outputs(kind: str, options: HeadOptions, n_radial: int) -> int:
-    """Number of outputs of the network, per atom, that a head takes: one, or with the basis "moments" one per channel
-    and for a tensor that is not traceless one more.
+    """Return the number of outputs of the network, per atom, that a head takes.
+
+    One, or with the basis "moments" one per channel and one more for a tensor that is not traceless.
     """
     if options.basis != "moments":
         return 1
@@ -233,10 +234,10 @@ def basis_cotangents(
     g_moments[..., 0] = second * w[:, None, 2, 2]  # zz = M0 - xx - yy
     for k, (a, b) in enumerate([(0, 0), (0, 1), (0, 2), (1, 1), (1, 2)], start=4):
         g_moments[..., k] = second * (2.0 * w[:, None, a, b] if a != b else (w[:, a, a] - w[:, 2, 2])[:, None])
-    turned = moments[:, :, 1:4].astype(np.float64) @ w
+    along = moments[:, :, 1:4].astype(np.float64) @ w
     for c, (r, s) in enumerate(zip(*np.triu_indices(n_radial)), start=n_radial):
-        g_moments[:, r, 1:4] += weights[:, c, None] * turned[:, s]
-        g_moments[:, s, 1:4] += weights[:, c, None] * turned[:, r]
+        g_moments[:, r, 1:4] += weights[:, c, None] * along[:, s]
+        g_moments[:, s, 1:4] += weights[:, c, None] * along[:, r]
     return None, g_moments
 
 
@@ -251,15 +252,14 @@ def _position_cotangents(head: HeadSettings, m: np.ndarray, batch: Batch, w: np.
 
 def _charges(head: HeadSettings, q: np.ndarray, batch: Batch, total_charge: np.ndarray | None) -> dict[str, np.ndarray]:
     if head.options.conserve:
-        if total_charge is None:
-            total_charge = head.options.total_charge
-        if total_charge is None:
+        total = head.options.total_charge if total_charge is None else total_charge
+        if total is None:
             raise GMError(
                 "the charges of this model sum up to the total charge, which must be given: total_charge=... or "
                 "atoms.info['total_charge'], got none"
             )
         n_atoms = np.diff(batch.offsets)
-        excess = np.broadcast_to(total_charge, n_atoms.shape) - structure_sum(q, batch.offsets)
+        excess = np.broadcast_to(total, n_atoms.shape) - structure_sum(q, batch.offsets)
         q = q + (excess / np.maximum(n_atoms, 1))[batch.structure]
     origin = np.zeros(3)
     if head.options.origin == "center_of_mass":

@@ -33,6 +33,7 @@ class NeighborError(GMError):
 
 
 def check_cutoff(cutoff: float) -> None:
+    """Refuse a cutoff (A) that is no positive length with a NeighborError."""
     if not (math.isfinite(cutoff) and cutoff > COINCIDENT):
         raise NeighborError(f"the cutoff must be a positive length, got {cutoff} A")
 

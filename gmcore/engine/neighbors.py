@@ -49,6 +49,7 @@ class Pairs:
 
     @property
     def n_pairs(self) -> int:
+        """Number of directed pairs."""
         return len(self.neighbor)
 
     @property
@@ -110,11 +111,11 @@ class NeighborList:
 
         With a skin, pairs beyond the cutoff occur. Raises as `build_pairs`.
         """
-        if self._pairs is None or not self._serves(batch):
-            self._build(batch)
+        if self._pairs is None or self._batch is None or not self._serves(batch, self._batch):
+            return self._build(batch)
         return self._pairs
 
-    def _build(self, batch: Batch) -> None:
+    def _build(self, batch: Batch) -> Pairs:
         self._pairs = None  # a refused batch must not leave the list of an older one behind
         pairs = replace(build_pairs(batch, self.cutoff + self.skin), cutoff=self.cutoff)
         self._nearest = math.inf
@@ -127,9 +128,9 @@ class NeighborList:
         self._batch = replace(batch, positions=batch.positions.copy(), cells=batch.cells.copy())
         self._pairs = pairs
         self.n_builds += 1
+        return pairs
 
-    def _serves(self, batch: Batch) -> bool:
-        old = self._batch
+    def _serves(self, batch: Batch, old: Batch) -> bool:
         if not (np.array_equal(batch.offsets, old.offsets) and np.array_equal(batch.pbc, old.pbc)):
             return False
         same_cells = np.array_equal(batch.lattice, old.lattice)
@@ -138,7 +139,7 @@ class NeighborList:
         if self.skin == 0.0:
             return False
         deformation = np.broadcast_to(np.eye(3), batch.cells.shape)
-        shrink = 1.0
+        shrink: float | np.ndarray = 1.0
         if not same_cells:
             deformation = old.inverse_lattice @ batch.lattice
             shrink = np.linalg.svd(deformation, compute_uv=False)[:, -1]

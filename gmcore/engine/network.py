@@ -53,7 +53,7 @@ class Network:
         self._biases = np.concatenate(folded.biases).astype(self.dtype)
         self._inputs = np.empty((0, self.n_features), self.dtype)
         self._hidden = self._slopes = self._products = np.empty(0, self.dtype)
-        self._grid = None
+        self._grid: tuple[np.ndarray, int] | None = None
 
     def _reserve(self, n_atoms: int) -> None:
         """Work arrays for at least `n_atoms` rows."""

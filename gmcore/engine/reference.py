@@ -40,7 +40,9 @@ def find_pairs(positions, cell, pbc, cutoff: float):
         d = positions[None] - positions[:, None] + move
         rho2 = (d * d).sum(-1)
         i, j = np.nonzero((rho2 < cutoff**2) & ((rho2 > 0) | bool(any(shift))))
-        first.append(i), neighbor.append(j), offset.append(np.tile(move, (len(i), 1)))
+        first.append(i)
+        neighbor.append(j)
+        offset.append(np.tile(move, (len(i), 1)))
     return np.concatenate(first), np.concatenate(neighbor), np.concatenate(offset)
 
 

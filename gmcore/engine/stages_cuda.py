@@ -173,8 +173,8 @@ class DeviceMoments:
         if old is None or (old.pairs.shape, old.centers.shape, old.parts.shape) != shapes:
             self._scratch = old = None  # frees the old arrays first
             dtypes = self.dtype, self.dtype, np.float64
-            self._scratch = Scratch(*(self.device.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes)))
-        return self._scratch
+            old = self._scratch = Scratch(*(self.device.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes)))
+        return old
 
     def _clear_beta(self, n_atoms: int, wanted: bool) -> Array:
         if not wanted:

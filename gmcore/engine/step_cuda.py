@@ -92,12 +92,12 @@ class DeviceStep:
         n_atoms, n_structures, n_outputs = batch.n_atoms, batch.n_structures, groups[0].networks.layer_sizes[-1]
         shapes = [(len(group.indices), n_atoms, *moments.row_shape) for group in groups]
         self.moments = [device.empty(shape, moments.dtype) for shape in shapes]
-        self._g_moments = [device.empty(shape, moments.dtype) for shape in shapes] if forces else None
+        self._g_moments: list[Array] = [device.empty(shape, moments.dtype) for shape in shapes] if forces else []
         self.outputs = device.empty((n_members, n_atoms, n_outputs), np.float64)
         self.sums = device.zeros((n_members, n_structures, n_outputs), np.float64)
         self._structure_sum = SegmentSum(device, batch.host.offsets, n_outputs)
-        self.g_positions = device.empty((n_members, n_atoms, 3), np.float64) if forces else None
-        self.g_strain = device.zeros((n_members, n_structures, 3, 3), np.float64) if forces else None
+        self.g_positions: Array = device.empty((n_members, n_atoms, 3), np.float64) if forces else None
+        self.g_strain: Array = device.zeros((n_members, n_structures, 3, 3), np.float64) if forces else None
         self._work = [group.networks.workspace(max(plan.chunk, 1)) for group in groups]
 
     def run(self, geometry: Geometry, token: object) -> None:

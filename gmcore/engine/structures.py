@@ -192,7 +192,7 @@ class Batch:
     @classmethod
     def from_atoms(cls, atoms: Atoms | Sequence[Atoms]) -> Batch:
         """Batch of one `ase.Atoms` or of a sequence of them."""
-        frames = [atoms] if hasattr(atoms, "get_positions") else list(atoms)
+        frames: list[Atoms] = [atoms] if hasattr(atoms, "get_positions") else list(atoms)
         if not frames:
             raise StructureError("a batch must hold at least one structure, got none")
         for frame in frames:
@@ -247,7 +247,7 @@ class Batch:
         if "_lattice" in self.__dict__:
             part.__dict__["_lattice"] = tuple(values[first:last] for values in self._lattice)
         if "_species" in self.__dict__:
-            table, index = self._species
+            table, index = self.__dict__["_species"]
             part.__dict__["_species"] = table, index[rows]
         return part
 
@@ -258,16 +258,19 @@ class Batch:
         ------
         UnknownElementError : an element outside the table.
         """
-        if "_species" not in self.__dict__ or self._species[0] != table.numbers:
-            self.__dict__["_species"] = table.numbers, table.index(self.numbers)
-        return self._species[1]
+        known = self.__dict__.get("_species")
+        if known is None or known[0] != table.numbers:
+            known = self.__dict__["_species"] = table.numbers, table.index(self.numbers)
+        return known[1]
 
     @property
     def n_atoms(self) -> int:
+        """Number of atoms of all structures together."""
         return len(self.positions)
 
     @property
     def n_structures(self) -> int:
+        """Number of structures."""
         return len(self.offsets) - 1
 
     @cached_property

@@ -38,10 +38,12 @@ class DeviceBatch:
 
     @property
     def n_atoms(self) -> int:
+        """Number of atoms of all structures together."""
         return self.host.n_atoms
 
     @property
     def n_structures(self) -> int:
+        """Number of structures."""
         return self.host.n_structures
 
     def fits(self, batch: Batch) -> bool:

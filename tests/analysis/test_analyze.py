@@ -305,7 +305,7 @@ def test_a_short_run_has_broad_lines_or_none(tmp_path):
 
 
 def test_no_run(tmp_path):
-    with pytest.raises(TrajectoryError, match="must be the folder of a run"):
+    with pytest.raises(TrajectoryError, match="has no trajectory"):
         analyze(tmp_path)
 
 
@@ -406,11 +406,11 @@ def test_coordination_of_other_molecules():
     ("text", "words"),
     [
         ("blocs: 3", "unknown key 'blocs' in analysis; did you mean 'blocks'"),
-        ("metal: Xx", "must be elements or indices, got 'Xx'"),
-        ("bonds: [[1, 1]]", r"must join different atoms, got \[1, 1\]"),
+        ("metal: Xx", "must be element symbols or indices, got 'Xx'"),
+        ("bonds: [[1, 1]]", r"the atoms of a bond or angle must be different, got \[1, 1\]"),
         ("unit: eV", "unit"),
-        ("reference: {source: a, values: [{quantity: DD, value: 1}]}", "unknown quantity 'DD' in a reference"),
-        ("reference: {source: a, values: [{quantity: D, value: 1}]}", "value of D must have a unit, got None"),
+        ("reference: {source: a, values: [{quantity: DD, value: 1}]}", "unknown quantity 'DD' in analysis.reference"),
+        ("reference: {source: a, values: [{quantity: D, value: 1}]}", "value of D must have a unit, got none"),
         ("reference: {source: a, values: [{quantity: order, value: 1, unit: A}]}", "must have no unit, got 'A'"),
         ("reference: {source: a, values: [{quantity: D, value: 1, unit: A}]}", "unknown unit 'A' for d_tensor"),
     ],

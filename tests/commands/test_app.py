@@ -70,7 +70,7 @@ def test_template_is_valid(tmp_path, kind):
     assert run("template", kind, "-o", path).code == 0
     assert run("validate", path, "--no-data").out == f"{path} is valid\n"
     assert run("template", kind).out == path.read_text().replace(str(path), "config.yaml")
-    assert refused("template", kind, "-o", path) == f"{path} exists already; choose another name or remove it"
+    assert refused("template", kind, "-o", path) == f"{path} exists already: choose another name or remove the file"
 
 
 def test_validate_reads_the_data(folder):
@@ -143,7 +143,7 @@ def test_csv_says_what_it_leaves_out(folder, tmp_path):
     result = run(
         "predict", folder / "model.h5", folder / "water.extxyz", "-o", tmp_path / "p.csv", "--total-charge", "0"
     )
-    assert result.code == 0 and "left out, one row per structure has no place for them: forces, charges" in result.err
+    assert result.code == 0 and "not written, because CSV has one row per structure: forces, charges" in result.err
 
 
 def test_info_shows_paths_as_seen_from_the_model(tmp_path):
@@ -209,7 +209,10 @@ def test_training_without_tensorflow(folder, monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # set by the command; put back afterwards
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find(name))
-    assert refused("train", folder / "config.yaml") == "training needs TensorFlow: pip install 'gmtensor[train]'"
+    assert (
+        refused("train", folder / "config.yaml")
+        == "training needs TensorFlow: install it with pip install 'gmtensor[train]'"
+    )
 
 
 # --- what users get wrong
@@ -224,9 +227,9 @@ def test_wrong_configurations(folder, tmp_path):
         assert refused(command, wrong) == f"{wrong}: unknown key 'r_maxx' in descriptor; did you mean 'r_max'?"
     wrong.write_text(text)
     assert refused("validate", wrong) == f"data file {tmp_path / 'set.h5'} does not exist"
-    assert refused("template", "d_tensor") == "there is no template 'd_tensor'; did you mean 'd-tensor'?"
+    assert refused("template", "d_tensor") == "unknown template 'd_tensor'; did you mean 'd-tensor'?"
     sizes = refused("learning-curve", folder / "config.yaml", "--sizes", "10,many")
-    assert sizes == "--sizes must be whole numbers such as 100,200,400, got '10,many'"
+    assert sizes == "--sizes must be whole numbers, for example 100,200,400, got '10,many'"
 
 
 def test_wrong_models(folder, tmp_path):
@@ -258,14 +261,14 @@ def test_wrong_predictions(folder, tmp_path):
 
 def test_wrong_evaluations(folder, tmp_path):
     model, water = folder / "model.h5", folder / "water.extxyz"
-    assert "say what to compare by stating its unit, as in --unit energy=eV" in refused("evaluate", model, water)
+    assert "give the unit of each label to compare, for example --unit energy=eV" in refused("evaluate", model, water)
     assert "energy: 0 of 12 frames" in refused("evaluate", model, water, "--unit", "energy=eV")
     assert "known: eV" in refused("evaluate", model, water, "--unit", "energy=ev")
-    assert "must be of the form NAME=VALUE, got 'energy'" in refused("evaluate", model, water, "--unit", "energy")
+    assert "must have the form NAME=VALUE, got 'energy'" in refused("evaluate", model, water, "--unit", "energy")
     bad_key = refused("evaluate", model, water, "--unit", "energy=eV", "--key", "enrgy=e")
     assert "unknown name 'enrgy' in --key; did you mean 'energy'?" in bad_key
     assert "--part must be one of" in refused("evaluate", model, folder / "config.yaml", "--part", "tset")
-    assert "belong to a data file" in refused("evaluate", model, folder / "config.yaml", "--unit", "energy=eV")
+    assert "are only for data files" in refused("evaluate", model, folder / "config.yaml", "--unit", "energy=eV")
 
 
 def test_usage_errors():
@@ -286,7 +289,7 @@ def test_exit_codes_of_a_process(folder):
     assert gmtensor("--version").stdout == f"gmtensor {__version__}\n"
     wrong = gmtensor("validate", folder / "no.yaml")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert wrong.stderr == f"error: configuration file {folder / 'no.yaml'} does not exist\n"
+    assert wrong.stderr == f"error: the configuration file {folder / 'no.yaml'} does not exist\n"
     shown = gmtensor("--debug", "validate", folder / "no.yaml")
     assert shown.returncode == 1 and "Traceback" in shown.stderr and "ConfigError" in shown.stderr
 

@@ -108,9 +108,9 @@ def test_atom_on_the_mean_position(folder, tmp_path):
     write(tmp_path / "flat.extxyz", atoms)
     export = ("export", tmp_path / "flat.extxyz", "--d-tensor", folder / "d.h5", "--molforge", tmp_path / "dsi.dat")
     message = refused(*export)
-    assert "got O1; leave them out with --core 0.05" in message and not (tmp_path / "dsi.dat").exists()
+    assert "got O1: exclude them with --core 0.05" in message and not (tmp_path / "dsi.dat").exists()
     result = run(*export, "--core", 0.05)
-    assert result.code == 0 and "left out of D: O1" in result.out
+    assert result.code == 0 and "excluded from D: O1" in result.out
     numbers = np.array([line.split() for line in (tmp_path / "dsi.dat").read_text().splitlines() if "e" in line], float)
     model = without_core(load_model(folder / "d.h5", "float64"), 0.05)
     expected = d_tensor_gradient(model, read(tmp_path / "flat.extxyz"))
@@ -138,9 +138,9 @@ def test_molecule_of_a_crystal(folder, tmp_path):
     assert (tmp_path / "dsi.dat").read_text().splitlines()[1::4] == [f"{k} 1" for k in range(10, 19)]
     crystal.positions[4] += crystal.cell[0]
     write(tmp_path / "crystal.extxyz", crystal)
-    assert "must lie whole" in refused(*export)
+    assert "must not cross a cell boundary" in refused(*export)
     export = ("export", tmp_path / "crystal.extxyz", "--d-tensor", d, "--metal", "O", "--easyspin", tmp_path / "d.m")
-    assert "holds 2 molecules with O, numbered from 0, got --molecule 2" in refused(*export, "--molecule", 2)
+    assert "has 2 molecules with O, numbered from 0, got --molecule 2" in refused(*export, "--molecule", 2)
 
 
 def test_one_sentence_for_everything_wrong(folder, tmp_path):
@@ -149,11 +149,13 @@ def test_one_sentence_for_everything_wrong(folder, tmp_path):
     modes, export = ("modes", water, "-o", out, "--potential"), ("export", water, "--d-tensor")
     assert "a relaxation needs a model with forces" in refused(*modes, d)
     assert "modes need a model with forces" in refused(*modes, d, "--no-relax")
-    assert "one D tensor is needed, this one predicts energy" in refused(*modes, potential, "--d-tensor", potential)
-    assert "--temperature is about D and needs --d-tensor" in refused(*modes, potential, "--temperature", 10)
-    assert "--metal is about D and needs --d-tensor" in refused(*modes, potential, "--metal", "Co")
+    assert "--d-tensor needs a model with one D tensor, got a model of energy" in refused(
+        *modes, potential, "--d-tensor", potential
+    )
+    assert "--temperature needs --d-tensor" in refused(*modes, potential, "--temperature", 10)
+    assert "--metal needs --d-tensor" in refused(*modes, potential, "--metal", "Co")
     assert "unknown unit 'parsec'" in refused(*modes, potential, "--tensor-unit", "parsec")
-    assert "holds 2 structures, numbered from 0, got --frame 2" in refused(*modes, potential, "--frame", 2)
+    assert "has 2 structures, numbered from 0, got --frame 2" in refused(*modes, potential, "--frame", 2)
     assert "nothing to export" in refused(*export, d)
     assert "needs --molforge" in refused(*export, d, "--easyspin", out, "--places", "1")
     assert "--places must be numbers and ranges" in refused(*export, d, "--molforge", out, "--places", "1,x")

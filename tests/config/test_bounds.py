@@ -12,7 +12,7 @@ from ase import Atoms
 from pydantic import ValidationError
 
 from gmcore.config.section import Section
-from gmcore.config.training import Descriptor, LearningRates, Network, Training
+from gmcore.config.training import Descriptor, LearningRates, NetworkSection, Training
 from gmcore.model import Model
 from support.models import random_parts
 
@@ -51,7 +51,7 @@ def bounds_of(schema: dict[str, Any], wrap=lambda value: value) -> Iterator[tupl
 def all_bounds() -> list[Any]:
     return [
         pytest.param(section, key, inside, outside, id=f"{section.section}.{key}-{kind}")
-        for section in (Descriptor, Network, LearningRates, Training)
+        for section in (Descriptor, NetworkSection, LearningRates, Training)
         for key, schema in section.model_json_schema()["properties"].items()
         for kind, inside, outside in bounds_of(schema)
     ]

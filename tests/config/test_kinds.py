@@ -56,4 +56,4 @@ def test_schema_of_every_kind(kind, key):
 
 def test_schema_of_no_kind():
     done = runner.invoke(app, ["schema", "dm"])
-    assert done.exit_code == 2 and "there is no configuration of kind 'dm'; known: train, md, workflow" in done.output
+    assert done.exit_code == 2 and "unknown kind of configuration 'dm'; known: train, md, workflow" in done.output

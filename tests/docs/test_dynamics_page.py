@@ -9,7 +9,7 @@ import pytest
 from gmcore.config import dynamics as config
 from gmcore.config.dynamics import MDConfig
 from gmcore.config.loading import parse_config
-from gmcore.dynamics.h5md import QUANTITIES, place
+from gmcore.dynamics.h5md import QUANTITIES, group_path
 from support.pages import default_of, page, tables
 
 SECTIONS = [part for part in vars(config).values() if getattr(part, "__module__", "") == config.__name__]
@@ -31,7 +31,7 @@ def test_every_quantity_of_a_trajectory():
     expected = []
     for name, quantity in QUANTITIES.items():
         shape = ", ".join(str(size) for size in quantity.shape) or "one number"
-        expected.append([place(name, 0), name, shape, quantity.unit])
+        expected.append([group_path(name, 0), name, shape, quantity.unit])
     assert rows == expected
 
 

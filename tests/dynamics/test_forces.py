@@ -78,7 +78,7 @@ def test_the_list_is_kept_until_it_is_forgotten():
 
 def test_refused():
     energy, tensor = Model(*random_parts()), Model(*random_parts([make_head("d_tensor", 3)]))
-    with pytest.raises(DynamicsError, match="must predict an energy, it predicts d_tensor"):
+    with pytest.raises(DynamicsError, match="must predict an energy, got a model of d_tensor"):
         BatchForces(tensor, [1], [False] * 3, 1)
     with pytest.raises(DynamicsError, match="at least one replica, got 0"):
         BatchForces(energy, [1], [False] * 3, 0)

@@ -89,7 +89,7 @@ def test_effective_energy():
             npt.step()
             moved.append(npt.conserved() - start)
         errors.append(np.sqrt(np.mean(np.square(moved))))
-    assert np.abs(npt.state.carried["heat"]).min() > 10 * errors[1]
+    assert np.abs(npt.state.extended["heat"]).min() > 10 * errors[1]
     assert errors[0] < 0.02
     assert 3.0 < errors[0] / errors[1] < 5.0
 
@@ -119,7 +119,7 @@ def test_the_cell_is_strained_without_turning():
     volumes = np.linalg.det(npt.state.cells)
     for _ in range(50):
         npt.step()
-    rate = npt.state.carried["strain_rate"]
+    rate = npt.state.extended["strain_rate"]
     assert np.array_equal(rate, rate.swapaxes(1, 2)) and rate.any()
     assert (np.linalg.det(npt.state.cells) < 0.99 * volumes).all()
     assert relative_error(npt.state.positions @ np.linalg.inv(npt.state.cells), before) < 1e-3
@@ -128,12 +128,12 @@ def test_the_cell_is_strained_without_turning():
 @pytest.mark.parametrize(
     ("system", "options", "message"),
     [
-        (molecule, {}, r"periodic in all directions, got pbc \[False, False, False\]"),
-        (slab, {}, r"periodic in all directions, got pbc \[True, True, False\]"),
+        (molecule, {}, r"periodic in all three directions, got pbc \[False, False, False\]"),
+        (slab, {}, r"periodic in all three directions, got pbc \[True, True, False\]"),
         (triclinic, {"fixed": [0]}, "NPT moves every atom with the cell, got 1 fixed atoms"),
         (triclinic, {"pressure": np.nan}, "the pressure must be finite, got nan"),
         (triclinic, {"barostat_time": 0.0}, "the barostat time must be positive and finite, got 0.0 fs"),
-        (triclinic, {"cell_friction": -1.0}, "the friction of the cell must be positive and finite, got -1.0 1/fs"),
+        (triclinic, {"cell_friction": -1.0}, "the cell friction must be positive and finite, got -1.0 1/fs"),
         (triclinic, {"friction": -1.0}, "the friction must be positive and finite, got -1.0 1/fs"),
         (triclinic, {"temperatures": -1.0}, "temperatures must be positive and finite, got -1.0 K"),
     ],
@@ -149,5 +149,5 @@ def test_a_cell_without_volume_is_refused():
     atoms = triclinic()
     state = initial_state(atoms, 300.0, [1])
     state.cells[0, 2] = 0.0
-    with pytest.raises(DynamicsError, match="NPT needs cells with a volume, got one without"):
+    with pytest.raises(DynamicsError, match="NPT needs cells with a volume above zero"):
         LangevinNPT(ElasticCrystal(0.0, np.zeros((24, 3)), atoms.cell.array, 1.0), state)

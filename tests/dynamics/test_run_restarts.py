@@ -12,7 +12,7 @@ import yaml
 
 from gmcore.dynamics.checkpoint import RunError, read_checkpoint
 from gmcore.dynamics.langevin import Langevin
-from gmcore.dynamics.run_folder import alone_in
+from gmcore.dynamics.run_folder import lock_folder
 from gmcore.dynamics.runner import run_md
 from gmcore.dynamics.trajectory import Trajectory
 from support.md_runs import ENSEMBLES, assert_same_run, configured, raw
@@ -24,7 +24,7 @@ from pathlib import Path
 from gmcore.config.loading import load_config
 from gmcore.config.dynamics import MDConfig
 from gmcore.dynamics.langevin import Langevin
-from gmcore.dynamics.run_folder import alone_in
+from gmcore.dynamics.run_folder import lock_folder
 from gmcore.dynamics.runner import run_md
 
 config = load_config(sys.argv[1], MDConfig)
@@ -107,11 +107,14 @@ def test_every_chunk_begins_with_a_new_neighbor_list(inputs, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"time_step": 0.25}, r"time_step \(was 0.5, is 0.25\)"),
-        ({"ensemble": {"friction": 5}}, r"ensemble.friction \(was 20.0, is 5.0\)"),
-        ({"d_tensor": None}, r"d_tensor.every \(was 7, is not given\), .*the contents of d_tensor.model"),
-        ({"potential": "single.h5"}, "got changes in the contents of potential; choose another output"),
-        ({"duration": 0.01}, "duration must not be below the 0.02 ps"),
+        ({"time_step": 0.25}, r"time_step \(was 0.5, now 0.25\)"),
+        ({"ensemble": {"friction": 5}}, r"ensemble.friction \(was 20.0, now 5.0\)"),
+        ({"d_tensor": None}, r"d_tensor.every \(was 7, now not given\), .*the contents of d_tensor.model"),
+        (
+            {"potential": "single.h5"},
+            "changed since then: the contents of potential. Undo the changes, choose another output",
+        ),
+        ({"duration": 0.01}, "duration must be at least 0.02 ps"),
     ],
 )
 def test_refuses_to_go_on_with_other_settings(whole, inputs, changes, message):
@@ -135,20 +138,25 @@ def test_a_moved_folder_goes_on(whole, inputs, tmp_path):
 def test_refuses_folders_of_something_else(inputs, tmp_path):
     (tmp_path / "config.yaml").write_text("data:")
     for resume in (True, False):
-        with pytest.raises(RunError, match=r"must be empty or hold a run, it holds a config.yaml without state.npz"):
+        with pytest.raises(
+            RunError, match=r"must be a new folder or that of an earlier run, .* has a config.yaml and no state.npz"
+        ):
             run_md(configured(inputs, tmp_path), resume=resume)
     (tmp_path / "config.yaml").unlink()
     (tmp_path / "trajectory").mkdir()
     with pytest.raises(
-        RunError, match=r"holds a trajectory without state.npz: start over with gmtensor md --no-resume"
+        RunError,
+        match=r"has a trajectory but no state.npz: restore this file, or start over with gmtensor md --no-resume",
     ):
         run_md(configured(inputs, tmp_path))
     for damaged in (b"PK no archive", b""):
         (tmp_path / "state.npz").write_bytes(damaged)
-        with pytest.raises(RunError, match=r"state.npz is damaged or no state of a run: put it back, or start over"):
+        with pytest.raises(
+            RunError, match=r"state.npz is damaged or is not a checkpoint: restore the file, or start over"
+        ):
             read_checkpoint(tmp_path)
     for resume in (True, False):
-        with pytest.raises(RunError, match=r"output must be a folder, .*state.npz is a file"):
+        with pytest.raises(RunError, match=r"output must be a folder, but .*state.npz is a file"):
             run_md(configured(inputs, tmp_path / "state.npz"), resume=resume)
 
 
@@ -160,22 +168,22 @@ def test_refuses_to_go_on_without_its_samples(inputs, tmp_path):
     longer = configured(inputs, tmp_path / "run")
     joined.write_bytes(whole[: len(whole) // 2])
     for again in (config, longer):
-        with pytest.raises(RunError, match=r"trajectory.h5 is no trajectory .* put it back, or start over"):
+        with pytest.raises(RunError, match=r"trajectory.h5 is not a trajectory .* restore it, or start over"):
             run_md(again)
     joined.unlink()
     for again in (config, longer):
-        with pytest.raises(RunError, match=r"trajectory/000000.h5 does not exist, but the run in .* put it back"):
+        with pytest.raises(RunError, match=r"trajectory/000000.h5 does not exist; the run in .* restore it"):
             run_md(again)
 
 
 def test_one_process_at_a_time(inputs, tmp_path):
     pytest.importorskip("fcntl")
     with (
-        alone_in(tmp_path / "run"),
-        pytest.raises(RunError, match=r"one process at a time may run in .*, got a second"),
+        lock_folder(tmp_path / "run"),
+        pytest.raises(RunError, match=r"another process is running in .*: wait"),
     ):
         run_md(configured(inputs, tmp_path / "run"))
     assert not list((tmp_path / "run").iterdir())
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"must be a folder that can be made, .* cannot: Not a directory"):
+    with pytest.raises(RunError, match=r"the output folder .* cannot be created: Not a directory"):
         run_md(configured(inputs, tmp_path / "file" / "run"))

@@ -17,7 +17,7 @@ from gmcore.config.dynamics import MDConfig
 from gmcore.config.loading import ConfigError, parse_config
 from gmcore.config.templates import template
 from gmcore.dynamics.recorder import Recorder
-from gmcore.dynamics.runner import describe_run, run_md
+from gmcore.dynamics.runner import check_run, run_md
 from gmcore.dynamics.tensor_observer import TensorObserver, declared_molecules
 from gmcore.dynamics.trajectory import Trajectory
 from gmcore.errors import GMError
@@ -122,7 +122,7 @@ def test_command_line(whole, inputs, tmp_path, monkeypatch):
     result = command("convert", tmp_path / "run", "-o", tmp_path / "out.extxyz", "--replica", 1, "--every", 2)
     assert result.exit_code == 0 and len(read(tmp_path / "out.extxyz", ":")) == 6
     config.write_text(yaml.safe_dump(raw(inputs, tmp_path / "run", duration=0.005)))
-    assert "duration must not be below the 0.02 ps" in command("md", config).stderr
+    assert "duration must be at least 0.02 ps" in command("md", config).stderr
     assert command("md", config, "--no-resume").exit_code == 0
     assert Trajectory(tmp_path / "run").steps("position").max() == 8
 
@@ -139,12 +139,15 @@ def test_chunks_in_which_nothing_is_due(inputs, tmp_path):
     ("changes", "message"),
     [
         ({"potential": "d.h5"}, "must predict an energy"),
-        ({"potential": "missing.h5"}, "potential .*missing.h5 cannot be read: No such file"),
-        ({"structure": {"file": "missing.extxyz"}}, "structure.file .*missing.extxyz cannot be read: No such file"),
-        ({"structure": {"file": "molecule.extxyz", "index": 3}}, "must hold a structure of index 3, it holds fewer"),
-        ({"structure": {"file": "potential.h5"}}, "structure.file: structure 0 of .* cannot be read"),
+        ({"potential": "missing.h5"}, "potential: the file .*missing.h5 cannot be read: No such file"),
+        (
+            {"structure": {"file": "missing.extxyz"}},
+            "structure.file: the file .*missing.extxyz cannot be read: No such file",
+        ),
+        ({"structure": {"file": "molecule.extxyz", "index": 3}}, "has no structure of index 3; indices start at 0"),
+        ({"structure": {"file": "potential.h5"}}, "structure.file: structure 0 of the file .* cannot be read"),
         ({"stop": {"forces_deviation": 1.0}, "potential": "single.h5"}, "needs a committee, got a potential with one"),
-        ({"fixed": [7]}, "fixed atoms must be indices below 5"),
+        ({"fixed": [7]}, "fixed atoms must be indices from 0 to 4"),
         ({"ensemble": {"kind": "npt"}}, "NPT needs a system that is periodic"),
         ({"d_tensor": {"model": "potential.h5", "molecule": {"metal": "Co"}}}, "must predict one D tensor"),
         ({"d_tensor": {"model": "d.h5", "molecule": {"metal": "Fe"}}}, "holds no Fe"),
@@ -171,15 +174,15 @@ def test_refuses_before_anything_is_written(inputs, tmp_path, changes, message):
         ({"chunk": 0.0051}, "chunk must be a whole number of steps of 0.5 fs, got 0.0051 ps"),
         ({"chunk": 0.0001}, "chunk must be a whole number of steps"),
         ({"equilibration": 0.0001}, "equilibration must be a whole number of steps"),
-        ({"device": "cuda"}, "device must be 'cpu', dynamics does not run on other devices yet, got 'cuda'"),
-        ({"ensemble": {"kind": "nve", "friction": 3}}, "ensemble.friction has no meaning for kind nve: leave it out"),
+        ({"device": "cuda"}, "device must be 'cpu': dynamics does not run on other devices yet, got 'cuda'"),
+        ({"ensemble": {"kind": "nve", "friction": 3}}, "ensemble.friction is not used by nve: remove it"),
         ({"ensemble": {"kind": "verlet"}}, "ensemble.kind: input should be 'langevin'"),
-        ({"replicas": {"temperatures": [50, 50]}}, r"replicas.temperatures must differ from each other"),
+        ({"replicas": {"temperatures": [50, 50]}}, r"replicas.temperatures must all be different"),
         ({"replicas": {"temperatures": [-1]}}, r"replicas.temperatures.0: input should be greater than 0"),
-        ({"d_tensor": {"model": "d.h5", "molecule": {}}}, "must be declared in one way"),
+        ({"d_tensor": {"model": "d.h5", "molecule": {}}}, "needs either metal .* or indices, got neither"),
         (
             {"d_tensor": {"model": "d.h5", "molecule": {"metal": "Cx"}}},
-            "must be a chemical symbol such as Co, got 'Cx'",
+            "must be an element symbol such as Co, got 'Cx'",
         ),
         ({"stop": {"broken_bonds": 0.9}}, "stop.broken_bonds: input should be greater than 1"),
     ],
@@ -197,7 +200,9 @@ def test_a_resolved_configuration_reads_back(inputs, tmp_path):
 
 
 def test_describes_a_run_without_starting_it(inputs, tmp_path):
-    lines = describe_run(configured(inputs, tmp_path / "run"))
-    assert "2 replicas: 100 K, seed 1; 300 K, seed 1" in lines and any("D of 1 x 5 atoms" in line for line in lines)
+    lines = check_run(configured(inputs, tmp_path / "run"))
+    assert "2 replicas: 100 K, seed 1; 300 K, seed 1" in lines and any(
+        "D of 1 molecule of 5 atoms" in line for line in lines
+    )
     assert not (tmp_path / "run").exists()
     json.dumps(lines)

@@ -25,7 +25,7 @@ def test_start():
     atoms = triclinic()
     atoms.set_masses(np.arange(1.0, 25.0))
     state = initial_state(atoms, [10.0, 20.0], [3, 4])
-    assert (state.n_replicas, state.n_atoms, state.step, state.carried) == (2, 24, 0, {})
+    assert (state.n_replicas, state.n_atoms, state.step, state.extended) == (2, 24, 0, {})
     assert np.array_equal(state.masses, np.arange(1.0, 25.0)) and state.pbc.all()
     for k in range(2):
         assert np.array_equal(state.positions[k], atoms.positions)
@@ -66,7 +66,7 @@ def test_a_replica_does_not_depend_on_the_others():
 def test_round_trip_is_lossless(tmp_path):
     state = initial_state(triclinic(), [10.0, 20.0], [3, 4])
     state.step = 12
-    state.carried["chain"] = np.array([[1 / 3, np.pi], [1e-300, -0.0]])
+    state.extended["chain"] = np.array([[1 / 3, np.pi], [1e-300, -0.0]])
     state.generators[1].integers(0, 9, dtype=np.uint32)  # leaves half a draw behind
     np.savez(tmp_path / "state.npz", **state.arrays())
     back = State.from_arrays(np.load(tmp_path / "state.npz"))
@@ -94,15 +94,15 @@ def test_arrays_are_copies():
         ((molecule(), [np.nan, 1.0], [1, 2]), "temperatures must be at least 0 and finite, got"),
         ((molecule(), [1.0, 2.0], [1]), r"temperatures must be one number or one per replica \(1\), got shape \(2,\)"),
         ((molecule(), "warm", [1]), "temperatures must be numbers, got 'warm'"),
-        ((molecule(), [1.0], []), r"seeds must be integers from 0, one per replica, got \[\]"),
-        ((molecule(), [1.0], [-1]), r"seeds must be integers from 0, one per replica, got \[-1\]"),
-        ((molecule(), [1.0], [1.5]), r"seeds must be integers from 0, one per replica, got \[1.5\]"),
-        ((molecule(), [1.0, 1.0], [5, 5]), "replicas must differ in temperature or seed, got 1 K, seed 5 twice"),
+        ((molecule(), [1.0], []), r"seeds must be integers of at least 0, one per replica, got \[\]"),
+        ((molecule(), [1.0], [-1]), r"seeds must be integers of at least 0, one per replica, got \[-1\]"),
+        ((molecule(), [1.0], [1.5]), r"seeds must be integers of at least 0, one per replica, got \[1.5\]"),
+        ((molecule(), [1.0, 1.0], [5, 5]), "replicas must differ in temperature or seed, got 1 K with seed 5 twice"),
         ((water_molecule(), [1.0], [1], None, [1.0, 0.0, 1.0]), "masses must be positive, got 0 amu"),
         ((water_molecule(), [1.0], [1], None, [1.0, 1.0]), r"masses must have shape \(3,\), got \(2,\)"),
-        ((water_molecule(), [1.0], [1], [3]), r"indices below 3 or a mask of that many bools, got \[3\]"),
-        ((water_molecule(), [1.0], [1], [0.0]), r"indices below 3 or a mask of that many bools, got \[0.0\]"),
-        ((water_molecule(), [1.0], [1], [True] * 3), "at least one atom must be free to move, got all 3 fixed"),
+        ((water_molecule(), [1.0], [1], [3]), r"indices from 0 to 2 or a mask of 3 booleans, got \[3\]"),
+        ((water_molecule(), [1.0], [1], [0.0]), r"indices from 0 to 2 or a mask of 3 booleans, got \[0.0\]"),
+        ((water_molecule(), [1.0], [1], [True] * 3), "at least one atom must be free to move, got all 3 atoms fixed"),
     ],
 )
 def test_refused(arguments, message):
@@ -120,13 +120,13 @@ def test_no_atom_is_fixed_by_default():
     [
         ({"positions": np.zeros((2, 3))}, r"positions must have shape \(n_replicas, n_atoms, 3\), got \(2, 3\)"),
         ({"velocities": np.zeros((1, 2, 3))}, r"velocities must have shape \(1, 21, 3\), got \(1, 2, 3\)"),
-        ({"cells": np.full((1, 3, 3), np.inf)}, "cells must be finite, got values that are not"),
-        ({"generators": np.zeros((2, 6), np.uint64)}, r"a generator per replica \(1\), got 2"),
+        ({"cells": np.full((1, 3, 3), np.inf)}, "cells must be finite, got infinite values or NaN"),
+        ({"generators": np.zeros((2, 6), np.uint64)}, r"one generator per replica \(1\), got 2"),
         (
             {"generators": np.zeros((1, 5), np.uint64)},
             r"must be uint64 \(n_replicas, 6\), got uint64 \(1, 5\)",
         ),
-        ({"masses": None}, "a state needs masses, got only"),
+        ({"masses": None}, "a state needs the arrays masses, got only"),
     ],
 )
 def test_bad_arrays_are_refused(changes, message):

@@ -165,12 +165,18 @@ def test_a_molecule_has_no_box(tmp_path, rng):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data | {"spin": data["temperature"]}, "no place for 'spin'"),
+        (lambda data: data | {"spin": data["temperature"]}, "'spin' is not among them"),
         (lambda data: data | {"temperature": ([0, 2], np.ones((2, 3)))}, r"temperature must have shape \(2, 2\)"),
-        (lambda data: data | {"temperature": ([2, 0], np.ones((2, 2)))}, "steps must rise from 0"),
+        (
+            lambda data: data | {"temperature": ([2, 0], np.ones((2, 2)))},
+            "the steps of temperature must increase and not be negative",
+        ),
         (lambda data: data | {"position": ([0], np.ones((2, 1, 4, 3)))}, r"shape \(2, 1, 5, 3\), got \(2, 1, 4, 3\)"),
-        (lambda data: {k: v for k, v in data.items() if k != "box"}, "a box belongs to periodic systems"),
-        (lambda data: data | {"box": ([0], np.ones((2, 1, 3, 3)))}, "box must be given at the steps of the positions"),
+        (lambda data: {k: v for k, v in data.items() if k != "box"}, "positions of a periodic system need a box"),
+        (
+            lambda data: data | {"box": ([0], np.ones((2, 1, 3, 3)))},
+            "box must be given at the same steps as the positions",
+        ),
     ],
 )
 def test_refuses_to_write(tmp_path, rng, change, message):
@@ -187,10 +193,10 @@ def test_refuses_to_read(run, tmp_path_factory):
     with h5py.File(empty / "other.h5", "w"):
         pass
     for call, message in [
-        (lambda: Trajectory(empty), "must be the folder of a run"),
+        (lambda: Trajectory(empty), "has no trajectory: neither trajectory.h5 nor files in trajectory/"),
         (lambda: Trajectory(empty / "missing.h5"), "does not exist"),
-        (lambda: Trajectory(empty / "text.h5"), "is no trajectory of gmtensor"),
-        (lambda: Trajectory(empty / "other.h5"), "is no trajectory of gmtensor"),
+        (lambda: Trajectory(empty / "text.h5"), "is not a trajectory of gmtensor"),
+        (lambda: Trajectory(empty / "other.h5"), "is not a trajectory of gmtensor"),
         (lambda: trajectory.values("temprature", 0), "no 'temprature'"),
         (lambda: trajectory.unit("temprature"), "did you mean 'temperature'"),
         (lambda: trajectory.values("temperature", 2), "replica must be 0 to 1, got 2"),
@@ -203,7 +209,7 @@ def test_refuses_to_read(run, tmp_path_factory):
 def test_refuses_to_join_on_a_full_disk(run, monkeypatch):
     folder, _ = run
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
-    with pytest.raises(TrajectoryError, match="its parts are complete"):
+    with pytest.raises(TrajectoryError, match="the files of the chunks are complete"):
         merge_segments(folder / "all.h5", header(), [segment_path(folder, 0)], 1)
     assert not (folder / "all.h5").exists()
 
@@ -271,7 +277,7 @@ def test_refuses_to_export(run):
         ((trajectory, "out.pdb"), "suffix of the output must be one of .extxyz, .xyz, .csv, got 'out.pdb'"),
         ((trajectory, "out.csv", [2]), "replica must be 0 to 1, got 2"),
         ((trajectory, "out.csv", [0], 0), "every must be at least 1, got 0"),
-        ((Trajectory(folder / "bare.h5"), folder / "out.csv"), "holds no scalars and no tensors"),
+        ((Trajectory(folder / "bare.h5"), folder / "out.csv"), "has no scalars and no tensors"),
     ]:
         with pytest.raises(TrajectoryError, match=message):
             export(*arguments)

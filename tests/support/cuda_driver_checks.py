@@ -22,7 +22,10 @@ from ase import Atoms
 from gmcore import GaussianMoments, GMCalculator, load_model
 from gmcore.device import memory
 from gmcore.device.cuda import open_device
+from gmcore.dynamics.forces import BatchForces
 from gmcore.dynamics.forces_cuda import DeviceForces
+from gmcore.dynamics.integrators import make_integrator
+from gmcore.dynamics.state import DynamicsError, State, initial_state
 from gmcore.engine.neighbors import NeighborError, build_pairs
 from gmcore.engine.neighbors_cuda import DeviceNeighborList
 from gmcore.engine.structures import Batch, SpeciesTable, StructureError, UnknownElementError
@@ -366,7 +369,7 @@ def check_forces_along_a_trajectory():
         forces = DeviceForces(Model(*parts, device="cuda"), atoms, skin=0.3)
         device = open_device()
         for step in range(6):
-            result = forces()
+            result = forces.evaluate()
             expected = cpu.evaluate(Batch.from_atoms(atoms), build_pairs(Batch.from_atoms(atoms), cpu.cutoff))
             same(device.download(result.energy), expected["energy"])
             same(device.download(result.forces), expected["forces"])
@@ -391,6 +394,30 @@ def check_forces_along_a_trajectory():
     assert step.n_replayed >= 2
 
 
+def check_integrators_run_on_the_device():
+    """An integrator gives the same run with `DeviceForces` as with `BatchForces`, and the same bits when repeated."""
+    parts, atoms = random_parts(("energy",), n_members=2, **SMALL), crystal()
+    start = initial_state(atoms, [300.0, 500.0], [1, 2]).arrays()
+    on_host = BatchForces(Model(*parts), atoms.numbers, atoms.pbc, 2, skin=0.3)
+    on_device = DeviceForces(Model(*parts, device="cuda"), [atoms, atoms], skin=0.3)
+    states = []
+    for forces in (on_host, on_device, on_device):
+        dynamics = make_integrator("npt", forces, State.from_arrays(start), 0.5, 300.0)
+        for _ in range(2):
+            dynamics.step()
+        states.append(dynamics)
+    expected, found, again = states
+    same(found.state.positions, expected.state.positions)
+    same(found.state.cells, expected.state.cells)
+    same(found.result.stress, expected.result.stress)
+    same(found.result.member_energies, expected.result.member_energies)
+    same(found.result.forces_deviation(), expected.result.forces_deviation())
+    for name, values in found.state.arrays().items():
+        np.testing.assert_array_equal(values, again.state.arrays()[name], name)
+    with pytest.raises(DynamicsError, match=r"positions must have shape \(2, 3, 3\), one row per structure, got"):
+        on_device(start["positions"][:1], start["cells"][:1])
+
+
 def check_replay_equals_eager():
     parts = random_parts(("energy",), n_members=2, **SMALL)
     device = open_device()
@@ -402,7 +429,7 @@ def check_replay_equals_eager():
             for _ in range(4):
                 if forces is eager and forces._evaluator._step is not None:
                     forces._evaluator._step._can_record = False
-                result = forces()
+                result = forces.evaluate()
             results.append([device.download(array) for array in result])
     assert graph._evaluator._step.n_replayed == 2
     assert eager._evaluator._step.n_replayed == 0
@@ -415,7 +442,7 @@ def check_where_nothing_can_be_recorded_steps_go_on():
     forces = DeviceForces(Model(*random_parts(("energy",), **SMALL), device="cuda"), water_molecule())
     device.capture = lambda function: None
     try:
-        energies = [device.download(forces().energy)[0] for _ in range(3)]
+        energies = [device.download(forces.evaluate().energy)[0] for _ in range(3)]
     finally:
         del device.capture
     assert forces._evaluator._step.n_recorded == forces._evaluator._step.n_replayed == 0
@@ -423,9 +450,9 @@ def check_where_nothing_can_be_recorded_steps_go_on():
 
 
 def check_forces_refuse_what_has_none():
-    with pytest.raises(GMError, match=r"must be loaded with device='cuda', got one on the CPU"):
+    with pytest.raises(GMError, match=r"needs a model loaded with device='cuda', got a model on the CPU"):
         DeviceForces(Model(*random_parts(("energy",), **SMALL)), water_molecule())
-    with pytest.raises(GMError, match=r"must predict an energy, it predicts charges, dipole"):
+    with pytest.raises(GMError, match=r"needs a model with an energy, got a model of charges, dipole"):
         DeviceForces(Model(*random_parts(("charges",), **SMALL), device="cuda"), water_molecule())
 
 

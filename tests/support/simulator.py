@@ -13,8 +13,9 @@ _lock = threading.Lock()
 
 
 def prepare() -> None:
-    """Switch between threads often, since those of a block wait for each other in busy loops, and let only one of
-    them at a time ask for shared memory. On a real device nothing is done.
+    """Switch between threads often and let only one of them at a time ask for shared memory.
+
+    Threads of a block wait for each other in busy loops. On a real device nothing is done.
     """
     if not config.ENABLE_CUDASIM:
         return
