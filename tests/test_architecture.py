@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -114,6 +115,17 @@ def test_the_exceptions_are_needed():
 
 def test_gmcore_has_few_files_at_its_top():
     assert len(list((ROOT / "gmcore").glob("*.py"))) <= 18
+
+
+def test_every_room_is_installed():
+    rooms = {module_name(path.parent / "__init__.py") for room in ("gmcore", "gmkeras") for path in sources(room)}
+    listed = re.search(r"^packages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), flags=re.M | re.S)[1]
+    assert set(re.findall(r'"([\w.]+)"', listed)) == rooms | {"gmcore.kernels"}
+
+
+def test_docstrings_name_their_errors_in_one_way():
+    for module, path in MODULES.items():
+        assert not re.search(r"^\s+Errors\n\s+------$", path.read_text(encoding="utf-8"), flags=re.M), module
 
 
 def test_kernels_import_little():
