@@ -1,4 +1,4 @@
-"""What is read off a D tensor: D, E, easy axis, and the quantities that never jump.
+"""Quantities derived from a D tensor: D, E, the easy axis, and invariants that are always continuous.
 
 H = S.D.S with D symmetric. A trace t only adds the constant t S(S+1)/3, so everything here belongs to the traceless
 part, whose eigenvalues X, Y, Z (|Z| the largest) give
@@ -25,7 +25,7 @@ SYMMETRY_TOLERANCE = 1e-4
 
 
 class TensorError(GMError):
-    """A tensor that is no symmetric, finite 3x3 matrix."""
+    """A tensor that is not a symmetric, finite 3x3 matrix, or an axis without direction."""
 
 
 class Anisotropy(NamedTuple):
@@ -51,26 +51,38 @@ class Anisotropy(NamedTuple):
 def detrace(tensor: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return the symmetric traceless part (n_leading, 3, 3) and the trace (n_leading) that was removed.
 
-    TensorError: wrong shape, values that are not finite, or an asymmetry beyond SYMMETRY_TOLERANCE.
+    Both have the unit of the tensor.
+
+    Raises
+    ------
+    TensorError : wrong shape, values that are not finite, or an asymmetry beyond SYMMETRY_TOLERANCE.
     """
-    tensor = np.asarray(tensor, dtype=np.float64)
-    if tensor.shape[-2:] != (3, 3):
-        raise TensorError(f"a D tensor must have shape (..., 3, 3), got {tensor.shape}")
-    if not np.isfinite(tensor).all():
+    matrix = np.asarray(tensor, dtype=np.float64)
+    if matrix.shape[-2:] != (3, 3):
+        raise TensorError(f"a D tensor must have shape (..., 3, 3), got {matrix.shape}")
+    if not np.isfinite(matrix).all():
         raise TensorError(
-            f"a D tensor must be finite, got {np.count_nonzero(~np.isfinite(tensor))} values that are not"
+            f"a D tensor must be finite, got {np.count_nonzero(~np.isfinite(matrix))} values that are NaN or infinite"
         )
-    transposed = np.swapaxes(tensor, -1, -2)
-    asymmetry = np.abs(tensor - transposed).max(axis=(-1, -2))
-    if np.any(asymmetry > SYMMETRY_TOLERANCE * np.abs(tensor).max(axis=(-1, -2))):
-        raise TensorError(f"a D tensor must be symmetric, got elements that differ by {asymmetry.max():.6g} across it")
-    trace = np.trace(tensor, axis1=-2, axis2=-1)
-    return 0.5 * (tensor + transposed) - trace[..., None, None] / 3.0 * np.eye(3), trace
+    transposed = np.swapaxes(matrix, -1, -2)
+    asymmetry = np.abs(matrix - transposed).max(axis=(-1, -2))
+    if np.any(asymmetry > SYMMETRY_TOLERANCE * np.abs(matrix).max(axis=(-1, -2))):
+        raise TensorError(
+            f"a D tensor must be symmetric, got elements that differ by {asymmetry.max():.6g} from the transpose"
+        )
+    trace = np.trace(matrix, axis1=-2, axis2=-1)
+    return 0.5 * (matrix + transposed) - trace[..., None, None] / 3.0 * np.eye(3), trace
 
 
 def zfs_parameters(tensor: ArrayLike) -> Anisotropy:
-    """Return D, E, E/|D|, axis, eigenvalues and J2 of tensors (n_leading, 3, 3); a trace plays no part.
+    """Return D, E, E/|D|, axis, eigenvalues and J2 of tensors (n_leading, 3, 3); the trace has no effect.
 
+    Raises
+    ------
+    TensorError : wrong shape, values that are not finite, or an asymmetry beyond SYMMETRY_TOLERANCE.
+
+    Examples
+    --------
     >>> d, e, *_ = zfs_parameters([[10.0, 0.0, 0.0], [0.0, 20.0, 0.0], [0.0, 0.0, -60.0]])
     >>> print(f"D = {d:.1f}, E = {e:.1f}")
     D = -75.0, E = 5.0
@@ -95,7 +107,7 @@ def zfs_parameters(tensor: ArrayLike) -> Anisotropy:
 
 
 def __getattr__(name: str):
-    """The name of `zfs_parameters` in version 0.1."""
+    """Return `zfs_parameters` under its name in version 0.1, with a warning."""
     if name == "invariants":
         warnings.warn("gmcore.invariants is now gmcore.zfs_parameters", DeprecationWarning, stacklevel=2)
         return zfs_parameters
@@ -103,33 +115,41 @@ def __getattr__(name: str):
 
 
 def axis_angle(axis: ArrayLike, other: ArrayLike) -> np.ndarray:
-    """Return the angle between directors (n_leading, 3), degrees from 0 to 90; lengths and signs play no part.
+    """Return the angle between directors (n_leading, 3), degrees from 0 to 90; lengths and signs have no effect.
 
-    NaN where an axis is NaN (that of a zero tensor). TensorError: wrong shape or a zero vector.
+    The angle is NaN where an axis is NaN (that of a zero tensor).
+
+    Raises
+    ------
+    TensorError : wrong shape, or a zero vector.
     """
-    axis, other = np.asarray(axis, dtype=np.float64), np.asarray(other, dtype=np.float64)
-    for vector in (axis, other):
+    first, second = np.asarray(axis, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    for vector in (first, second):
         if vector.shape[-1:] != (3,):
             raise TensorError(f"an axis must have shape (..., 3), got {vector.shape}")
         if np.any(np.all(vector == 0.0, axis=-1)):
-            raise TensorError("an axis must not be the zero vector, got one")
+            raise TensorError("an axis must not be the zero vector, which has no direction")
     # arctan2 of sine and cosine keeps its digits at 0 and 90 degrees, where arccos and arcsin lose half of them
-    sine = np.linalg.norm(np.cross(axis, other), axis=-1)
-    return np.degrees(np.arctan2(sine, np.abs(np.sum(axis * other, axis=-1))))
+    sine = np.linalg.norm(np.cross(first, second), axis=-1)
+    return np.degrees(np.arctan2(sine, np.abs(np.sum(first * second, axis=-1))))
 
 
 def mean_axis(axes: ArrayLike) -> tuple[np.ndarray, float]:
     """Return the mean director (3,) of unit directors (n, 3) and its order, the largest eigenvalue of <n n^T>.
 
     The order is 1 for parallel directors and 1/3 for random ones, where the mean has no meaning. NaN axes are left
-    out. TensorError: wrong shape or no axis left.
+    out.
+
+    Raises
+    ------
+    TensorError : wrong shape, or no axis is left.
     """
-    axes = np.asarray(axes, dtype=np.float64)
-    if axes.ndim != 2 or axes.shape[1] != 3:
-        raise TensorError(f"axes must have shape (n_axes, 3), got {axes.shape}")
-    axes = axes[np.isfinite(axes).all(axis=1)]
-    if not len(axes):
-        raise TensorError("a mean axis needs at least one axis, got none")
-    orders, vectors = np.linalg.eigh(axes.T @ axes / len(axes))
+    directors = np.asarray(axes, dtype=np.float64)
+    if directors.ndim != 2 or directors.shape[1] != 3:
+        raise TensorError(f"axes must have shape (n_axes, 3), got {directors.shape}")
+    directors = directors[np.isfinite(directors).all(axis=1)]
+    if not len(directors):
+        raise TensorError("a mean axis needs at least one axis that is finite, got none")
+    orders, vectors = np.linalg.eigh(directors.T @ directors / len(directors))
     axis = vectors[:, 2]
     return axis * np.sign(axis[np.abs(axis).argmax()]), float(orders[2])

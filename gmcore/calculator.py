@@ -29,7 +29,7 @@ class GMCalculator(Calculator):
     model : path of a model file, or a loaded `Model`.
     skin : A; the neighbor list (attribute `neighbors`) is reused until atoms have moved about half of it.
     dtype : "float32" or "float64"; that of the training if not given.
-    total_charge : e, for models whose charges sum up to it; else `atoms.info["total_charge"]`.
+    total_charge : e, for models whose charges must sum to it; if not given, `atoms.info["total_charge"]`.
     device : "cpu" or "cuda", for a model that is given as a path.
 
     Examples

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all.
 
 A file is written under a temporary name in the folder of its target, flushed to the disk and renamed: POSIX and
-Windows replace atomically within one file system. A kill in between leaves the old file, or none, under the name.
+Windows replace atomically within one file system. If the process is killed before that, an older file is unchanged.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 FULL_DISK = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "files may not become so large here",
+    errno.EFBIG: "the file would be larger than the system allows",
 }
 
 
 class WriteError(GMError):
-    """A file could not be written; what stood under its name before is unchanged."""
+    """A file could not be written; an older file of the same name is unchanged."""
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         reason = _reason(error, {temporary, target, target.parent})
         if reason is None:
             raise
-        raise WriteError(f"{target} could not be written: {reason}; a file of that name is unchanged") from error
+        raise WriteError(f"{target} could not be written: {reason}; an older file of that name is unchanged") from error
     finally:
         with suppress(OSError):  # nothing to remove, or its folder never came to be
             temporary.unlink()
@@ -63,7 +63,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 def atomic_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
     """Yield an HDF5 file to be filled; on success it becomes `path` as in `atomic_path`, on any error nothing does.
 
-    It is put together in memory: where HDF5 itself meets a full disk, objects that it cannot close crash the process.
+    The file is built in memory, because HDF5 crashes the process when it cannot close its objects on a full disk.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def _flush(path: Path) -> None:
 
 
 def _reason(error: OSError, places: set[Path]) -> str | None:
-    """Why writing to `places` failed; None for another error, that of a file that is read meanwhile, say."""
+    """Return why writing to `places` failed; None for any other error, such as one from a file that is being read."""
     if error.errno in FULL_DISK:
         return FULL_DISK[error.errno]
     if isinstance(error.filename, (str, os.PathLike)) and Path(error.filename) in places:
@@ -97,7 +97,7 @@ def _reason(error: OSError, places: set[Path]) -> str | None:
 
 
 def relative_path(path: str | os.PathLike, folder: str | os.PathLike) -> str:
-    """Return a path as seen from a folder, with forward slashes; its name alone if it is on another drive."""
+    """Return the path relative to a folder, with forward slashes; its name alone if it is on another drive."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Formats of data files, told from their suffixes. Needs no reader, so that a configuration is checked quickly."""
+"""Formats of data files, recognized by their suffixes. No reader is imported, so a configuration is checked quickly."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ SUFFIXES = {
 
 
 def file_format(path: str | Path, declared: str = "auto") -> str:
-    """Return the format of a file: what is declared, else what its suffix says.
+    """Return the format of a file: the declared one, or for "auto" the one that belongs to its suffix.
 
+    Raises
+    ------
+    DataError : the suffix is unknown.
+
+    Examples
+    --------
     >>> file_format("frames.xyz")
     'extxyz'
     """
@@ -29,6 +35,7 @@ def file_format(path: str | Path, declared: str = "auto") -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(
-            f"the format of {path} cannot be told from its suffix {suffix!r} (known: {', '.join(SUFFIXES)}); state it"
+            f"the format of {path} is unknown, because its suffix {suffix!r} is not one of {', '.join(SUFFIXES)}: "
+            "rename the file or state its format"
         )
     return SUFFIXES[suffix]

@@ -68,7 +68,7 @@ class Model:
         ----------
         properties : keys of `units` that are wanted; all of them if not given.
         batch_size : structures evaluated together; as many as have 8192 atoms (65536 on a GPU) if not given.
-        total_charge : e, one number or one per structure, for models whose charges sum up to it; if not given,
+        total_charge : e, one number or one per structure, for models whose charges must sum to it; if not given,
             `atoms.info["total_charge"]` and then the constant of the training data.
 
         Returns
@@ -80,7 +80,8 @@ class Model:
 
         Raises
         ------
-        UnknownElementError, StructureError, NeighborError, GMError : input that cannot be used.
+        UnknownElementError, StructureError, NeighborError : a structure cannot be used.
+        GMError : a property is unknown, or `batch_size` or `total_charge` cannot be used.
         """
         frames = [atoms] if isinstance(atoms, Atoms) else list(atoms)
         keys = self.evaluator.check_keys(properties)
@@ -93,7 +94,8 @@ class Model:
             try:
                 pairs = self.evaluator.find_pairs(batch)
             except NeighborError as error:
-                raise NeighborError(f"{error}, counted from structure {first}" if first else str(error)) from error
+                where = f" (structure 0 here is number {first} of the input)" if first else ""
+                raise NeighborError(f"{error}{where}") from error
             charge = None if charges is None else charges[first:last]
             for key, values in self.evaluate(batch, pairs, keys, charge).items():
                 per_atom = key.removesuffix("_std") in PER_ATOM
@@ -111,9 +113,14 @@ class Model:
         properties: Iterable[str] | None = None,
         total_charge: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """As `predict`, for a batch and its pairs, which `build_pairs`, `NeighborList` or the evaluator find.
+        """Predict for a batch and its pairs, which `build_pairs`, `NeighborList` or the evaluator find.
 
-        forces (n_atoms, 3) and charges (n_atoms,) run over the atoms of all structures, one after another.
+        The result is that of `predict`, except that forces (n_atoms, 3) and charges (n_atoms,) run over the atoms of
+        all structures, one after another.
+
+        Raises
+        ------
+        GMError : a property is unknown, or a total charge is missing.
         """
         members = self.evaluator.evaluate(batch, pairs, properties, total_charge)
         result = {}
@@ -137,8 +144,8 @@ def load_model(
 
     Raises
     ------
-    ModelFileError : missing, truncated, foreign or newer file, or one that no longer reproduces its golden output.
-    GMError : a device, dtype or matmul that does not exist, or no usable GPU.
+    ModelFileError : the file is missing, truncated, foreign or newer, or does not reproduce its golden output.
+    GMError : the device, dtype or matmul is unknown, or there is no usable GPU.
     """
     check_device(device)
     content = read_content(path)
@@ -163,7 +170,7 @@ def _make_evaluator(settings, members, dtype, device, matmul) -> EvaluatorBase:
 
 
 def _batches(offsets: np.ndarray, batch_size: int | None, batch_atoms: int) -> Iterator[tuple[int, int]]:
-    """First and one past the last structure of each batch; at least one structure each."""
+    """Yield the first and one past the last structure of each batch; every batch has at least one structure."""
     n_structures = len(offsets) - 1
     if batch_size is not None and batch_size < 1:
         raise GMError(f"batch_size must be at least 1, got {batch_size}")
@@ -181,8 +188,9 @@ def _batches(offsets: np.ndarray, batch_size: int | None, batch_atoms: int) -> I
 def _total_charges(
     frames: Sequence[Atoms], given: float | Sequence[float] | None, settings: ModelSettings
 ) -> np.ndarray | None:
-    """(n_structures,) e: what the caller says, else what each structure says, else the constant of the training data;
-    None where one is left without.
+    """Return the total charges (n_structures,), e, or None if the charge of a structure is not known.
+
+    They are taken from the caller, else from each structure, else from the constant of the training data.
     """
     if given is None:
         constant = next((head.options.total_charge for head in settings.heads if head.kind == "charges"), None)

@@ -7,8 +7,8 @@
     golden       numbers, positions (A), cell, pbc, total_charge of a small structure and, under outputs, what every
                  member predicted for it when the file was written
 
-The checksum finds damaged bytes; the golden output, recomputed by `load_model`, finds a program that has changed its
-mind about what the numbers mean. Files are written whole or not at all. Nothing is ever unpickled.
+The checksum detects damaged bytes. The golden output, which `load_model` recomputes, detects a program that interprets
+the numbers differently. Files are written whole or not at all. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ def read_content(path: str | os.PathLike) -> ModelContent:
                 shift=_under(own, "shift/"),
             )
         except KeyError as error:
-            raise ModelFileError(f"{path} is not complete: member {k} lacks {error}") from error
+            raise ModelFileError(
+                f"{path} is incomplete: member {k} has no {error}; use another copy of the file"
+            ) from error
         members.append(member)
     try:
         check_model(settings, members)
@@ -140,7 +142,9 @@ def verify_golden(content: ModelContent, evaluator: EvaluatorBase) -> dict[str, 
         outputs = _evaluate(evaluator, golden)
         stored = {key: golden[f"outputs/{key}"] for key in outputs}
     except KeyError as error:
-        raise ModelFileError(f"{path} is not complete: its golden input or output lacks {error}") from error
+        raise ModelFileError(
+            f"{path} is incomplete: its golden input or output has no {error}; use another copy of the file"
+        ) from error
     for key, expected in stored.items():
         value = outputs[key]
         scale = np.abs(expected).max(initial=0.0) or 1.0
@@ -149,7 +153,7 @@ def verify_golden(content: ModelContent, evaluator: EvaluatorBase) -> dict[str, 
         if not deviations[key] <= tolerance:
             raise ModelFileError(
                 f"{path} no longer reproduces its golden output: {key} must agree within a relative {tolerance:g}, "
-                f"it differs by {deviations[key]:.2g}"
+                f"but differs by {deviations[key]:.2g}: use the version of gmtensor that wrote the file"
             )
     return deviations
 
@@ -208,7 +212,9 @@ def _metadata_text(settings: ModelSettings, units: dict[str, str]) -> str:
             return value.tolist()
         if isinstance(value, Path):
             return str(value)
-        raise GMError(f"the metadata of a model must be JSON, got a {type(value).__name__} in them")
+        raise GMError(
+            f"the metadata of a model must be values that JSON can hold, got one of type {type(value).__name__}"
+        )
 
     content = asdict(settings) | {
         "heads": [head.to_dict() for head in settings.heads],
@@ -226,14 +232,14 @@ def _opened(path: str | os.PathLike) -> Iterator[h5py.File]:
         raise ModelFileError(f"model file {path} does not exist")
     try:
         if not h5py.is_hdf5(path):
-            raise ModelFileError(f"{path} is not a gmtensor model: it is not HDF5, or its beginning is lost")
+            raise ModelFileError(f"{path} is not a gmtensor model: it is not an HDF5 file, or its beginning is missing")
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT or "metadata" not in file:
-                raise ModelFileError(f"{path} is HDF5, but not a gmtensor model")
+                raise ModelFileError(f"{path} is an HDF5 file, but not a gmtensor model")
             schema = int(file.attrs.get("schema", 0))
             if not 1 <= schema <= SCHEMA:
                 raise ModelFileError(
-                    f"{path} has schema {schema}, this version of gmtensor ({__version__}) reads up to {SCHEMA}: "
+                    f"{path} has schema {schema}, but this version of gmtensor ({__version__}) reads up to {SCHEMA}: "
                     "update gmtensor"
                 )
             yield file
@@ -257,7 +263,9 @@ def _read(path: str | os.PathLike) -> tuple[ModelSettings, dict[str, np.ndarray]
         file.visititems(collect)
         text = file["metadata"].asstr()[()]
         if checksum(text, arrays) != file.attrs["sha256"]:
-            raise ModelFileError(f"{path} is damaged: its content does not have the checksum that was stored with it")
+            raise ModelFileError(
+                f"{path} is damaged: its content does not match its checksum; use another copy of the file"
+            )
         content = json.loads(text)
         descriptor = content["descriptor"] | {"species": tuple(content["descriptor"]["species"])}
         settings = ModelSettings(

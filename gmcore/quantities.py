@@ -68,6 +68,8 @@ ELEMENTS = tuple("xyz"[i] + "xyz"[j] for i, j in UNIQUE)
 def predicted_by(head: str) -> tuple[Quantity, ...]:
     """Return the quantities that a head of this kind predicts.
 
+    Examples
+    --------
     >>> [quantity.name for quantity in predicted_by("charges")]
     ['charges', 'dipole']
     """

@@ -1,4 +1,4 @@
-"""Refuse a misspelt name by naming the nearest one that exists."""
+"""Suggestions for misspelled names: the known name that is most similar."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from difflib import get_close_matches
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the one of `known` that is spelled most like `name`, None where none is near.
+    """Return the one of `known` that is spelled most like `name`; None if none is similar.
 
+    Examples
+    --------
     >>> nearest("r_maxx", ["r_min", "r_max"])
     'r_max'
     """
@@ -18,7 +20,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" with the nearest of `known`, or "; known: ..." where none is near."""
+    """Return "; did you mean 'x'?" with the most similar of `known`, or "; known: ..." if none is similar."""
     known = list(known)
     near = nearest(name, known)
     return f"; known: {', '.join(known)}" if near is None else f"; did you mean {near!r}?"

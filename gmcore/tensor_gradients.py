@@ -35,12 +35,17 @@ from gmcore.quantities import BY_NAME, UNIQUE
 
 
 def d_tensor_gradient(model: Model, atoms: Atoms, name: str | None = None) -> np.ndarray:
-    """Mean over the committee of `member_gradients`: (n_atoms, 3, 3, 3), cm^-1/A for a D tensor."""
+    """Return the mean of `member_gradients` over the committee: (n_atoms, 3, 3, 3), cm^-1/A for a D tensor.
+
+    Raises
+    ------
+    GMError : as for `member_gradients`.
+    """
     return member_gradients(model, atoms, name).mean(axis=0)
 
 
 def member_gradients(model: Model, atoms: Atoms, name: str | None = None) -> np.ndarray:
-    """dD/dx of every member of a committee.
+    """Return dD/dx of every member of a committee.
 
     Parameters
     ----------
@@ -54,7 +59,7 @@ def member_gradients(model: Model, atoms: Atoms, name: str | None = None) -> np.
 
     Raises
     ------
-    GMError : a model without that tensor or on a GPU; and as of `Model.predict`.
+    GMError : the model has no such tensor or is on a GPU, or `Model.predict` would refuse the structure.
     """
     head = tensor_head(model, name)
     if not isinstance(model.evaluator, Evaluator):
@@ -77,9 +82,13 @@ def member_gradients(model: Model, atoms: Atoms, name: str | None = None) -> np.
 
 
 def near_center(model: Model, atoms: Atoms, radius: ArrayLike, name: str | None = None) -> np.ndarray:
-    """Indices of the atoms closer to the mean position than `radius` (A, one or one per atom), where that matters.
+    """Return the indices of the atoms closer to the mean position than `radius` (A, one value or one per atom).
 
     Empty for the basis "moments", which has no center.
+
+    Raises
+    ------
+    GMError : as for `tensor_head`.
     """
     if tensor_head(model, name).options.basis != "positions":
         return np.zeros(0, np.int64)
@@ -87,7 +96,12 @@ def near_center(model: Model, atoms: Atoms, radius: ArrayLike, name: str | None 
 
 
 def without_core(model: Model, radius: float, name: str | None = None) -> Model:
-    """The same model, with atoms within `radius` (A) of the mean position left out of a tensor of basis "positions"."""
+    """Return the model without the terms of atoms within `radius` (A) of the mean position, for basis "positions".
+
+    Raises
+    ------
+    GMError : as for `tensor_head`.
+    """
     wanted = tensor_head(model, name)
     heads = tuple(
         replace(head, options=replace(head.options, core_radius=float(radius))) if head is wanted else head
@@ -97,13 +111,18 @@ def without_core(model: Model, radius: float, name: str | None = None) -> Model:
 
 
 def tensor_head(model: Model, name: str | None = None) -> HeadSettings:
-    """The head `name` of a model, or its only tensor; GMError where there is none or more than one to choose from."""
+    """Return the tensor head `name` of a model, or its only one.
+
+    Raises
+    ------
+    GMError : there is no such head, or there are several and no name is given.
+    """
     heads = {head.name: head for head in model.settings.heads if head.kind in ("d_tensor", "tensor")}
     if not heads:
-        raise GMError(f"a model with a tensor is needed, this one predicts {', '.join(model.units)}")
+        raise GMError(f"the model must predict a tensor, but it predicts {', '.join(model.units)}")
     if name is None:
         if len(heads) > 1:
-            raise GMError(f"the tensor must be named where a model has several, got {', '.join(heads)}")
+            raise GMError(f"this model predicts several tensors, {', '.join(heads)}: name one of them")
         return next(iter(heads.values()))
     if name not in heads:
         raise GMError(f"the tensors of this model are {', '.join(heads)}, got {name!r}")

@@ -1,5 +1,7 @@
-"""Thread counts in one place. Numba, BLAS and TensorFlow each own a pool as large as the machine; they work in
-turns, so all are given the same number and none waits for a core that another holds.
+"""Thread counts in one place.
+
+Numba, BLAS and TensorFlow each have a pool as large as the machine. They work in turns, so all get the same number of
+threads, and none waits for a core that another one holds.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ import importlib
 import os
 import sys
 import threading
+from typing import Any
 
 import numba
 from threadpoolctl import ThreadpoolController
@@ -19,20 +22,20 @@ one_at_a_time = threading.RLock()
 
 
 def available_cores() -> int:
-    """Number of cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def set_threads(n_threads: int | None) -> None:
-    """Give `n_threads` threads, all that there are for None, to Numba, BLAS and, if it is imported, TensorFlow.
+    """Give `n_threads` threads (None: all) to Numba, BLAS and, if it is imported, TensorFlow.
 
-    TensorFlow takes its number only before its first operation; later calls leave it as it is.
+    TensorFlow accepts a number only before its first operation; later calls do not change it.
 
     Raises
     ------
-    GMError : the number is not between 1 and the number of threads Numba was started with.
+    GMError : the number is not between 1 and the number of threads that Numba was started with.
     """
     limit = numba.config.NUMBA_NUM_THREADS
     if n_threads is None:
@@ -54,16 +57,17 @@ def set_threads(n_threads: int | None) -> None:
 
 
 def get_threads() -> int:
-    """Number of threads that kernels use now."""
+    """Return the number of threads that kernels use now."""
     return numba.get_num_threads()
 
 
 class _SerialBlas:
     """Holds `one_at_a_time`, entered again at will; once all have left, BLAS has the threads that it had before."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._depth = 0
-        self._controller = self._limiter = None
+        self._controller: Any = None
+        self._limiter: Any = None
 
     def __enter__(self) -> None:
         one_at_a_time.acquire()
@@ -86,5 +90,5 @@ _serial_blas = _SerialBlas()
 
 
 def serial_blas() -> _SerialBlas:
-    """Context in which BLAS runs in the calling thread, for kernels that call it from threads of their own."""
+    """Return a context in which BLAS runs in the calling thread, for kernels that call it from threads of their own."""
     return _serial_blas

@@ -1,4 +1,4 @@
-"""Units at the border: what a file says is multiplied by a factor once, when it is read.
+"""Units of files: values are multiplied by a factor once, when they are read.
 
 Inside there is one unit per quantity, that of `gmcore.quantities`, and A for lengths. D tensors are energies per hbar^2
 and may be given as a wavenumber, frequency, temperature or energy. Temperatures and frequencies are h nu and k_B T.
@@ -109,11 +109,17 @@ class UnitError(GMError):
 def conversion(quantity: str, unit: str) -> tuple[float, str]:
     """Return (factor, internal unit): value in `unit` times factor = value in the internal unit.
 
+    Raises
+    ------
+    UnitError : the quantity or the unit is unknown.
+
+    Examples
+    --------
     >>> conversion("energy", "kcal/mol")
     (0.043364104241800934, 'eV')
     """
     if quantity not in UNITS:
-        raise UnitError(f"no quantity {quantity!r} has a unit{did_you_mean(quantity, UNITS)}")
+        raise UnitError(f"unknown quantity {quantity!r}{did_you_mean(quantity, UNITS)}")
     known = UNITS[quantity]
     name = _spelled(str(unit))
     if name not in known:

@@ -67,7 +67,9 @@ def test_a_kill_leaves_the_old_file(tmp_path):
 def test_a_full_disk_is_one_sentence(tmp_path, number, reason):
     target = tmp_path / "model.h5"
     target.write_text("old")
-    with pytest.raises(WriteError, match=f"model.h5 could not be written: {reason}; a file of that name is unchanged"):
+    with pytest.raises(
+        WriteError, match=f"model.h5 could not be written: {reason}; an older file of that name is unchanged"
+    ):
         with atomic_path(target) as temporary:
             temporary.write_text("ne")
             raise OSError(number, os.strerror(number))
@@ -102,7 +104,10 @@ def test_a_disk_that_fills_up_in_mid_write(tmp_path, write):
     target = tmp_path / "file.npz"
     target.write_text("old")
     values = np.arange(100000.0)
-    with largest_file(8192), pytest.raises(WriteError, match=r"file\.npz could not be written: files may not become"):
+    with (
+        largest_file(8192),
+        pytest.raises(WriteError, match=r"file\.npz could not be written: the file would be"),
+    ):
         if write == "hdf5":
             with atomic_hdf5(target) as file:
                 file["a"], file["b"] = values, values

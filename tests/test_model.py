@@ -310,7 +310,7 @@ def test_unknown_element_is_named(model):
 
 def test_coincident_atoms_are_counted_over_all_batches(model):
     frames = [molecule()] * 3 + [Atoms("CO", np.zeros((2, 3)))]
-    with pytest.raises(NeighborError, match=r"structure 1.*, counted from structure 2"):
+    with pytest.raises(NeighborError, match=r"structure 1.* \(structure 0 here is number 2 of the input\)"):
         model.predict(frames, batch_size=2)
 
 

@@ -136,7 +136,7 @@ def test_it_is_plain_hdf5_with_json(path):
 def test_a_changed_byte_is_found(path):
     with h5py.File(path, "r+") as file:
         file["members/1/scale/energy"][0, 0] += 1e-12
-    with pytest.raises(ModelFileError, match=r"is damaged: its content does not have the checksum"):
+    with pytest.raises(ModelFileError, match=r"is damaged: its content does not match its checksum"):
         read_model(path)
 
 
@@ -156,7 +156,7 @@ def test_golden_reveals_a_changed_program(path, monkeypatch):
     """The file is untouched; the formula of the charges is not what it was."""
     original = model_file.Evaluator.evaluate
     monkeypatch.setattr(Evaluator, "evaluate", lambda self, *a, **k: _double(original(self, *a, **k), "charges"))
-    with pytest.raises(ModelFileError, match=r"golden output: charges must agree .*, it differs by 1"):
+    with pytest.raises(ModelFileError, match=r"golden output: charges must agree .*, but differs by 1"):
         load_model(path)
 
 
@@ -205,14 +205,16 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a zip file", b"\x80\x04\x95 a pickle"])
 def test_foreign_file(tmp_path, content):
     (tmp_path / "model.h5").write_bytes(content)
-    with pytest.raises(ModelFileError, match=r"is not a gmtensor model: it is not HDF5, or its beginning is lost"):
+    with pytest.raises(
+        ModelFileError, match=r"is not a gmtensor model: it is not an HDF5 file, or its beginning is missing"
+    ):
         load_model(tmp_path / "model.h5")
 
 
 def test_foreign_hdf5(tmp_path):
     with h5py.File(tmp_path / "weights.h5", "w") as file:
         file["layers"] = np.zeros(3)
-    with pytest.raises(ModelFileError, match=r"is HDF5, but not a gmtensor model"):
+    with pytest.raises(ModelFileError, match=r"is an HDF5 file, but not a gmtensor model"):
         load_model(tmp_path / "weights.h5")
 
 
@@ -220,7 +222,7 @@ def test_foreign_hdf5(tmp_path):
 def test_truncated_file(path, fraction):
     content = path.read_bytes()
     path.write_bytes(content[: int(fraction * len(content))])
-    with pytest.raises(ModelFileError, match=r"truncated or damaged|beginning is lost"):
+    with pytest.raises(ModelFileError, match=r"truncated or damaged|beginning is missing"):
         load_model(path)
 
 
@@ -242,7 +244,7 @@ def test_newer_schema(path):
     with h5py.File(path, "r+") as file:
         file.attrs["schema"] = 2
     with pytest.raises(
-        ModelFileError, match=r"has schema 2, this version of gmtensor .* reads up to 1: update gmtensor"
+        ModelFileError, match=r"has schema 2, but this version of gmtensor .* reads up to 1: update gmtensor"
     ):
         load_model(path)
 
@@ -250,11 +252,11 @@ def test_newer_schema(path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("members/0/beta", r"is not complete: member 0 lacks 'beta'"),
+        ("members/0/beta", r"is incomplete: member 0 has no 'beta'"),
         ("members/1/weights/2", r"does not hold a usable model: member 1 must have exactly the arrays .* weights/2"),
         ("members", r"does not hold a usable model: a model must have at least one member, got none"),
-        ("golden/positions", r"is not complete: its golden input or output lacks 'positions'"),
-        ("golden/outputs/forces", r"is not complete: its golden input or output lacks 'outputs/forces'"),
+        ("golden/positions", r"is incomplete: its golden input or output has no 'positions'"),
+        ("golden/outputs/forces", r"is incomplete: its golden input or output has no 'outputs/forces'"),
     ],
 )
 def test_incomplete_file(path, name, message):
@@ -293,7 +295,7 @@ def test_error_during_a_write_leaves_the_old_file_and_no_other(path, tmp_path, m
 def test_metadata_must_be_json(tmp_path):
     settings, members = random_parts()
     settings.provenance["network"] = object()
-    with pytest.raises(GMError, match=r"metadata of a model must be JSON, got a object in them"):
+    with pytest.raises(GMError, match=r"metadata of a model must be values that JSON can hold, got one of type object"):
         write_model(tmp_path / "model.h5", settings, members)
     assert not list(tmp_path.iterdir())
 

@@ -136,9 +136,9 @@ def test_which_tensor():
     for name in ("d", "g"):
         expected = differences(two, water_molecule(), name)
         assert relative_error(d_tensor_gradient(two, water_molecule(), name), expected) < 1e-8
-    with pytest.raises(GMError, match="must be named where a model has several, got d, g"):
+    with pytest.raises(GMError, match="several tensors, d, g: name one of them"):
         d_tensor_gradient(two, water_molecule())
     with pytest.raises(GMError, match="tensors of this model are d, g, got 'x'"):
         d_tensor_gradient(two, water_molecule(), "x")
-    with pytest.raises(GMError, match="model with a tensor is needed, this one predicts energy"):
+    with pytest.raises(GMError, match="model must predict a tensor, but it predicts energy"):
         d_tensor_gradient(make_model("energy"), water_molecule())

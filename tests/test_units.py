@@ -85,5 +85,5 @@ def test_case_and_kind_matter(quantity, unit):
 
 
 def test_unknown_quantity_names_the_nearest():
-    with pytest.raises(UnitError, match="no quantity 'force' has a unit; did you mean 'forces'"):
+    with pytest.raises(UnitError, match="unknown quantity 'force'; did you mean 'forces'"):
         conversion("force", "eV/A")

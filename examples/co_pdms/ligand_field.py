@@ -105,7 +105,7 @@ def coordination(numbers: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray
     if np.count_nonzero(numbers == NITROGEN) < 4:
         raise ValueError(f"the model needs four nitrogen atoms, got {np.count_nonzero(numbers == NITROGEN)}")
     if not (np.any(numbers == SULFUR) and np.any(numbers == CARBON)):
-        raise ValueError("the planes of the nitrogens need sulfur and carbon atoms, one of them is missing")
+        raise ValueError("the model needs sulfur and carbon atoms, but at least one of these elements is missing")
 
     def nearest(element: int, center: np.ndarray, count: int) -> np.ndarray:
         candidates = positions[numbers == element] - center

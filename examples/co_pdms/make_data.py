@@ -34,7 +34,7 @@ def read_trajectories(folder: Path, temperatures: tuple[int, ...]) -> dict[int, 
     for temperature in temperatures:
         files = sorted(folder.glob(f"T{temperature}_*.extxyz"))
         if not files:
-            raise SystemExit(f"{folder} must hold a file T{temperature}_*.extxyz for {temperature} K, found none")
+            raise SystemExit(f"{folder} must contain a file T{temperature}_*.extxyz for {temperature} K, found none")
         frames[temperature] = [atoms for file in files for atoms in ase.io.read(file, ":")]
     return frames
 
@@ -46,7 +46,8 @@ def select(frames: dict[int, list], n_total: int, seed: int) -> list[tuple[int, 
     for temperature, count in zip(frames, np.diff(np.linspace(0, n_total, len(frames) + 1).round().astype(int))):
         if count > len(frames[temperature]):
             raise SystemExit(
-                f"{count} frames at {temperature} K asked for, the trajectory has {len(frames[temperature])}"
+                f"{count} frames were requested at {temperature} K, but the trajectory has "
+                f"only {len(frames[temperature])}"
             )
         rows = np.sort(rng.choice(len(frames[temperature]), size=count, replace=False))
         chosen += [(temperature, frames[temperature][row]) for row in rows]

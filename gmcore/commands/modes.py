@@ -129,7 +129,8 @@ def export_tensors(
     The programs are EasySpin (D) and MolForge (dD/dx). MolForge needs dD/dx at the minimum of the energy: use
     relaxed.extxyz of `gmtensor modes`.
     """
-    from gmcore.exchange.exports import write_easyspin, write_molforge
+    from gmcore.exchange.easyspin import write_easyspin
+    from gmcore.exchange.molforge import write_molforge
     from gmcore.tensor_gradients import d_tensor_gradient, near_center, without_core
 
     if molforge is None and easyspin is None:

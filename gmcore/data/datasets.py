@@ -1,6 +1,6 @@
-"""Data sets: structures and their reference values, in A, eV, e, cm^-1, whatever the files had.
+"""Data sets: structures and their reference values, in A, eV, e and cm^-1, whatever units the files use.
 
-A label that is asked for must be there in every structure and have a stated unit; nothing is skipped silently.
+Every structure must have every requested label, and every label must have a stated unit. Nothing is skipped silently.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Dataset:
     labels : per label one float64 array per structure, shapes as in `gmcore.data.labels`. A stress is NaN where the
         structure has no volume.
     units : unit of each label.
-    total_charge : (n_structures,) float64, e; 0 where nothing was said.
-    notes : what reading changed: traces taken out, tensors made symmetric.
+    total_charge : (n_structures,) float64, e; 0 where none is known.
+    notes : what was changed on reading: traces removed, tensors made symmetric.
     """
 
     atoms: list[Atoms]
@@ -53,19 +53,19 @@ class Dataset:
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
         """Return the structures at `indices`, in that order."""
-        indices = np.asarray(indices, dtype=np.int64)
+        rows = np.asarray(indices, dtype=np.int64)
         return Dataset(
-            [self.atoms[i] for i in indices],
-            {label: [values[i] for i in indices] for label, values in self.labels.items()},
+            [self.atoms[i] for i in rows],
+            {label: [values[i] for i in rows] for label, values in self.labels.items()},
             self.units,
-            self.total_charge[indices],
+            self.total_charge[rows],
             self.notes,
         )
 
     def rotated(self, seed: int) -> Dataset:
         """Return every structure rotated at random about the origin, labels with it.
 
-        A model that is equivariant is as good on these; data that share one orientation cannot tell.
+        An equivariant model is equally accurate on them. Data in a single orientation cannot test that.
         """
         from scipy.spatial.transform import Rotation
 
@@ -88,7 +88,7 @@ class Dataset:
         return tuple(int(z) for z in np.unique(np.concatenate([frame.numbers for frame in self.atoms])))
 
     def summary(self) -> list[str]:
-        """Return lines that say what is in the data set; `notes` stand apart, since parts of one set share them."""
+        """Return lines that describe the data set, without `notes`, which the parts of one data set share."""
         formulas = Counter(frame.get_chemical_formula() for frame in self.atoms)
         common = ", ".join(f"{n} x {name}" for name, n in formulas.most_common(4))
         more = f" and {len(formulas) - 4} other formulas" if len(formulas) > 4 else ""
@@ -99,19 +99,19 @@ class Dataset:
             numbers = np.concatenate([np.ravel(value) for value in values])
             numbers = numbers[np.isfinite(numbers)]
             lines.append(
-                f"{label}: mean {numbers.mean():.6g}, deviation {numbers.std():.4g}, "
+                f"{label}: mean {numbers.mean():.6g}, standard deviation {numbers.std():.4g}, "
                 f"from {numbers.min():.6g} to {numbers.max():.6g} {self.units[label]}"
             )
             if label == "d_tensor":
                 found, unit = zfs_parameters(np.array(values)), self.units[label]
                 lines.append(
-                    f"D: mean {found.d.mean():.5g}, deviation {found.d.std():.3g} {unit}; "
-                    f"E: mean {found.e.mean():.4g}, deviation {found.e.std():.3g} {unit}"
+                    f"D: mean {found.d.mean():.5g}, standard deviation {found.d.std():.3g} {unit}; "
+                    f"E: mean {found.e.mean():.4g}, standard deviation {found.e.std():.3g} {unit}"
                 )
         return lines
 
     def write(self, path: str | Path) -> None:
-        """Write an HDF5 data set that `read_dataset` reads back; units stand in the file."""
+        """Write an HDF5 data set that `read_dataset` reads back; its units are stored in the file."""
         write_hdf5(path, self.atoms, self.labels, self.units, PER_ATOM, self.total_charge)
 
 
@@ -148,7 +148,7 @@ def read_dataset(
     """
     keys, units = dict(keys or {}), dict(units or {})
     for quantity, unit in units.items():
-        conversion(quantity, unit)  # a wrong unit is said before a large file is read
+        conversion(quantity, unit)  # a wrong unit is reported before a large file is read
     files = [files] if isinstance(files, (str, Path)) else list(files)
     frames = [frame for file in files for frame in read_frames(file, format)]
     if pbc is not None:
@@ -197,14 +197,17 @@ def _missing(
     frames: Sequence[Frame], candidates: Mapping[str, Sequence[str]], counts: Mapping[str, int], missing: Sequence[str]
 ) -> str:
     available = list(dict.fromkeys(name for frame in frames for name in frame.fields))
-    table = "; ".join(f"{label}: {count} of {len(frames)} frames" for label, count in counts.items())
-    hints = []
-    for label in missing:
-        near = nearest(candidates[label][0], available)
-        if near is not None and counts[label] == 0:
-            hints.append(f"{label}: {near}")
-    hint = f"; did you mean {', '.join(hints)} (data: keys: {{label: name}})?" if hints else ""
-    return f"labels asked for are missing: {table}; available keys: {', '.join(available) or 'none'}{hint}"
+    table = "; ".join(f"{label} found in {count} of {len(frames)} frames" for label, count in counts.items())
+    similar = {
+        label: name
+        for label in missing
+        if counts[label] == 0 and (name := nearest(candidates[label][0], available)) is not None
+    }
+    settings = [f"{label}: {name}" for label, name in similar.items() if label != "total_charge"]
+    settings = [f"keys: {{{', '.join(settings)}}}"] if settings else []
+    settings += [f"total_charge: {similar['total_charge']}"] if "total_charge" in similar else []
+    hint = f"; did you mean {', '.join(similar.values())} (data: {', '.join(settings)})?" if similar else ""
+    return f"labels are missing: {table}; available keys: {', '.join(available) or 'none'}{hint}"
 
 
 def _label(
@@ -220,7 +223,7 @@ def _label(
         internal.add(unit)
         values.append(label_array(label, frame.fields[name], frame) * factor)
     if len(internal) != 1:
-        raise DataError(f"{label} must have one kind of unit in all files, got {', '.join(sorted(internal))}")
+        raise DataError(f"{label} must have the same kind of unit in all files, got {', '.join(sorted(internal))}")
     unit = internal.pop()
     if not BY_NAME[label].is_tensor:
         return values, unit, []
@@ -237,7 +240,10 @@ def _unit(quantity: str, name: str, frame: Frame, units: Mapping[str, str]) -> s
     if in_file is None and stated is None:
         raise not_stated(quantity)
     if in_file is not None and stated is not None and conversion(quantity, in_file) != conversion(quantity, stated):
-        raise DataError(f"the unit of {quantity} is {in_file} in the file of {frame.origin}, not {stated} as stated")
+        raise DataError(
+            f"the unit of {quantity} is {in_file} in the file of {frame.origin}, not {stated}: "
+            "correct the stated unit or leave it out"
+        )
     return in_file or str(stated)
 
 

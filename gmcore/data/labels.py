@@ -1,4 +1,4 @@
-"""Reference values brought to one shape, one unit and one meaning, or refused with the structure's name.
+"""Reference values: each is brought to one shape and meaning, or refused with the name of its structure.
 
 ==========  ===============  =============================================================================
 label       shape            accepted in the file as
@@ -8,7 +8,7 @@ forces      (n_atoms, 3)     the same
 stress      (3, 3)           3x3, 9 numbers or 6 in Voigt order xx yy zz yz xz xy; sign of ASE: (dE/deps)/V
 charges     (n_atoms,)       the same, or (n_atoms, 1)
 dipole      (3,)             the same
-d_tensor    (3, 3)           3x3 or 9 numbers; the trace is taken out (it shifts all levels alike, H = S.D.S)
+d_tensor    (3, 3)           3x3 or 9 numbers; the trace is removed (it shifts all levels equally, H = S.D.S)
 tensor      (3, 3)           3x3 or 9 numbers
 ==========  ===============  =============================================================================
 """
@@ -83,16 +83,16 @@ def symmetrized(label: str, values: np.ndarray, origins: Sequence[str], unit: st
     largest = float(np.nanmax(asymmetry, initial=0.0))
     notes = []
     if largest > 1e-9 * float(np.nanmax(np.abs(values), initial=0.0)):
-        notes.append(f"{label}: averaged with its transpose, largest difference {largest:.3g} {unit}")
+        notes.append(f"{label}: averaged with the transpose, largest difference {largest:.3g} {unit}")
     return 0.5 * (values + transposed), notes
 
 
 def detraced(label: str, values: np.ndarray, unit: str) -> tuple[np.ndarray, list[str]]:
-    """Return tensors (n_structures, 3, 3) without their traces and a note on the traces that were taken out."""
+    """Return tensors (n_structures, 3, 3) without their traces, and a note on the traces that were removed."""
     values, traces = detrace(values)
     notes = []
     if np.abs(traces).max(initial=0.0) > 1e-6 * np.abs(values).max(initial=0.0):
-        notes.append(f"{label}: trace taken out, mean {traces.mean():.4g}, deviation {traces.std():.3g} {unit}")
+        notes.append(f"{label}: trace removed, mean {traces.mean():.4g}, standard deviation {traces.std():.3g} {unit}")
     return values, notes
 
 

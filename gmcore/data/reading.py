@@ -30,7 +30,7 @@ def read_frames(path: str | Path, declared: str = "auto") -> Iterator[Frame]:
         empty = False
         yield frame
     if empty:
-        raise DataError(f"data file {path} holds no structures")
+        raise DataError(f"data file {path} contains no structures")
 
 
 def _reader(name: str) -> Callable[[Path], Iterator[Frame]]:

@@ -1,4 +1,4 @@
-"""Which structure is trained on, which validates, which tests: seeded, written down, never overlapping.
+"""Splits of the data into training, validation and test structures: seeded, recorded, never overlapping.
 
 One shuffle decides: the test part is taken first, then validation, then training. A run with fewer training
 structures therefore keeps the test and validation parts and uses a subset of the training part of a larger run.
@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ FILE_NAME = "splits.json"
 
 
 class SplitError(GMError):
-    """A division of the data that is impossible or contradicts one that stands on the disk."""
+    """A split of the data that is impossible, or that contradicts the recorded one."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,15 @@ def split_indices(n_structures: int, split: Split) -> Indices:
 
     Raises
     ------
-    SplitError : more structures asked for than there are, or a file of splits that does not fit.
+    SplitError : there are fewer structures than requested, or the split file does not fit the data.
     """
     if split.file is not None:
         indices = read_splits(split.file)
         if indices.n_structures != n_structures:
-            raise SplitError(f"{split.file} divides {indices.n_structures} structures, the data have {n_structures}")
+            raise SplitError(
+                f"{split.file} is a split of {indices.n_structures} structures, but the data have {n_structures}: "
+                "use the data files that it was made for, or another split file"
+            )
         train = indices.train
     else:
         held_back = split.test + split.validation
@@ -55,21 +59,21 @@ def split_indices(n_structures: int, split: Split) -> Indices:
         if not train:
             raise SplitError(
                 f"the split leaves nothing to train on: {split.validation} validation and {split.test} test "
-                f"structures of {n_structures}"
+                f"structures of {n_structures}: lower these numbers"
             )
         indices = Indices(n_structures, train, tuple(order[split.test : held_back]), tuple(order[: split.test]))
     if split.train is not None and split.train > len(train):
         raise SplitError(
-            f"data.split.train asks for {split.train} structures, {len(train)} of {n_structures} remain beside "
-            f"{len(indices.validation)} validation and {len(indices.test)} test structures"
+            f"data.split.train asks for {split.train} structures, but only {len(train)} of {n_structures} are left "
+            f"after {len(indices.validation)} validation and {len(indices.test)} test structures: ask for fewer"
         )
     return Indices(n_structures, train[: split.train], indices.validation, indices.test)
 
 
 def write_splits(path: str | Path, indices: Indices, seed: int | None = None) -> None:
-    """Write the parts as JSON; `seed` is written down beside them."""
-    content = {"n_structures": indices.n_structures, "seed": seed}
-    content |= {part: list(getattr(indices, part)) for part in PARTS}
+    """Write the parts and the seed as JSON."""
+    parts = {part: list(getattr(indices, part)) for part in PARTS}
+    content = {"n_structures": indices.n_structures, "seed": seed, **parts}
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
@@ -79,21 +83,21 @@ def read_splits(path: str | Path) -> Indices:
 
     Raises
     ------
-    SplitError : missing, not JSON, indices that are no indices or stand in two parts.
+    SplitError : the file is missing, is not JSON, or has invalid or repeated indices.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         n_structures = int(content["n_structures"])
         parts = {part: tuple(int(i) for i in content[part]) for part in PARTS}
     except FileNotFoundError:
-        raise SplitError(f"file of splits {path} does not exist") from None
+        raise SplitError(f"split file {path} does not exist") from None
     except KeyError as error:
-        raise SplitError(f"{path} must hold n_structures, {', '.join(PARTS)}; {error} is missing") from None
+        raise SplitError(f"{path} must contain n_structures, {', '.join(PARTS)}; {error} is missing") from None
     except (OSError, ValueError, TypeError) as error:
-        raise SplitError(f"{path} cannot be read as splits: {error}") from error
+        raise SplitError(f"{path} cannot be read as a split file: {error}") from error
     every = [i for part in parts.values() for i in part]
     if len(set(every)) != len(every):
-        raise SplitError(f"{path}: a structure stands twice in the splits")
+        raise SplitError(f"{path} lists a structure twice: each structure may belong to one part only")
     if every and not 0 <= min(every) <= max(every) < n_structures:
         raise SplitError(f"{path}: indices must lie between 0 and {n_structures - 1}, got {min(every)} to {max(every)}")
     return Indices(n_structures, **parts)
@@ -102,15 +106,23 @@ def read_splits(path: str | Path) -> Indices:
 def load_datasets(
     config: TrainConfig, *, write: bool = True, labels: Sequence[str] | None = None
 ) -> dict[str, Dataset]:
-    """Read the data of a training, divided: keys "train", "validation" and, where there is one, "test".
+    """Read the data of a training and split them: keys "train", "validation" and, if there is one, "test".
 
-    labels : those of the configuration, or fewer.
+    The split is written to `splits.json` in the output folder. If the file exists already, it must be the same split:
+    otherwise a changed configuration could test a model on the structures that it was trained on.
 
-    The division is written to `splits.json` in the output folder. One that stands there already must be the same:
-    a model never meets its training structures again as test structures of a changed configuration.
+    Parameters
+    ----------
+    write : whether `splits.json` is written.
+    labels : the labels to read; all labels of the configuration if not given.
+
+    Raises
+    ------
+    DataError, UnitError : the data cannot be used.
+    SplitError : the split is impossible, or differs from the recorded one.
     """
     data = config.data
-    options = {
+    options: dict[str, Any] = {
         "units": data.units,
         "keys": data.keys,
         "format": data.format,
@@ -123,7 +135,10 @@ def load_datasets(
     path = config.output / FILE_NAME
     if path.is_file():
         if read_splits(path) != indices:
-            raise SplitError(f"{path} divides the data in another way than the configuration; choose another output")
+            raise SplitError(
+                f"{path} splits the data differently from this configuration: choose another output folder, or restore "
+                "the data and split settings of the earlier run"
+            )
     elif write:
         write_splits(path, indices, None if data.split.file else data.split.seed)
     parts = {part: dataset.subset(getattr(indices, part)) for part in PARTS if getattr(indices, part)}
@@ -133,7 +148,7 @@ def load_datasets(
 
 
 def describe_parts(parts: Mapping[str, Dataset]) -> list[str]:
-    """Return lines for the output of a program: what is in each part, then what reading the data changed."""
+    """Return lines of text: what is in each part, then what was changed when the data were read."""
     lines = []
     for part, dataset in parts.items():
         lines += [f"{part}:", *(f"  {line}" for line in dataset.summary())]

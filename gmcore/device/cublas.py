@@ -23,7 +23,12 @@ MAX_INT = 2**31 - 1
 
 
 def load_library(version: int) -> ctypes.CDLL:
-    """cuBLAS of the major CUDA version that CuPy runs on."""
+    """Return cuBLAS of the major CUDA version that CuPy uses.
+
+    Raises
+    ------
+    GMError : the library cannot be loaded.
+    """
     name = f"libcublas.so.{version}"
     if find_spec("cuda") is not None and find_spec("cuda.pathfinder") is not None:
         from cuda import pathfinder
@@ -61,14 +66,14 @@ class Cublas:
         self, a: int, b: int, out: int, shape: tuple[int, int, int, int], dtype: np.dtype,
         transpose_b: bool = False, tf32: bool = False,
     ) -> None:  # fmt: skip
-        """out = a b for addresses of row-major stacks and shape = (n, rows, inner, columns).
+        """Compute out = a b for addresses of row-major stacks and shape = (n, rows, inner, columns).
 
         out is (n, rows, columns); a is (n, rows, inner); b is (n, inner, columns), transposed
         (n, columns, inner).
 
         Raises
         ------
-        GMError : a dimension beyond 32 bits, or an error of cuBLAS.
+        GMError : a dimension is too large for 32 bits, or cuBLAS reports an error.
         """
         n, rows, inner, columns = shape
         if max(shape) > MAX_INT:
@@ -95,4 +100,4 @@ class Cublas:
     def _call(self, name: str, *arguments: Any) -> None:
         status = getattr(self._library, name)(*arguments)
         if status != 0:
-            raise GMError(f"cuBLAS must carry out {name}, got status {status}")
+            raise GMError(f"cuBLAS failed: {name} returned status {status}")

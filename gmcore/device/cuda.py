@@ -7,7 +7,7 @@ Everything runs on one stream of this package, in order with CuPy's current stre
 library does not wait for it: `synchronize` before handing an array on.
 
 With NUMBA_ENABLE_CUDASIM=1 Numba runs the kernels in Python on the host and NumPy stands in for CuPy, so that the whole
-path is tested on machines without a GPU. A capture then yields nothing and callers go on step by step.
+path is tested on machines without a GPU. Nothing can be captured then, and callers run step by step.
 
 Not supported: several devices in one process (choose one with CUDA_VISIBLE_DEVICES).
 """
@@ -33,7 +33,7 @@ BLOCK = 128
 """Threads per block."""
 SIMULATED_MEMORY = 1 << 40
 HEADROOM = 0.9
-"""Share of the free memory that is planned with; the rest is fragmentation and what other libraries take."""
+"""Share of the free memory that may be used; the rest is for fragmentation and other libraries."""
 
 Array = Any
 """An array on the device: cupy.ndarray, or numpy.ndarray in the simulator."""
@@ -42,12 +42,12 @@ Extent = int | tuple[int, ...]
 
 
 class CudaError(GMError):
-    """No usable CUDA device."""
+    """There is no usable CUDA device."""
 
 
 @cache
 def open_device() -> Device:
-    """The device of this process.
+    """Return the device of this process.
 
     Raises
     ------
@@ -60,9 +60,9 @@ def open_device() -> Device:
     try:
         n_devices = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise CudaError(f"device='cuda' needs an NVIDIA card and its driver, CUDA reports: {error}") from error
+        raise CudaError(f"device='cuda' needs an NVIDIA card and its driver, but CUDA reports: {error}") from error
     if n_devices == 0:
-        raise CudaError("device='cuda' needs an NVIDIA card and its driver, CUDA reports none")
+        raise CudaError("device='cuda' needs an NVIDIA card and its driver, but CUDA finds no card")
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())
     check_capability(properties["name"].decode(), (properties["major"], properties["minor"]))
     return Device(cupy, properties["name"].decode())
@@ -79,7 +79,12 @@ def _required(module: str, name: str) -> Any:
 
 
 def check_capability(name: str, capability: tuple[int, int]) -> None:
-    """Refuse a card that the kernels are not made for."""
+    """Refuse a card that is too old for the kernels.
+
+    Raises
+    ------
+    CudaError : the compute capability is below `MIN_CAPABILITY`.
+    """
     if capability < MIN_CAPABILITY:
         needed, found = (".".join(map(str, version)) for version in (MIN_CAPABILITY, capability))
         raise CudaError(f"the compute capability of the card must be at least {needed}, got {found} ({name})")
@@ -92,14 +97,17 @@ class Device:
     ----------
     xp : cupy, or numpy in the simulator, for array methods that both have.
     name : of the card.
-    simulated : bool
-    memory_limit : bytes that an evaluation may take beside its inputs; nine tenths of what is free if None.
+    simulated : whether this is the simulator.
+    memory_limit : bytes that an evaluation may use in addition to its inputs; nine tenths of the free memory if None.
     """
 
     def __init__(self, xp: Any, name: str = "CUDA simulator"):
         self.xp, self.name, self.simulated = xp, name, xp is np
         self.memory_limit: int | None = None
-        self._stream = self._numba_stream = self._blas = None
+        # these stay None in the simulator, which does not use them
+        self._stream: Any = None
+        self._numba_stream: Any = None
+        self._blas: Any = None
         if not self.simulated:
             from numba import cuda
 
@@ -108,8 +116,9 @@ class Device:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Context in which CuPy works on the stream of this package: after what the caller has asked of its current
-        stream, and before what it asks next.
+        """Return a context in which CuPy works on the stream of this package.
+
+        Its work runs after what the caller has already queued on its current stream, and before what it queues next.
         """
         if self.simulated:
             yield
@@ -126,8 +135,14 @@ class Device:
     # arrays ----------------------------------------------------------------------------------------------------------
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
-        """Array of undefined content; refuses what the device has no room for. In the simulator its content is
-        not-a-number or an absurd integer, so that what is read before it was written shows.
+        """Return an array of undefined content.
+
+        In the simulator it is filled with NaN or a huge integer, so that a value that is read before it is written is
+        noticed.
+
+        Raises
+        ------
+        DeviceMemoryError : the device does not have enough free memory.
         """
         if self.simulated:
             dtype = np.dtype(dtype)
@@ -135,7 +150,12 @@ class Device:
         return self._allocated(self.xp.empty, shape, dtype)
 
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
-        """Array of zeros."""
+        """Return an array of zeros.
+
+        Raises
+        ------
+        DeviceMemoryError : the device does not have enough free memory.
+        """
         return self._allocated(self.xp.zeros, shape, dtype)
 
     def _allocated(self, make: Callable, shape: int | tuple[int, ...], dtype: Any) -> Array:
@@ -149,34 +169,34 @@ class Device:
                 raise DeviceMemoryError(wanted, self.free_memory()) from error
 
     def upload(self, array: np.ndarray, dtype: Any = None) -> Array:
-        """Copy to the device, C-contiguous."""
+        """Return a C-contiguous copy on the device."""
         with self.active():
             return self.xp.array(np.ascontiguousarray(array, dtype))
 
     def download(self, array: Array) -> np.ndarray:
-        """Copy to the host, when all work on the array is done."""
+        """Return a copy on the host, after all work on the array is done."""
         if self.simulated:
             return np.array(array)
         with self.active():
             return self.xp.asnumpy(array)
 
     def is_device_array(self, array: Any) -> bool:
-        """Whether an array lies on this device."""
+        """Return whether an array is on this device."""
         return isinstance(array, self.xp.ndarray)
 
     def free_memory(self) -> int:
-        """Bytes that can be allocated, unused blocks of CuPy's pool included."""
+        """Return the bytes that can be allocated, including unused blocks of CuPy's pool."""
         if self.simulated:
             return SIMULATED_MEMORY
         free, _ = self.xp.cuda.runtime.memGetInfo()
         return int(free) + int(self.xp.get_default_memory_pool().free_bytes())
 
     def budget(self) -> int:
-        """Bytes that an evaluation may plan with."""
+        """Return the bytes that an evaluation may use."""
         return int(HEADROOM * self.free_memory()) if self.memory_limit is None else int(self.memory_limit)
 
     def stable_argsort(self, keys: Array) -> Array:
-        """Order of integer keys; equal keys keep their places."""
+        """Return the order of integer keys; equal keys keep their order."""
         with self.active():
             return self.xp.argsort(keys, kind="stable")
 
@@ -188,7 +208,7 @@ class Device:
     # work ------------------------------------------------------------------------------------------------------------
 
     def launch(self, kernel: Any, n_threads: int, *arguments: Any) -> None:
-        """Run a kernel whose threads know nothing of each other, with at least `n_threads` threads."""
+        """Run a kernel of independent threads, with at least `n_threads` threads."""
         block = 1 if self.simulated else BLOCK  # a thread of the simulator is one of Python: none is started to idle
         self.launch_blocks(kernel, -(-n_threads // block), block, *arguments)
 
@@ -200,13 +220,16 @@ class Device:
         *arguments: Any,
         shared: int = 0,
     ) -> None:
-        """Run a kernel with `n_blocks` blocks of `block` threads that work together, along one axis or several;
-        shared: bytes of dynamic shared memory of a block.
+        """Run a kernel with `n_blocks` blocks of `block` threads that work together, along one axis or several.
+
+        Parameters
+        ----------
+        shared : bytes of dynamic shared memory of a block.
         """
         if np.prod(n_blocks) == 0:
             return
         if not self.simulated:
-            arguments = map(self._argument, arguments)
+            arguments = tuple(map(self._argument, arguments))
         kernel[n_blocks, block, self._numba_stream or 0, shared](*arguments)
 
     def _argument(self, value: Any) -> Any:
@@ -274,7 +297,7 @@ class Device:
     # exchange --------------------------------------------------------------------------------------------------------
 
     def from_dlpack(self, tensor: Any) -> Array:
-        """Array that shares the memory of an object with `__dlpack__`; the producer's work must be done."""
+        """Return an array that shares the memory of an object with `__dlpack__`; its producer must have finished."""
         if self.simulated:  # which writes arguments back, and these are read-only
             return np.array(np.from_dlpack(tensor))
         with self.active():

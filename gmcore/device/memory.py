@@ -1,4 +1,4 @@
-"""How much memory of a device an evaluation takes, said before it is taken; plain arithmetic.
+"""The device memory that an evaluation needs, computed in advance.
 
 Per atom there are positions, neighbor list, moments and their cotangents, and what comes out: linear in the number of
 atoms and of pairs. Features and hidden layers exist for one chunk of atoms at a time, whose size is chosen to fit.
@@ -17,7 +17,7 @@ MAX_CHUNK = 32768
 MIN_CHUNK = 256
 """Atoms: below this the device would idle."""
 SPARE_PAIRS = 1.15
-"""Room for this many times the pairs that there are when a list is built."""
+"""A list has room for this many times the pairs that it has when it is built."""
 ATOM_BYTES = 24 + 24 + 4 + 4 + 8
 """Positions, the positions that the list was built at, species, structure, start of the row."""
 SEARCH_BYTES = 2 * 24 + 24 + 24 + 3 * 8 + 4 * 8 + 2 * 8 + 2 * 2 * 8
@@ -43,11 +43,11 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What an evaluation will take.
+    """The memory that an evaluation will use.
 
     Attributes
     ----------
-    fixed : bytes that depend on atoms and pairs alone.
+    fixed : bytes that depend only on atoms and pairs.
     per_row : bytes per atom of a chunk.
     chunk : atoms evaluated together.
     """
@@ -58,17 +58,17 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
-        """Bytes in all."""
+        """The total number of bytes."""
         return self.fixed + self.per_row * self.chunk
 
 
 def list_bytes(n_atoms: int, n_pairs: int) -> int:
-    """Memory of positions and neighbor list, the search included."""
+    """Return the bytes of positions and neighbor list, including the search."""
     return (ATOM_BYTES + SEARCH_BYTES) * n_atoms + math.ceil(8 * SPARE_PAIRS * n_pairs)
 
 
 def evaluation_bytes(size: ModelSize, n_atoms: int, n_structures: int, forces: bool) -> int:
-    """Memory of moments, outputs and, with forces, cotangents, forces and strain derivatives of all members."""
+    """Return the bytes of moments and outputs of all members; with forces, also those of cotangents and derivatives."""
     moments = size.n_radial * N_COMPONENTS * size.itemsize
     per_atom = moments + 8 * size.n_outputs
     if forces:
@@ -79,11 +79,11 @@ def evaluation_bytes(size: ModelSize, n_atoms: int, n_structures: int, forces: b
 def plan_evaluation(
     size: ModelSize, n_atoms: int, n_structures: int, forces: bool, budget: int, scratch: int = 0
 ) -> MemoryPlan:
-    """Largest chunk of atoms with which an evaluation fits into `budget` bytes, `scratch` bytes of the stages included.
+    """Return the largest chunk of atoms with which an evaluation fits into `budget` bytes, including `scratch` bytes.
 
     Raises
     ------
-    DeviceMemoryError : it does not fit with the smallest chunk either.
+    DeviceMemoryError : the evaluation does not fit even with the smallest chunk.
     """
     fixed = scratch + evaluation_bytes(size, n_atoms, n_structures, forces)
     per_row = size.n_members * size.n_columns * size.itemsize
@@ -94,7 +94,7 @@ def plan_evaluation(
 
 
 class DeviceMemoryError(GMError):
-    """A device that is too small for its input."""
+    """The device has too little memory for its input."""
 
     def __init__(self, wanted: int, free: int):
         super().__init__(
@@ -104,8 +104,10 @@ class DeviceMemoryError(GMError):
 
 
 def chunk_bounds(n_atoms: int, chunk: int) -> Sequence[tuple[int, int]]:
-    """First and one past the last atom of each chunk.
+    """Return the first and one past the last atom of each chunk.
 
+    Examples
+    --------
     >>> chunk_bounds(5, 2)
     [(0, 2), (2, 4), (4, 5)]
     """

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+import gmcore.kernels.segments_cuda as kernels
 from gmcore.device.cuda import Array, Device
-from gmcore.kernels import segments_cuda as kernels
 
 LENGTH = 64
 """Rows per segment."""
@@ -21,7 +21,7 @@ class SegmentSum:
     Parameters
     ----------
     offsets : (n_structures + 1,); the rows of structure k are offsets[k] ... offsets[k + 1] - 1.
-    n_columns : columns of what will be summed.
+    n_columns : number of columns of the arrays that will be summed.
     """
 
     def __init__(self, device: Device, offsets: np.ndarray, n_columns: int):
@@ -43,7 +43,7 @@ class SegmentSum:
             offsets = starts
 
     def __call__(self, values: Array, out: Array) -> None:
-        """out (n_structures, n_columns) float64 = sums of values (n_rows, n_columns) per structure, 0 where empty."""
+        """Sum values (n_rows, n_columns) per structure into out (n_structures, n_columns) float64; 0 where empty."""
         for (first, last), target in zip(self._levels, [*self._partial, out]):
             self.device.launch(kernels.sum_segments, len(first) * self.n_columns, first, last, values, target)
             values = target

@@ -10,9 +10,9 @@ For each multiplet with an effective spin of 1 or more (source of OpenMolcas, an
     D =  -99.3000
     E =    1.2000
 
-The second group of direction cosines refers to the axes of the input, so D = sum_k D_k n_k n_k^T. D and E printed
-follow a rule of their own (the main value at one end of the axes' order that lies apart); they are compared with that
-rule, while what is reported here is the usual convention. The tensor is that of multiplet 1, the ground multiplet.
+The second group of direction cosines refers to the axes of the input, so D = sum_k D_k n_k n_k^T. The printed D and
+E follow the program's own rule (D belongs to x or z, whichever is further from y). They are checked against that rule,
+while the usual convention is used in all results. The tensor is that of multiplet 1, the ground multiplet.
 
 Coordinates come from "Cartesian Coordinates / Bohr, Angstrom" in the same file; the element is the letters of a label.
 A run that starts from a stored file does not print them, and then needs its geometry given.
@@ -41,7 +41,12 @@ ORTHOGONAL = 1e-4
 
 
 def read_single_aniso(text: str, name: str, unit: str | None = None) -> list[ComputedTensor]:
-    """Return the D tensor of the ground multiplet, cm^-1; errors as `read_tensors`."""
+    """Return the D tensor of the ground multiplet, cm^-1.
+
+    Raises
+    ------
+    DataError : the layout is not known, or the tensor contradicts what the program printed.
+    """
     require_wavenumbers(unit, name)
     lines = text.splitlines()
     multiplets, found = [(k, int(m[1])) for k, line in enumerate(lines) if (m := _MULTIPLET.search(line))], []
@@ -64,7 +69,7 @@ def read_single_aniso(text: str, name: str, unit: str | None = None) -> list[Com
 def _tensor(block: list[str], origin: str) -> np.ndarray:
     rows = [match for line in block if (match := _AXIS.search(line))]
     if [match[1].lower() for match in rows] != ["x", "y", "z"]:
-        raise DataError(f"{origin} must hold Dx, Dy and Dz with their axes; this layout is not known")
+        raise DataError(f"{origin} must contain Dx, Dy and Dz with their axes; this layout is not known")
     values = np.array([float(match[2]) for match in rows])
     axes = np.array([numbers_in(_apart(match[4]), 3, origin) for match in rows])
     if np.abs(axes @ axes.T - np.eye(3)).max() > ORTHOGONAL:
@@ -81,17 +86,17 @@ def _orthonormal(axes: np.ndarray) -> np.ndarray:
 
 
 def _compare(values: np.ndarray, block: list[str], origin: str) -> None:
-    """D and E of the program must follow from its main values by its own rule."""
+    """Check that the D and E of the program agree with its main values by its own rule."""
     x, y, z = values
     d, e = (1.5 * x, 0.5 * (y - z)) if abs(x - y) > abs(y - z) else (1.5 * z, 0.5 * (x - y))
     for letter, expected in (("D", d), ("E", e)):
         match = next((m for line in block if (m := re.match(rf"\s*{letter}\s*=\s*{_NUMBER}\s*$", line))), None)
         if match is None:
-            raise DataError(f"{origin} must hold {letter}; this layout is not known")
+            raise DataError(f"{origin} must contain {letter}; this layout is not known")
         digits = min(len(match[1].partition(".")[2]), 3)
         if abs(float(match[1]) - expected) > 2.0 * 10.0**-digits:
             raise DataError(
-                f"{letter} = {match[1]} cm^-1 printed in {origin} must follow from its main values, which give "
+                f"{letter} = {match[1]} cm^-1 printed in {origin} must agree with its main values, which give "
                 f"{expected:.4f}"
             )
 
@@ -115,7 +120,7 @@ def _geometry(lines: list[str], name: str) -> Atoms | None:
 
 
 def _element(label: str) -> str:
-    return re.match(r"[A-Za-z]*", label)[0].title()
+    return re.sub(r"[^A-Za-z].*", "", label).title()
 
 
 def _apart(cosines: str) -> str:

@@ -44,7 +44,12 @@ _REACH = 400
 
 
 def read_orca(text: str, name: str, unit: str | None = None) -> list[ComputedTensor]:
-    """Return every D tensor of an ORCA output, cm^-1; errors as `read_tensors`."""
+    """Return every D tensor of an ORCA output, cm^-1.
+
+    Raises
+    ------
+    DataError : the layout is not known, or a tensor contradicts what the program printed.
+    """
     require_wavenumbers(unit, name)
     lines = text.splitlines()
     atoms, step, level, found = None, -1, UNSTATED, []

@@ -2,7 +2,7 @@
 
 ORCA 4, 5: sections `$ EPRNMR_DTensor` with "geom. index:", tables headed by their column numbers (the first is the raw
 matrix in cm^-1, then the eigenvalues), and the geometries in A at the end. Some 5.0 versions write zero eigenvalues
-beside a right matrix.
+next to a correct matrix.
 
 ORCA 6: sections `$SCF_D_Tensor` ... `$End` with `&GeometryIndex`, `&d_raw`, `&D`, `&E`, and `$Geometry` with
 coordinates whose unit is stated. That the matrix is in cm^-1 and in the frame of these coordinates was checked against
@@ -31,7 +31,12 @@ _COLUMNS = re.compile(r"^\s*0(?:\s+1\s+2)?\s*$")
 
 
 def read_orca_property(text: str, name: str, unit: str | None = None) -> list[ComputedTensor]:
-    """Return the SCF D tensor of every geometry of a property file, cm^-1; errors as `read_tensors`."""
+    """Return the SCF D tensor of every geometry of a property file, cm^-1.
+
+    Raises
+    ------
+    DataError : the layout is not known, or a tensor contradicts what the program printed.
+    """
     require_wavenumbers(unit, name)
     lines = text.splitlines()
     return _read_6(lines, name) if any(line.startswith("$End") for line in lines) else _read_5(lines, name)
@@ -47,7 +52,7 @@ def _read_5(lines: Sequence[str], name: str) -> list[ComputedTensor]:
         section = lines[start:end]
         tables = [k for k, line in enumerate(section) if _COLUMNS.match(line)]
         if len(tables) < 2:
-            raise DataError(f"{origin} must hold a matrix and its eigenvalues; this layout is not known")
+            raise DataError(f"{origin} must contain a matrix and its eigenvalues; this layout is not known")
         rows = _table(section, tables[0], 3, origin)
         eigenvalues = _table(section, tables[1], None, origin).ravel()
         digits = 6
@@ -63,7 +68,7 @@ def _compare_eigenvalues(tensor: np.ndarray, printed: np.ndarray, digits: int, o
     found = zfs_parameters(tensor).eigenvalues
     tolerance = 8.0 * 10.0**-digits
     if not printed.any() and np.abs(found).max() > tolerance:
-        return ("the program printed zeros beside the matrix, which was diagonalized here",)
+        return ("the program printed zero eigenvalues; they were computed from its matrix instead",)
     traceless = np.sort(printed) - printed.mean()
     if printed.shape != (3,) or np.abs(traceless - found).max() > tolerance:
         raise DataError(
@@ -115,8 +120,8 @@ def _sections_6(lines: Sequence[str]):
 def _geometry_6(section: Sequence[str], origin: str) -> Atoms:
     at = next((k for k, line in enumerate(section) if "&CartesianCoordinates" in line), None)
     unit = None if at is None else re.search(r'&Units\s+"(\w+)"', section[at])
-    if unit is None:
-        raise DataError(f"{origin} must hold coordinates with their unit; this layout is not known")
+    if at is None or unit is None:
+        raise DataError(f"{origin} must contain coordinates with their unit; this layout is not known")
     rows = _rows_while(section[at + 1 :], 4)
     positions = np.array([numbers_in(" ".join(row[1:]), 3, origin) for row in rows])
     return atoms_from([row[0] for row in rows], positions * conversion("length", unit[1])[0], origin)
@@ -125,9 +130,9 @@ def _geometry_6(section: Sequence[str], origin: str) -> Atoms:
 def _tensor_6(section: Sequence[str], geometries: dict[int, Atoms], origin: str) -> ComputedTensor:
     at = next((k for k, line in enumerate(section) if line.strip().startswith("&d_raw")), None)
     if at is None:
-        raise DataError(f"{origin} must hold &d_raw; this layout is not known")
+        raise DataError(f"{origin} must contain &d_raw; this layout is not known")
     rows = _table(section, at + 1, 3, origin)
-    printed = tuple(_value(section, key, origin) for key in ("&D", "&E"))
+    printed = _value(section, "&D", origin), _value(section, "&E", origin)
     tensor, notes = checked_tensor(rows, "cm^-1", origin, 8, printed)
     step = _integer(section, r"&GeometryIndex\s+(\d+)", origin)
     return ComputedTensor(tensor, "cm^-1", geometries.get(step), "scf", "total", step - 1, origin, notes)
@@ -148,7 +153,7 @@ def _table(lines: Sequence[str], header: int, n_rows: int | None, origin: str) -
             break
         rows.append(numbers_in(line, n_columns + 1, origin)[1:])
     if not rows or (n_rows is not None and (len(rows), n_columns) != (n_rows, 3)):
-        raise DataError(f"{origin} must hold a table of {n_rows or 'some'} rows; this layout is not known")
+        raise DataError(f"{origin} must contain a table of {n_rows or 'some'} rows; this layout is not known")
     return np.array(rows)
 
 
@@ -173,5 +178,5 @@ def _integer(section: Sequence[str], pattern: str, origin: str) -> int:
 def _value(section: Sequence[str], key: str, origin: str) -> float:
     line = next((line for line in section if line.split()[:1] == [key]), None)
     if line is None:
-        raise DataError(f"{origin} must hold {key}; this layout is not known")
+        raise DataError(f"{origin} must contain {key}; this layout is not known")
     return numbers_in(line.partition("]")[2].partition('"')[0], 1, origin)[0]

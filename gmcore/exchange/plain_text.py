@@ -1,6 +1,6 @@
 """A D tensor as plain text: three rows of three numbers, `#` begins a comment; the unit must be stated.
 
-The geometry in whose frame it is stands in a file of its own.
+The geometry that defines its frame is in a file of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gmcore.units import conversion, not_stated
 
 
 def read_plain_tensor(text: str, name: str, unit: str | None = None) -> list[ComputedTensor]:
-    """Return the tensor of a plain file, turned into cm^-1.
+    """Return the tensor of a plain file, converted to cm^-1.
 
     Raises
     ------
@@ -22,7 +22,7 @@ def read_plain_tensor(text: str, name: str, unit: str | None = None) -> list[Com
     """
     lines = [line for line in (line.partition("#")[0].strip() for line in text.splitlines()) if line]
     if len(lines) != 3:
-        raise DataError(f"{name} must hold three rows of three numbers, or be the output of a program that is known")
+        raise DataError(f"{name} must contain three rows of three numbers, or be the output of a supported program")
     rows = np.array([numbers_in(line, 3, name) for line in lines])
     if unit is None:
         raise not_stated("d_tensor")

@@ -1,11 +1,11 @@
-"""D tensors from the files of quantum chemistry programs: which one, in which frame, and is it what was printed.
+"""D tensors from the files of quantum chemistry programs: choosing one, and checking its frame and values.
 
-A D matrix alone means nothing: its elements belong to the frame in which the program had the atoms. So every tensor
-travels with that geometry, or is refused until one is given; two geometries are compared by superposition, and one
-that is rotated is refused, or the tensor is rotated with it (D' = R D R^T) where that is asked for.
+A D matrix means nothing without a frame: its elements refer to the frame in which the program had the atoms. Every
+tensor is therefore kept with that geometry, or refused until one is given. Two geometries are compared by
+superposition. If one is rotated, it is refused, or on request the tensor is rotated with it (D' = R D R^T).
 
-Eigenvalues are never taken from a file (some versions print zeros beside a right matrix): the matrix is diagonalized
-here, and D and E that a program printed must follow from it within the digits that are printed.
+Eigenvalues are never taken from a file, because some versions print zeros next to a correct matrix. The matrix is
+diagonalized here, and the D and E that a program printed must agree with it within the printed digits.
 
 ========================  =========================================================================================
 format                    read by
@@ -50,12 +50,14 @@ def read_tensors(
     Parameters
     ----------
     level : "scf", "casscf", "nevpt2"; needed where the file has several.
-    contribution : "total", "second-order", "effective", "spin-spin", "second-order+ssc", "effective+ssc"; likewise.
+    contribution : "total", "second-order", "effective", "spin-spin", "second-order+ssc", "effective+ssc"; needed where
+        the file has several.
     unit : unit of a plain matrix; other files are in cm^-1.
 
     Raises
     ------
-    DataError : missing, not in the format, without tensor, with several that fit, or at odds with what it prints.
+    DataError : the file is missing or not in the format, has no tensor or several that fit, or contradicts itself.
+    UnitError : the unit is unknown, or missing for a plain matrix.
     """
     path = Path(path)
     if not path.is_file():
@@ -63,7 +65,7 @@ def read_tensors(
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     found = _reader(_detected(text) if format == "auto" else format)(text, path.name, unit)
     if not found:
-        raise DataError(f"{path.name} holds no D tensor of a known layout")
+        raise DataError(f"{path.name} contains no D tensor in a known layout")
     return _chosen(found, path.name, level, contribution)
 
 
@@ -100,18 +102,18 @@ def _chosen(
     kinds = ", ".join(dict.fromkeys(f"'{tensor.kind}'" for tensor in found))
     if not fitting:
         asked = " ".join(part for part in (level, contribution) if part)
-        raise DataError(f"{name} holds no D tensor of the kind {asked!r}; it holds {kinds}")
+        raise DataError(f"{name} contains no D tensor of the kind {asked!r}; it contains {kinds}")
     for step in dict.fromkeys(tensor.step for tensor in fitting):
         several = [tensor for tensor in fitting if tensor.step == step]
         different = dict.fromkeys(f"'{tensor.kind}'" for tensor in several)
         if len(different) > 1:
             raise DataError(
-                f"one D tensor must be chosen by level and contribution, {name} holds {', '.join(different)}"
+                f"{name} contains several D tensors, {', '.join(different)}: choose one by level and contribution"
             )
         if len(several) > 1:
             raise DataError(
-                f"{name} holds {len(several)} D tensors of the kind {several[0].kind!r} for one geometry; "
-                "which one is meant cannot be told"
+                f"{name} contains {len(several)} D tensors of the kind {several[0].kind!r} for one geometry, and "
+                "nothing tells them apart: remove all but one from the file"
             )
     return fitting
 
@@ -126,12 +128,14 @@ def in_frame_of(tensor: ComputedTensor, geometry: Atoms | None, rotate: bool = F
 
     Raises
     ------
-    DataError : no geometry at all, other atoms, another shape, or a rotated one without `rotate`.
-    GeometryError : atoms on one line, which leave the rotation open.
+    DataError : there is no geometry, it has other atoms or another shape, or it is rotated and `rotate` is False.
+    GeometryError : all atoms lie on one line, so the rotation is not defined.
     """
     if geometry is None:
         if tensor.atoms is None:
-            raise DataError(f"the tensor of {tensor.origin} needs the geometry in whose frame it is, got none")
+            raise DataError(
+                f"the tensor of {tensor.origin} needs the geometry that defines its frame: give one (--geometry)"
+            )
         return tensor
     if tensor.atoms is None:
         return replace(tensor, atoms=geometry)
@@ -149,13 +153,13 @@ def in_frame_of(tensor: ComputedTensor, geometry: Atoms | None, rotate: bool = F
     apart = _rms(ours @ rotation.T - theirs)
     if apart >= SAME:
         raise DataError(
-            f"the geometry must be that of {tensor.origin}, got one that differs by {apart:.3g} A when superposed"
+            f"the geometry must be that of {tensor.origin}, got one that differs by {apart:.3g} A after superposition"
         )
     angle = float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1.0) / 2.0, -1.0, 1.0))))
     if not rotate:
         raise DataError(
             f"the geometry must be in the frame of {tensor.origin}, got one rotated by {angle:.3g} degrees "
-            "(--rotate rotates the tensor with it)"
+            "(use --rotate to rotate the tensor with it)"
         )
     note = f"rotated by {angle:.3g} degrees into the frame of the geometry"
     return replace(tensor, tensor=rotation @ tensor.tensor @ rotation.T, atoms=geometry, notes=(*tensor.notes, note))

@@ -1,7 +1,7 @@
 """A D tensor as a quantum chemistry program gives it, and the checks that its file must pass.
 
-Eigenvalues are never taken from a file (some versions print zeros beside a right matrix): the matrix is diagonalized
-here, and D and E that a program printed must follow from it within the digits that are printed.
+Eigenvalues are never taken from a file, because some versions print zeros next to a correct matrix. The matrix is
+diagonalized here, and the D and E that a program printed must agree with it within the printed digits.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class ComputedTensor:
     atoms : geometry in whose frame the tensor is, A; None where the file has none.
     level, contribution : which of the tensors of its file: "casscf", "effective"; empty where there is only one kind.
     step : geometry of the file that it belongs to, from 0.
-    origin : where it stands, for messages.
-    notes : what reading found worth saying.
+    origin : where it is in the file, for error messages.
+    notes : remarks for the user.
     """
 
     tensor: np.ndarray
@@ -54,7 +54,7 @@ class ComputedTensor:
 def checked_tensor(
     rows: np.ndarray, unit: str, origin: str, digits: int, printed: tuple[float, float] | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the symmetric matrix and notes; D and E printed by the program must follow from it.
+    """Return the symmetric matrix and notes; the D and E printed by the program must agree with it.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def checked_tensor(
 
     Raises
     ------
-    DataError : not finite, not symmetric, or D and E at odds with the matrix.
+    DataError : the matrix is not finite or not symmetric, or D and E contradict it.
     """
     if not np.isfinite(rows).all():
         raise DataError(f"the D tensor of {origin} must be finite, got {rows.tolist()}")
@@ -77,25 +77,35 @@ def checked_tensor(
     tolerance = 8.0 * 0.5 * 10.0**-digits + 2.0 * float(np.abs(rows - rows.T).max()) + 1e-9 * abs(float(found.d))
     d, e = printed
     if d == 0.0 and e == 0.0 and abs(found.d) > tolerance:
-        return tensor, (*notes, "the program printed zeros beside the matrix, which was diagonalized here")
+        return tensor, (*notes, "the program printed zeros for D and E; they were computed from its matrix instead")
     rhombic = found.e + 2.0 * tolerance >= abs(found.d) / 3.0  # there the sign of D is rounding
     same_d = abs(d - found.d) <= tolerance or (rhombic and abs(d + found.d) <= 2.0 * tolerance)
     if not (same_d and abs(abs(e) - found.e) <= tolerance):
         raise DataError(
-            f"D = {d:.6g} and E = {e:.6g} {unit} printed in {origin} must follow from its matrix, which gives "
+            f"D = {d:.6g} and E = {e:.6g} {unit} printed in {origin} must agree with its matrix, which gives "
             f"D = {found.d:.6g} and E = {found.e:.6g} {unit}"
         )
     return tensor, tuple(notes)
 
 
 def require_wavenumbers(unit: str | None, name: str) -> None:
-    """Refuse a stated unit other than cm^-1 for a file whose unit is known."""
+    """Refuse a stated unit other than cm^-1 for a file whose unit is known.
+
+    Raises
+    ------
+    DataError : another unit is stated.
+    """
     if unit is not None and conversion("d_tensor", unit)[0] != 1.0:
-        raise DataError(f"the unit of the D tensor is cm^-1 in {name}, not {unit} as stated")
+        raise DataError(f"the unit of the D tensor is cm^-1 in {name}, not {unit}: leave the unit out")
 
 
 def numbers_in(line: str, count: int, origin: str) -> list[float]:
-    """Return the `count` numbers of a line; anything else is refused with the name of its place."""
+    """Return the `count` numbers of a line.
+
+    Raises
+    ------
+    DataError : the line does not consist of that many numbers.
+    """
     parts = line.split()
     try:
         values = [float(part) for part in parts]
@@ -106,12 +116,17 @@ def numbers_in(line: str, count: int, origin: str) -> list[float]:
     return values
 
 
-def atoms_from(symbols: Sequence[str], positions: Sequence[Sequence[float]], origin: str) -> Atoms:
-    """Return `ase.Atoms` (positions in A); symbols that are no elements are refused."""
+def atoms_from(symbols: Sequence[str], positions: Sequence[Sequence[float]] | np.ndarray, origin: str) -> Atoms:
+    """Return `ase.Atoms` from symbols and positions (n_atoms, 3) in A.
+
+    Raises
+    ------
+    DataError : a symbol is not a chemical element.
+    """
     from ase import Atoms
     from ase.data import atomic_numbers
 
     for symbol in symbols:
         if symbol not in atomic_numbers or symbol == "X":
-            raise DataError(f"the geometry of {origin} must be made of elements, got {symbol!r}")
+            raise DataError(f"the geometry of {origin} must consist of chemical elements, got {symbol!r}")
     return Atoms(list(symbols), np.array(positions, dtype=np.float64))

@@ -1,10 +1,10 @@
-"""Bonds of a structure and the molecules that they make, through periodic boundaries.
+"""Bonds of a structure and the molecules that they form, across periodic boundaries.
 
 Atoms are bonded where |d| < s (r_i + r_j), with the covalent radii of Cordero (Dalton Trans. 2008, 2832; those of ASE)
 and s = 1.3, or 1.2 where a metal takes part: the second shell of a metal (S of a sulfonamide bound through N, say)
 lies at 1.3, while thermal motion stretches X-H bonds that far. A bond carries the cell shift S of its second atom,
 d = r_j - r_i + S @ cell. Walking along bonds and adding up shifts gives every atom its image beside the first one; a
-structure in which two ways to one atom disagree meets its own image and is a polymer or a network, not a molecule.
+structure in which two paths to an atom disagree is bonded to its own image; it is a polymer or network, not a molecule.
 
 Not supported: bond orders, hydrogen bonds, bonds that form or break (the bonds of one frame are kept).
 """
@@ -30,7 +30,7 @@ _NOT_METALS = (1, 2, *range(5, 11), *range(14, 19), *range(32, 37), *range(51, 5
 
 
 class BondError(GMError):
-    """Atoms that do not make a molecule."""
+    """The atoms do not form a molecule."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Bonds:
     shifts: np.ndarray
 
     def among(self, atoms: Sequence[int] | np.ndarray) -> Bonds:
-        """Bonds between the atoms listed, numbered by their place in the list."""
+        """Return the bonds between the listed atoms, numbered by their place in the list."""
         place = np.full(self.n_atoms, -1, dtype=np.int64)
         place[atoms] = np.arange(len(atoms))
         pairs = place[self.pairs]
@@ -58,7 +58,7 @@ class Bonds:
 
 
 def is_metal(numbers: np.ndarray) -> np.ndarray:
-    """Whether elements are metals, by atomic number; B, Si, Ge, As, Sb, Te, At count as ligand atoms.
+    """Return whether elements are metals, from atomic numbers; B, Si, Ge, As, Sb, Te, At count as ligand atoms.
 
     >>> is_metal([27, 7]).tolist()
     [True, False]
@@ -75,12 +75,13 @@ def bonded_pairs(atoms: Atoms, scale: float = BOND_SCALE, metal_scale: float = M
 
     Raises
     ------
-    NeighborError, StructureError : a structure without neighbor list (atoms in one place, ...).
+    BondError : there are no atoms.
+    NeighborError, StructureError : no neighbor list can be made, for example because two atoms coincide.
     """
     from ase.data import covalent_radii
 
     if len(atoms) == 0:
-        raise BondError("bonds need at least one atom, got none")
+        raise BondError("a search for bonds needs at least one atom, got none")
     batch = Batch.from_atoms(atoms)
     radii, metal = covalent_radii[batch.numbers], is_metal(batch.numbers)
     pairs = build_pairs(batch, 2.0 * max(scale, metal_scale) * float(radii.max()))
@@ -111,14 +112,15 @@ def image_shifts(bonds: Bonds) -> tuple[np.ndarray, np.ndarray]:
 
     Raises
     ------
-    BondError : the atoms are not connected, or bonded to images of themselves.
+    BondError : the atoms are not connected, or are bonded to their own periodic images.
     """
     from scipy.sparse.csgraph import breadth_first_order
 
     order, parents = breadth_first_order(_graph(bonds), 0, directed=False)
     if len(order) < bonds.n_atoms:
         raise BondError(
-            f"a molecule must be connected by bonds, got {len(order)} of {bonds.n_atoms} atoms connected to its first"
+            f"a molecule must be connected by bonds, got {len(order)} of {bonds.n_atoms} atoms connected to the "
+            "first one"
         )
     along = {}
     for (i, j), shift in zip(bonds.pairs.tolist(), bonds.shifts):

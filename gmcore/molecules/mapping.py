@@ -49,6 +49,7 @@ class Skeleton:
     bonds: Bonds
 
     def neighbors(self) -> list[list[int]]:
+        """Return the bonded atoms of each atom."""
         neighbors: list[list[int]] = [[] for _ in range(len(self.numbers))]
         for i, j in self.bonds.pairs.tolist():
             neighbors[i].append(j)
@@ -61,19 +62,19 @@ def map_atoms(reference: Skeleton, molecule: Skeleton) -> tuple[np.ndarray, floa
 
     Raises
     ------
-    MappingError : another formula, other bonds, or more than MAX_ISOMORPHISMS ways to map the cores.
+    MappingError : the formulas or bonds differ, or there are more than MAX_ISOMORPHISMS ways to map the cores.
     """
     _check_formula(reference.numbers, molecule.numbers)
     n_layers, core, branches = _strip(reference, None)
     _, other_core, other_branches = _strip(molecule, n_layers)
     cores = _core_maps(reference, core, branches, molecule, other_core, other_branches)
-    core = np.array(core)
-    errors = best_rotations(molecule.positions[cores], reference.positions[core])[1]
-    best, least = None, np.inf
+    targets = np.array(core)
+    errors = best_rotations(molecule.positions[cores], reference.positions[targets])[1]
+    best, least = np.zeros(0, np.int64), np.inf
     for k in np.argsort(errors, kind="stable"):
         if errors[k] >= least:
             break
-        order, error = _grown(reference, branches, molecule, other_branches, core, cores[k])
+        order, error = _grown(reference, branches, molecule, other_branches, targets, cores[k])
         if error < least:
             best, least = order, error
     return best, float(np.sqrt(least / len(best)))
@@ -132,7 +133,7 @@ def _core_maps(
     if len(maps) > MAX_ISOMORPHISMS:
         raise MappingError(
             f"a molecule must have at most {MAX_ISOMORPHISMS} ways to map its {len(core)} core atoms onto the "
-            "reference, got more"
+            "reference, got more: the molecule is too symmetric for this search"
         )
     if not maps:
         raise MappingError(f"the molecule must have the bonds of the reference, got {_difference(reference, molecule)}")
@@ -215,7 +216,7 @@ def _difference(reference: Skeleton, molecule: Skeleton) -> str:
         for kind in sorted(counts | found)
         if counts[kind] != found[kind]
     ]
-    return ", ".join(different) or "the same kinds of bonds, joined in another way"
+    return ", ".join(different) or "the same kinds of bonds, connected differently"
 
 
 def _bond_counts(skeleton: Skeleton) -> Counter[str]:

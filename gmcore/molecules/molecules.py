@@ -15,7 +15,7 @@ faces of the cell, no other image can be shorter; for longer ones all images tha
 may be as skewed as it likes and may differ from frame to frame. What must hold is that a bond is shorter than its own
 images, |d| < half of the shortest lattice translation; bonds of up to 2.6 A in lattices without translations below
 5.2 A always are. The image nearest to the bond vector of the first frame would be no safer: it fails where a group
-turns round in a small cell.
+rotates in a small cell.
 
 Not supported: molecules whose bonds change during a run; the bonds of the first frame are kept.
 """
@@ -41,7 +41,7 @@ SKEWED = 0.5
 
 
 class MoleculeError(GMError):
-    """A declaration of molecules that the structure does not bear out."""
+    """The declared molecules do not exist in the structure."""
 
 
 class Molecules:
@@ -70,7 +70,7 @@ class Molecules:
             try:
                 order, self.rmsd[k] = map_atoms(target, skeleton)
             except MappingError as error:
-                raise MappingError(f"molecule {k} (atom {members[k][0]} and others): {error}") from error
+                raise MappingError(f"molecule {k} (that of atom {members[k][0]}): {error}") from error
             orders.append(order)
         self.numbers = target.numbers.astype(np.int32)
         self.reference = target.positions
@@ -84,15 +84,15 @@ class Molecules:
     def from_indices(
         cls, atoms: Atoms, indices: Sequence[int] | Sequence[Sequence[int]], reference: Atoms | None = None
     ) -> Molecules:
-        """Molecules from the atoms that make them up, for one molecule or a list of them.
+        """Return molecules from the indices of their atoms, for one molecule or a list of them.
 
         Without a `reference` the first molecule keeps its order, and the others are mapped to it.
 
         Raises
         ------
-        MoleculeError : no atoms, indices that are no integers, out of range or repeated.
-        BondError : not connected, or bonded to its own image.
-        MappingError : a formula or bonds other than those of the reference.
+        MoleculeError : there are no indices, or they are not integers, out of range or repeated.
+        BondError : a molecule is not connected, or is bonded to its own periodic image.
+        MappingError : a molecule does not have the formula and bonds of the reference.
         """
         single = len(indices) > 0 and all(np.ndim(index) == 0 for index in indices)
         members = [_checked(part, len(atoms)) for part in ([indices] if single else indices)]
@@ -101,15 +101,19 @@ class Molecules:
         everything = np.concatenate(members)
         if len(np.unique(everything)) < len(everything):
             atom = int(np.flatnonzero(np.bincount(everything) > 1)[0])
-            raise MoleculeError(f"an atom must belong to one molecule once, got atom {atom} more often")
+            raise MoleculeError(f"every atom may be listed once, got atom {atom} more than once")
         return cls(atoms, members, reference, bonded_pairs(atoms))
 
     @classmethod
     def from_metal(cls, atoms: Atoms, metal: str, reference: Atoms | None = None) -> Molecules:
-        """Every molecule that holds an atom of the element `metal`, whole as its bonds connect it.
+        """Return every molecule with an atom of the element `metal`: all atoms that bonds connect to it.
 
-        Without a `reference` the first such molecule gives the order: its atoms ascending. Errors as `from_indices`,
-        and MoleculeError for an element that does not exist or does not occur.
+        Without a `reference` the first such molecule gives the order: its atoms ascending.
+
+        Raises
+        ------
+        MoleculeError : the element does not exist, or does not occur in the structure.
+        BondError, MappingError : as for `from_indices`.
         """
         from ase.data import atomic_numbers
 
@@ -117,7 +121,7 @@ class Molecules:
             raise MoleculeError(f"the metal must be a chemical symbol such as Co, got {metal!r}")
         found = atoms.numbers == atomic_numbers[metal]
         if not found.any():
-            raise MoleculeError(f"the structure {atoms.get_chemical_formula()} holds no {metal}")
+            raise MoleculeError(f"the structure {atoms.get_chemical_formula()} contains no {metal}")
         bonds = bonded_pairs(atoms)
         members = [indices for indices in connected_components(bonds) if found[indices].any()]
         return cls(atoms, members, reference, bonds)
@@ -159,7 +163,7 @@ def _skeleton(atoms: Atoms, indices: np.ndarray, bonds: Bonds) -> Skeleton:
     try:
         _, shifts = image_shifts(inside)
     except BondError as error:
-        raise BondError(f"{error} (those with atom {int(indices[0])})") from None
+        raise BondError(f"{error} (the molecule of atom {int(indices[0])})") from None
     whole = atoms.positions[indices] + shifts @ atoms.cell.array
     return Skeleton(atoms.numbers[indices], whole, Bonds(inside.n_atoms, inside.pairs, np.zeros_like(inside.shifts)))
 
@@ -168,7 +172,7 @@ def _reference_skeleton(reference: Atoms) -> Skeleton:
     try:
         return _skeleton(reference, np.arange(len(reference)), bonded_pairs(reference))
     except BondError as error:
-        raise BondError(f"the reference is no molecule: {error}") from error
+        raise BondError(f"the reference is not a molecule: {error}") from error
 
 
 def _reduction(atoms: Atoms) -> np.ndarray:

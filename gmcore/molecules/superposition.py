@@ -24,7 +24,7 @@ DEGENERATE = 1e-6
 
 
 class GeometryError(GMError):
-    """Atoms for which a measure has no meaning."""
+    """A geometric quantity that is not defined for the given atoms."""
 
 
 def align(positions: ArrayLike, reference: ArrayLike, weights: ArrayLike | None = None) -> np.ndarray:
@@ -32,7 +32,7 @@ def align(positions: ArrayLike, reference: ArrayLike, weights: ArrayLike | None 
 
     Parameters
     ----------
-    positions : (n, n_atoms, 3) A, whole molecules; shifts play no part.
+    positions : (n, n_atoms, 3) A, whole molecules; their translation has no effect.
     reference : (n_atoms, 3) A, same order of atoms.
     weights : (n_atoms,) not negative, masses for the Eckart frame; equal if not given.
 
@@ -98,7 +98,12 @@ def rotate_tensors(tensors: ArrayLike, rotations: ArrayLike) -> np.ndarray:
 
 
 def checked_frames(positions: ArrayLike) -> np.ndarray:
-    """Return positions (n, n_atoms, 3) as float64; GeometryError for another shape or values that are not finite."""
+    """Return positions (n, n_atoms, 3) as float64.
+
+    Raises
+    ------
+    GeometryError : another shape, or values that are not finite.
+    """
     positions = finite_positions(positions, "positions")
     if positions.ndim != 3 or positions.shape[-1] != 3:
         raise GeometryError(f"positions must have shape (n, n_atoms, 3), got {positions.shape}")
@@ -120,15 +125,23 @@ def _checked(positions: ArrayLike, reference: ArrayLike, weights: ArrayLike | No
         raise GeometryError(f"a reference must have shape ({n_atoms}, 3) like the frames, got {reference.shape}")
     weights = np.ones(n_atoms) if weights is None else np.asarray(weights, dtype=np.float64)
     if weights.shape != (n_atoms,) or not np.all(weights >= 0.0) or not weights.sum() > 0.0:
-        raise GeometryError(f"weights must be {n_atoms} numbers that are not negative, got shape {weights.shape}")
+        raise GeometryError(
+            f"weights must be {n_atoms} numbers that are not negative and not all zero, got shape {weights.shape} "
+            f"and a sum of {weights.sum():g}"
+        )
     return positions, reference, weights / weights.sum()
 
 
 def finite_positions(positions: ArrayLike, name: str) -> np.ndarray:
-    """Return positions as float64; GeometryError, which calls them `name`, for values that are not finite."""
+    """Return positions as float64; `name` is what an error message calls them.
+
+    Raises
+    ------
+    GeometryError : values are not finite.
+    """
     positions = np.asarray(positions, dtype=np.float64)
     if not np.isfinite(positions).all():
         raise GeometryError(
-            f"{name} must be finite, got {np.count_nonzero(~np.isfinite(positions))} values that are not"
+            f"{name} must be finite, got {np.count_nonzero(~np.isfinite(positions))} values that are NaN or infinite"
         )
     return positions

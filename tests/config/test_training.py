@@ -131,7 +131,7 @@ WRONG_DATA = [
     ({"units": {"d_tensro": "K"}}, "unknown quantity 'd_tensro' in data.units; did you mean 'd_tensor'"),
     ({"keys": {"force": "F"}}, "unknown label 'force' in data.keys; did you mean 'forces'"),
     ({"files": []}, "data.files: list should have at least 1 item"),
-    ({"files": ["a.foo"]}, "the format of a.foo cannot be told from its suffix '.foo'"),
+    ({"files": ["a.foo"]}, "the format of a.foo is unknown, because its suffix '.foo' is not one of .xyz"),
     ({"split": {"train": 0, "validation": 1}}, "data.split.train: .*, got 0"),
     ({"split": {"train": 5}}, "data.split.validation must be at least 1"),
     (

@@ -29,8 +29,8 @@ def test_tensors_as_json_or_nine_numbers(tmp_path, text):
 def test_missing_labels_are_counted(tmp_path):
     path = xyz(tmp_path, 'D="1 0 0 0 -1 0 0 0 0"', n=3)
     message = (
-        r"labels asked for are missing: forces: 0 of 3 frames; d_tensor: 3 of 3 frames; available keys: D, my_forces; "
-        r"did you mean forces: my_forces \(data: keys"
+        r"labels are missing: forces found in 0 of 3 frames; d_tensor found in 3 of 3 frames; available keys: D, "
+        r"my_forces; did you mean my_forces \(data: keys: \{forces: my_forces\}\)\?"
     )
     with pytest.raises(DataError, match=message):
         read_dataset(path, ["forces", "d_tensor"], units=UNITS)
@@ -39,15 +39,20 @@ def test_missing_labels_are_counted(tmp_path):
 def test_labels_in_some_frames_are_counted(tmp_path):
     path = xyz(tmp_path, "energy=1.0")
     path.write_text(path.read_text() + path.read_text().replace("energy", "enrgy"))
-    with pytest.raises(DataError, match="energy: 1 of 2 frames; available keys: energy, "):
+    with pytest.raises(DataError, match="energy found in 1 of 2 frames; available keys: energy, "):
         read_dataset(path, ["energy"], units=UNITS)
-    with pytest.raises(DataError, match=r"total_charge: 0 of 2 frames.*did you mean total_charge: "):
+    with pytest.raises(
+        DataError,
+        match=r"total_charge found in 0 of 2 frames.*did you mean total_chrg \(data: total_charge: total_chrg\)\?",
+    ):
         read_dataset(xyz(tmp_path, "total_chrg=1", n=2), [], units=UNITS, total_charge="total_charge")
 
 
 def test_misspelt_key_of_the_configuration(tmp_path):
     path = xyz(tmp_path, "energy=1.0")
-    with pytest.raises(DataError, match=r"forces: 0 of 1 frames.*did you mean forces: my_forces"):
+    with pytest.raises(
+        DataError, match=r"forces found in 0 of 1 frames.*did you mean my_forces \(data: keys: \{forces: my_forces\}"
+    ):
         read_dataset(path, ["forces"], units=UNITS, keys={"forces": "my_force"})
 
 
@@ -68,14 +73,14 @@ def test_trace_is_taken_out_and_reported(tmp_path):
     dataset = read_dataset(path, ["d_tensor"], units=UNITS)
     np.testing.assert_allclose(np.trace(dataset.labels["d_tensor"], axis1=1, axis2=2), 0.0, atol=1e-12)
     np.testing.assert_allclose(dataset.labels["d_tensor"][0], [[-20, 1, 0], [1, -10, 0], [0, 0, 30]], atol=1e-12)
-    assert dataset.notes == ("d_tensor: trace taken out, mean 100, deviation 10 cm^-1",)
+    assert dataset.notes == ("d_tensor: trace removed, mean 100, standard deviation 10 cm^-1",)
 
 
 def test_small_asymmetry_is_averaged_and_large_refused(tmp_path):
     path = xyz(tmp_path, 'alpha="10 1.02 0 1 10 0 0 0 10"')
     dataset = read_dataset(path, ["tensor"], units=UNITS, keys={"tensor": "alpha"})
     assert dataset.labels["tensor"][0][0, 1] == dataset.labels["tensor"][0][1, 0] == pytest.approx(1.01)
-    assert dataset.notes == ("tensor: averaged with its transpose, largest difference 0.02 A^3",)
+    assert dataset.notes == ("tensor: averaged with the transpose, largest difference 0.02 A^3",)
     path = xyz(tmp_path, 'D="10 2 0 1 -10 0 0 0 0"')
     with pytest.raises(
         DataError, match=r"d_tensor of frame 0 of frames.xyz must be symmetric to 1 % .* differ by 1 cm"
@@ -137,7 +142,7 @@ def test_stress_only_where_there_is_a_volume(tmp_path):
     np.testing.assert_allclose(dataset.labels["stress"][0], [[1, 2, 3], [2, 4, 5], [3, 5, 6]])
     assert np.isnan(dataset.labels["stress"][1]).all()
     path.write_text(molecule)
-    with pytest.raises(DataError, match="stress: 0 of 1 frames"):
+    with pytest.raises(DataError, match="stress found in 0 of 1 frames"):
         read_dataset(path, ["stress"], units=UNITS)
 
 
@@ -179,8 +184,8 @@ def test_shared_cobalt_tensors(shared_data):
     path = shared_data / "co_pdms_D" / "train.extxyz"
     dataset = read_dataset(path, ["d_tensor"], units=UNITS, keys={"d_tensor": "D_raw"})
     assert len(dataset) == 1200 and dataset.species == (1, 6, 7, 8, 16, 27)
-    assert "mean 79.48, deviation 6.59 cm^-1" in dataset.notes[0]
-    assert dataset.summary()[2].startswith("D: mean -99.332, deviation 8.24 cm^-1; E: mean 1.05")
+    assert "mean 79.48, standard deviation 6.59 cm^-1" in dataset.notes[0]
+    assert dataset.summary()[2].startswith("D: mean -99.332, standard deviation 8.24 cm^-1; E: mean 1.05")
     same = read_dataset(path, ["d_tensor"], units=UNITS, keys={"d_tensor": "D_tensor"})
     np.testing.assert_allclose(dataset.labels["d_tensor"], same.labels["d_tensor"], atol=1e-9)
     d = zfs_parameters(np.array(dataset.labels["d_tensor"])).d

@@ -160,7 +160,7 @@ def test_missing_and_empty_files(tmp_path):
     with pytest.raises(DataError, match=r"data file .*no.xyz does not exist"):
         list(read_frames(tmp_path / "no.xyz"))
     (tmp_path / "empty.xyz").write_text("")
-    with pytest.raises(DataError, match=r"empty.xyz (holds no structures|cannot be read as extended XYZ)"):
+    with pytest.raises(DataError, match=r"empty.xyz (contains no structures|cannot be read as extended XYZ)"):
         list(read_frames(tmp_path / "empty.xyz"))
 
 
@@ -203,12 +203,12 @@ def test_truncated_npz_and_hdf5(tmp_path, rng):
 @pytest.mark.parametrize(
     "arrays, message",
     [
-        ({"X": np.zeros(3)}, "must hold R and Z, or coords and nuclear_charges; its keys are: X"),
+        ({"X": np.zeros(3)}, "must contain R and Z, or coords and nuclear_charges; its keys are: X"),
         ({"R": np.zeros((2, 3)), "Z": np.ones(3, int)}, r"R of a.npz must have shape \(n_structures, n_atoms, 3\)"),
         ({"R": np.zeros((2, 3, 3)), "Z": np.ones(4, int)}, r"Z of a.npz must be integers of shape \(3,\) or \(2, 3\)"),
         ({"R": np.zeros((2, 3, 3)), "Z": np.ones(3)}, "Z of a.npz must be integers"),
-        ({"R": np.zeros((1, 2, 3)), "Z": np.array([[1, 0]]), "N": np.array([2])}, "N of a.npz says 2 atoms for str"),
-        ({"R": np.zeros((1, 2, 3)), "Z": np.ones((1, 2), int), "N": np.array([3])}, "N of a.npz says 3 atoms"),
+        ({"R": np.zeros((1, 2, 3)), "Z": np.array([[1, 0]]), "N": np.array([2])}, "N of a.npz gives 2 atoms for str"),
+        ({"R": np.zeros((1, 2, 3)), "Z": np.ones((1, 2), int), "N": np.array([3])}, "N of a.npz gives 3 atoms"),
         ({"R": np.zeros((1, 2, 3)), "Z": np.ones(2, int), "N": np.ones(2)}, "N of a.npz must be integers of shape"),
         (
             {"R": np.zeros((1, 2, 3)), "Z": np.ones(2, int), "cell": np.ones(3)},
@@ -231,10 +231,16 @@ def replaced(file, name, values):
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda f: f.attrs.modify("version", 99), "has version 99 of the layout; this program reads versions up to 1"),
+        (
+            lambda f: f.attrs.modify("version", 99),
+            "has version 99 of the layout, but this program reads versions up to 1: ",
+        ),
         (lambda f: f.__delitem__("numbers"), "cannot be read as an HDF5 data set"),
-        (lambda f: f["offsets"].__setitem__(0, 1), "offsets of set.h5 must rise from 0 to the number of atoms 9"),
-        (lambda f: f["cells"].attrs.modify("unit", "Bohr"), "cells and positions of set.h5 must have one unit"),
+        (lambda f: f["offsets"].__setitem__(0, 1), "offsets of set.h5 must increase from 0 to the number of atoms, 9"),
+        (
+            lambda f: f["cells"].attrs.modify("unit", "Bohr"),
+            "must have the same unit, got Bohr and A",
+        ),
         (lambda f: f["labels/energy"].attrs.modify("per", "atom"), "labels/energy of set.h5 must have 9 rows, got 3"),
         (lambda f: f["positions"].attrs.__delitem__("unit"), "cannot be read as an HDF5 data set"),
         (lambda f: replaced(f, "offsets", np.zeros(0, np.int64)), "set.h5 cannot be read as an HDF5 data set"),

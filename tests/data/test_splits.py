@@ -52,9 +52,9 @@ def test_a_seed_means_the_same_split_everywhere():
 
 
 def test_too_many_structures():
-    with pytest.raises(SplitError, match="leaves nothing to train on: 5 validation and 5 test structures of 10"):
+    with pytest.raises(SplitError, match="leaves nothing to train on: 5 validation and 5 test structures of 10: lower"):
         split_indices(10, Split(validation=5, test=5))
-    with pytest.raises(SplitError, match="train asks for 9 structures, 6 of 10 remain beside 2 validation and 2 test"):
+    with pytest.raises(SplitError, match="train asks for 9 structures, but only 6 of 10 are left after 2 validation"):
         split_indices(10, Split(train=9, validation=2, test=2))
 
 
@@ -65,18 +65,18 @@ def test_files_of_splits(tmp_path):
     assert read_splits(path) == indices and json.loads(path.read_text())["seed"] == 1
     assert split_indices(20, Split(file=path)) == indices
     assert split_indices(20, Split(file=path, train=5)).train == indices.train[:5]
-    with pytest.raises(SplitError, match=r"splits.json divides 20 structures, the data have 21"):
+    with pytest.raises(SplitError, match=r"splits.json is a split of 20 structures, but the data have 21"):
         split_indices(21, Split(file=path))
 
 
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("{", "cannot be read as splits"),
-        ("[1, 2]", "cannot be read as splits"),
-        ('{"n_structures": 3}', "must hold n_structures, train, validation, test; 'train' is missing"),
-        ('{"n_structures": 3, "train": ["a"], "validation": [], "test": []}', "cannot be read as splits"),
-        ('{"n_structures": 3, "train": [0, 1], "validation": [1], "test": []}', "a structure stands twice"),
+        ("{", "cannot be read as a split file"),
+        ("[1, 2]", "cannot be read as a split file"),
+        ('{"n_structures": 3}', "must contain n_structures, train, validation, test; 'train' is missing"),
+        ('{"n_structures": 3, "train": ["a"], "validation": [], "test": []}', "cannot be read as a split file"),
+        ('{"n_structures": 3, "train": [0, 1], "validation": [1], "test": []}', "lists a structure twice"),
         ('{"n_structures": 3, "train": [0], "validation": [3], "test": []}', "between 0 and 2, got 0 to 3"),
         ('{"n_structures": 3, "train": [0], "validation": [-1], "test": []}', "between 0 and 2, got -1 to 0"),
     ],
@@ -89,7 +89,7 @@ def test_damaged_files_of_splits(tmp_path, content, message):
 
 
 def test_missing_file_of_splits(tmp_path):
-    with pytest.raises(SplitError, match=r"file of splits .*no.json does not exist"):
+    with pytest.raises(SplitError, match=r"split file .*no.json does not exist"):
         read_splits(tmp_path / "no.json")
 
 
@@ -123,14 +123,14 @@ def test_parts_are_read_and_written_down(tmp_path):
     whole = np.load(tmp_path / "a.npz")["coords"]
     np.testing.assert_array_equal(parts["test"].atoms[1].positions, whole[indices.test[1]])
     lines = describe_parts(parts)
-    assert lines[0] == "train:" and lines[-1] == "d_tensor: trace taken out, mean 9, deviation 0 cm^-1"
+    assert lines[0] == "train:" and lines[-1] == "d_tensor: trace removed, mean 9, standard deviation 0 cm^-1"
 
 
 def test_a_changed_split_is_refused(tmp_path):
     """Else structures that a model was trained on would become test structures."""
     load_datasets(configuration(tmp_path))
     load_datasets(configuration(tmp_path))
-    with pytest.raises(SplitError, match=r"splits.json divides the data in another way .*; choose another output"):
+    with pytest.raises(SplitError, match=r"splits.json splits the data differently .*: choose another output"):
         load_datasets(configuration(tmp_path, split="{train: 5, validation: 2, test: 2, seed: 7}"))
     with pytest.raises(SplitError, match="choose another output"):
         load_datasets(configuration(tmp_path, split="{train: 6, validation: 2, test: 2}"), write=False)

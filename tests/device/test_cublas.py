@@ -106,7 +106,7 @@ def test_tf32_is_set_for_the_call_that_asks(library):
 def test_errors_have_names(library):
     blas = cublas.Cublas(12, 0, 0)
     library.cublasSgemmStridedBatched = lambda *arguments: 13
-    with pytest.raises(GMError, match="cuBLAS must carry out cublasSgemmStridedBatched, got status 13"):
+    with pytest.raises(GMError, match="cuBLAS failed: cublasSgemmStridedBatched returned status 13"):
         blas.matmul(0, 0, 0, (1, 1, 1, 1), np.dtype("float32"))
     with pytest.raises(GMError, match=r"dimensions below 2\*\*31"):
         blas.matmul(0, 0, 0, (1, 2**31, 1, 1), np.dtype("float32"))

@@ -76,10 +76,11 @@ def test_no_driver_and_no_card(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "numba_cuda", module("numba_cuda"))
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(no_driver))
-    with pytest.raises(CudaError, match=r"needs an NVIDIA card and its driver, CUDA reports: cudaErrorInsufficient"):
+    message = r"needs an NVIDIA card and its driver, but CUDA reports: cudaErrorInsufficient"
+    with pytest.raises(CudaError, match=message):
         open_device()
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(lambda: 0))
-    with pytest.raises(CudaError, match=r"needs an NVIDIA card and its driver, CUDA reports none"):
+    with pytest.raises(CudaError, match=r"needs an NVIDIA card and its driver, but CUDA finds no card"):
         open_device()
 
 

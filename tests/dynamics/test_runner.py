@@ -150,7 +150,7 @@ def test_chunks_in_which_nothing_is_due(inputs, tmp_path):
         ({"fixed": [7]}, "fixed atoms must be indices from 0 to 4"),
         ({"ensemble": {"kind": "npt"}}, "NPT needs a system that is periodic"),
         ({"d_tensor": {"model": "potential.h5", "molecule": {"metal": "Co"}}}, "must predict one D tensor"),
-        ({"d_tensor": {"model": "d.h5", "molecule": {"metal": "Fe"}}}, "holds no Fe"),
+        ({"d_tensor": {"model": "d.h5", "molecule": {"metal": "Fe"}}}, "contains no Fe"),
         ({"d_tensor": {"model": "d.h5", "molecule": {"indices": [0, 9]}}}, "between 0 and 4"),
     ],
 )

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from gmcore.anisotropy import TensorError, detrace
-from gmcore.exchange.exports import ExportError, easyspin_frame, write_easyspin, write_molforge
+from gmcore.errors import ExportError
+from gmcore.exchange.easyspin import easyspin_frame, write_easyspin
+from gmcore.exchange.molforge import write_molforge
 
 MHZ = 29979.2458  # per cm^-1
 
@@ -64,10 +66,10 @@ def test_molforge_counts_atoms_of_the_crystal(tmp_path, rng):
         (np.zeros((2, 3, 3)), {}, r"shape \(n_atoms, 3, 3, 3\), got \(2, 3, 3\)"),
         (np.zeros((0, 3, 3, 3)), {}, r"got \(0, 3, 3, 3\)"),
         (np.full((1, 3, 3, 3), np.nan), {}, "must be finite, got 27 values"),
-        (np.zeros((2, 3, 3, 3)), {"atoms": [1]}, "must be 2 numbers, got 1 and 2"),
+        (np.zeros((2, 3, 3, 3)), {"atoms": [1]}, "must be lists of 2 numbers, got 1 and 2"),
         (np.zeros((2, 3, 3, 3)), {"atoms": [0, 1]}, r"count from 1, got \[0, 1\]"),
         (np.zeros((2, 3, 3, 3)), {"cells": [1.0, 2.0]}, r"cells must be whole numbers"),
-        (np.zeros((2, 3, 3, 3)), {"atoms": [4, 4]}, "got one twice"),
+        (np.zeros((2, 3, 3, 3)), {"atoms": [4, 4]}, "two atoms have the same one"),
     ],
 )
 def test_molforge_refusals(tmp_path, gradient, places, message):
@@ -126,6 +128,6 @@ def test_spin_without_splitting(tmp_path, spin):
 def test_other_tensors_are_refused(tmp_path):
     with pytest.raises(TensorError, match="must be symmetric"):
         write_easyspin(tmp_path / "d.m", np.arange(9.0).reshape(3, 3))
-    with pytest.raises(ExportError, match=r"one tensor of shape \(3, 3\) is needed, got \(2, 3, 3\)"):
+    with pytest.raises(ExportError, match=r"needs one tensor of shape \(3, 3\), got \(2, 3, 3\)"):
         easyspin_frame(np.zeros((2, 3, 3)))
     assert not any(tmp_path.iterdir())

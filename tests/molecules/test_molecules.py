@@ -262,20 +262,20 @@ def test_one_atom_is_a_molecule():
 @pytest.mark.parametrize(
     ("declare", "error", "message"),
     [
-        (lambda pair: Molecules.from_metal(pair, "Co"), MoleculeError, "C2H8O2 holds no Co"),
+        (lambda pair: Molecules.from_metal(pair, "Co"), MoleculeError, "C2H8O2 contains no Co"),
         (lambda pair: Molecules.from_metal(pair, "Coo"), MoleculeError, "chemical symbol such as Co, got 'Coo'"),
         (lambda pair: Molecules.from_indices(pair, []), MoleculeError, "got none"),
         (lambda pair: Molecules.from_indices(pair, [[]]), MoleculeError, r"list of whole numbers.*got \[\]"),
         (lambda pair: Molecules.from_indices(pair, [0.5, 1.0]), MoleculeError, "list of whole numbers"),
         (lambda pair: Molecules.from_indices(pair, range(7, 13)), MoleculeError, "between 0 and 11, got 12"),
         (lambda pair: Molecules.from_indices(pair, [0, -1]), MoleculeError, "between 0 and 11, got -1"),
-        (lambda pair: Molecules.from_indices(pair, [[0, 1], [1, 2]]), MoleculeError, "got atom 1 more often"),
+        (lambda pair: Molecules.from_indices(pair, [[0, 1], [1, 2]]), MoleculeError, "got atom 1 more than once"),
         (lambda pair: Molecules.from_indices(pair, range(12)), BondError, "got 6 of 12 atoms connected"),
         (lambda pair: Molecules.from_indices(pair, range(6), molecule("H2O")), MappingError, "H2O, got CH4O"),
         (
             lambda pair: Molecules.from_indices(pair, [range(6), range(6, 11)]),
             MappingError,
-            r"molecule 1 \(atom 6 and others\): .* formula of the reference, CH4O, got CH3O",
+            r"molecule 1 \(that of atom 6\): .* formula of the reference, CH4O, got CH3O",
         ),
     ],
 )
@@ -289,9 +289,9 @@ def test_other_bonds_are_refused():
         MappingError, match="1 instead of 0 C-C, 5 instead of 6 C-H, 1 instead of 2 C-O, 1 instead of 0 H-O"
     ):
         Molecules.from_indices(molecule("CH3CH2OH"), range(9), molecule("CH3OCH3"))
-    with pytest.raises(MappingError, match="joined in another way"):
+    with pytest.raises(MappingError, match="connected differently"):
         Molecules.from_indices(molecule("isobutane"), range(14), molecule("trans-butane"))
-    with pytest.raises(BondError, match=r"the reference is no molecule: .* 3 of 6"):
+    with pytest.raises(BondError, match=r"the reference is not a molecule: .* 3 of 6"):
         apart = molecule("H2O") + molecule("H2O", positions=molecule("H2O").positions + 9.0)
         Molecules.from_indices(methanol_pair(), range(6), apart)
 

@@ -9,7 +9,7 @@ numbers of atoms     N (n_structures,), may be missing      none: all structures
 ===================  =====================================  ====================================
 
 Optional: cell (3, 3) or (n_structures, 3, 3), and pbc (3,) or (n_structures, 3). Every other array whose first axis
-counts structures is offered as a label under its own name. Rows beyond N are padding and are cut off.
+counts structures is available as a label under its own name. Rows beyond N are padding and are cut off.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ LAYOUTS = (("R", "Z"), ("coords", "nuclear_charges"))
 
 
 def read_npz(path: Path) -> Iterator[Frame]:
-    """Yield the structures of an npz file."""
+    """Yield the structures of an npz file.
+
+    Raises
+    ------
+    DataError : the file cannot be read, or its arrays do not fit together.
+    """
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -38,13 +43,18 @@ def read_npz(path: Path) -> Iterator[Frame]:
 
 
 def frames_from_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Iterator[Frame]:
-    """Yield the structures that the arrays hold; `name` is that of the file, for messages."""
+    """Yield the structures in the arrays; `name` is the name of the file, for error messages.
+
+    Raises
+    ------
+    DataError : arrays are missing or have the wrong shape or type.
+    """
     for key_positions, key_numbers in LAYOUTS:
         if key_positions in arrays and key_numbers in arrays:
             break
     else:
         raise DataError(
-            f"{name} must hold R and Z, or coords and nuclear_charges; its keys are: {', '.join(sorted(arrays))}"
+            f"{name} must contain R and Z, or coords and nuclear_charges; its keys are: {', '.join(sorted(arrays))}"
         )
     positions, numbers = np.asarray(arrays[key_positions]), np.asarray(arrays[key_numbers])
     if positions.ndim != 3 or positions.shape[2] != 3:
@@ -81,7 +91,10 @@ def _counts(given: np.ndarray | None, numbers: np.ndarray, name: str) -> np.ndar
     wrong = (~real & inside).any(axis=1) | (given > numbers.shape[1])
     if wrong.any():
         k = int(np.argmax(wrong))
-        raise DataError(f"N of {name} says {given[k]} atoms for structure {k}, whose Z holds {counts[k]}")
+        raise DataError(
+            f"N of {name} gives {given[k]} atoms for structure {k}, but its atomic numbers give {counts[k]}: "
+            "they must agree"
+        )
     return given
 
 

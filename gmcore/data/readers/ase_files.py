@@ -2,7 +2,7 @@
 
 ASE moves names that its calculators know (energy, forces, stress, dipole, charges, ...) from a file into a calculator;
 other names end up in `info` (per structure) or `arrays` (per atom). A frame here gathers all three again. A name that
-stands in several of them is taken from `info` or `arrays`, which hold what the file says under that very name.
+occurs in several of them is taken from `info` or `arrays`, which hold the value under the name used in the file.
 """
 
 from __future__ import annotations
@@ -17,14 +17,24 @@ from gmcore.errors import DataError
 
 
 def read_extxyz(path: Path) -> Iterator[Frame]:
-    """Yield the frames of an extended XYZ file."""
+    """Yield the frames of an extended XYZ file.
+
+    Raises
+    ------
+    DataError : a frame cannot be read.
+    """
     from ase.io import iread
 
     return _frames(path, "extended XYZ", iread(path, index=":", format="extxyz"))
 
 
 def read_ase(path: Path) -> Iterator[Frame]:
-    """Yield the frames of an ASE trajectory, or the rows of an ASE database with their key-value pairs and data."""
+    """Yield the frames of an ASE trajectory, or the rows of an ASE database with their key-value pairs and data.
+
+    Raises
+    ------
+    DataError : a frame or row cannot be read.
+    """
     if path.suffix.lower() in (".db", ".json"):
         return _frames(path, "an ASE database", _rows(path))
     from ase.io import iread

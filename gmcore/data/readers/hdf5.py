@@ -1,4 +1,4 @@
-"""The HDF5 data set of this project: structures end to end, labels with their units; and flat files like npz.
+"""The HDF5 data set of this project (structures end to end, labels with units), and flat files like npz.
 
 ::
 
@@ -34,7 +34,12 @@ VERSION = 1
 
 
 def read_hdf5(path: Path) -> Iterator[Frame]:
-    """Yield the structures of an HDF5 file."""
+    """Yield the structures of an HDF5 file.
+
+    Raises
+    ------
+    DataError : the file cannot be read, has a newer version, or its arrays do not fit together.
+    """
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") == FORMAT:
@@ -50,12 +55,15 @@ def read_hdf5(path: Path) -> Iterator[Frame]:
 def _own_layout(file: h5py.File, name: str) -> list[Frame]:
     version = int(file.attrs.get("version", 0))
     if version > VERSION:
-        raise DataError(f"{name} has version {version} of the layout; this program reads versions up to {VERSION}")
+        raise DataError(
+            f"{name} has version {version} of the layout, but this program reads versions up to {VERSION}: "
+            "update gmtensor"
+        )
     offsets, numbers, positions = file["offsets"][()], file["numbers"][()], file["positions"][()]
     cells, pbc = file["cells"][()], file["pbc"][()]
     n_structures, n_atoms = len(offsets) - 1, len(numbers)
     if offsets[0] != 0 or offsets[-1] != n_atoms or (np.diff(offsets) < 0).any():
-        raise DataError(f"offsets of {name} must rise from 0 to the number of atoms {n_atoms}")
+        raise DataError(f"offsets of {name} must increase from 0 to the number of atoms, {n_atoms}")
     for key, array, n in (
         ("positions", positions, n_atoms),
         ("cells", cells, n_structures),
@@ -65,7 +73,9 @@ def _own_layout(file: h5py.File, name: str) -> list[Frame]:
             raise DataError(f"{key} of {name} must have {n} rows, got {len(array)}")
     units = {"length": _unit(file["positions"])}
     if _unit(file["cells"]) != units["length"]:
-        raise DataError(f"cells and positions of {name} must have one unit, got {_unit(file['cells'])}")
+        raise DataError(
+            f"cells and positions of {name} must have the same unit, got {_unit(file['cells'])} and {units['length']}"
+        )
     labels, per_atom = {}, set()
     for key, item in file.get("labels", {}).items():
         labels[key] = item[()]
@@ -104,8 +114,13 @@ def write_hdf5(
 
     Parameters
     ----------
-    units : unit of each label, as it is written down beside it.
+    units : unit of each label; it is stored with the label.
     per_atom : labels whose arrays have one row per atom.
+    total_charge : (n_structures,) e.
+
+    Raises
+    ------
+    WriteError : the disk is full or the folder cannot be written to.
     """
     offsets = np.cumsum([0, *(len(frame) for frame in atoms)])
     with atomic_hdf5(path) as file:
