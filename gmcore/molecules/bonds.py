@@ -60,6 +60,8 @@ class Bonds:
 def is_metal(numbers: np.ndarray) -> np.ndarray:
     """Return whether elements are metals, from atomic numbers; B, Si, Ge, As, Sb, Te, At count as ligand atoms.
 
+    Examples
+    --------
     >>> is_metal([27, 7]).tolist()
     [True, False]
     """
