@@ -79,7 +79,7 @@ def write_model(
 
 
 class ModelContent(NamedTuple):
-    """What a model file holds; `golden` are the arrays of the group of that name."""
+    """The content of a model file; `golden` has the arrays of the group of that name."""
 
     path: Path
     settings: ModelSettings

@@ -81,7 +81,7 @@ def rotate_tensors(tensors: ArrayLike, rotations: ArrayLike) -> np.ndarray:
 
     Parameters
     ----------
-    tensors : (n, ..., 3, 3); axes between the first and the last two (members, say) are rotated alike.
+    tensors : (n, ..., 3, 3); axes between the first and the last two (such as members) are rotated in the same way.
     rotations : (n, 3, 3) from `align`.
 
     Raises
