@@ -29,7 +29,7 @@ class TensorError(GMError):
 
 
 class Anisotropy(NamedTuple):
-    """Invariants of a D tensor; n_leading stands for any leading axes.
+    """Zero-field splitting parameters of D tensors; n_leading is any number of leading axes.
 
     Attributes
     ----------

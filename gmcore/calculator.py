@@ -27,7 +27,7 @@ class GMCalculator(Calculator):
     Parameters
     ----------
     model : path of a model file, or a loaded `Model`.
-    skin : A; the neighbor list (attribute `neighbors`) is reused until atoms have moved about half of it.
+    skin : A; the neighbor list (attribute `neighbors`) is reused until atoms have moved by about half of the skin.
     dtype : "float32" or "float64"; that of the training if not given.
     total_charge : e, for models whose charges must sum to it; if not given, `atoms.info["total_charge"]`.
     device : "cpu" or "cuda", for a model that is given as a path.
@@ -63,7 +63,12 @@ class GMCalculator(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Fill `results` with everything the model predicts: forces cost little more than an energy."""
+        """Fill `results` with everything that the model predicts; forces cost little more than an energy.
+
+        Raises
+        ------
+        UnknownElementError, StructureError, NeighborError, GMError : as for `Model.predict`.
+        """
         super().calculate(atoms, properties, system_changes)
         batch = Batch.from_atoms(self.atoms)
         stated = self.atoms.info.get("total_charge") if self.total_charge is None else self.total_charge

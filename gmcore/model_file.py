@@ -55,12 +55,12 @@ def write_model(
 
     Parameters
     ----------
-    golden_atoms : small structure whose prediction is stored and recomputed on load, best one from the training data;
-        a cluster of all species if not given.
+    golden_atoms : small structure whose prediction is stored, and recomputed when the file is loaded. A structure from
+        the training data is best; a cluster of all species is used if not given.
 
     Raises
     ------
-    GMError : settings and members do not fit together, or metadata that JSON cannot hold.
+    GMError : settings and members do not fit together, or JSON cannot hold the metadata.
     WriteError : the disk is full or the folder cannot be written to; an older file is left as it was.
     """
     evaluator = Evaluator(settings, members)
@@ -80,7 +80,7 @@ def write_model(
 
 
 class ModelContent(NamedTuple):
-    """What a model file holds; `golden` are the arrays of the group of that name."""
+    """The content of a model file; `golden` has the arrays of the group of that name."""
 
     path: Path
     settings: ModelSettings
@@ -89,17 +89,22 @@ class ModelContent(NamedTuple):
 
 
 def read_model(path: str | os.PathLike) -> tuple[ModelSettings, list[Member]]:
-    """Settings and members of a model file; raises as `read_content`."""
+    """Return the settings and members of a model file.
+
+    Raises
+    ------
+    ModelFileError : as for `read_content`.
+    """
     content = read_content(path)
     return content.settings, content.members
 
 
 def read_content(path: str | os.PathLike) -> ModelContent:
-    """Everything in a model file, read and checked once.
+    """Return everything in a model file, read and checked once.
 
     Raises
     ------
-    ModelFileError : missing, truncated, damaged or foreign file, or one with a newer schema.
+    ModelFileError : the file is missing, truncated, damaged or foreign, or has a newer schema.
     """
     settings, arrays = _read(path)
     members = []
@@ -129,11 +134,15 @@ def read_content(path: str | os.PathLike) -> ModelContent:
 
 
 def verify_golden(content: ModelContent, evaluator: EvaluatorBase) -> dict[str, float]:
-    """Recompute the golden output of a file; largest deviation per output, relative to its largest magnitude.
+    """Recompute the golden output of a file and return its deviations.
+
+    Returns
+    -------
+    The largest deviation of each output, relative to the largest magnitude of that output.
 
     Raises
     ------
-    ModelFileError : a deviation is larger than the precision explains.
+    ModelFileError : a deviation is larger than the precision can explain.
     """
     path, settings, _, golden = content
     tolerance = max(GOLDEN_TOLERANCE[settings.dtype], GOLDEN_TOLERANCE[evaluator.dtype.name])
@@ -159,7 +168,7 @@ def verify_golden(content: ModelContent, evaluator: EvaluatorBase) -> dict[str, 
 
 
 def checksum(metadata: str, arrays: dict[str, np.ndarray]) -> str:
-    """SHA-256 of the metadata text and of name, type, shape and bytes of every array."""
+    """Return the SHA-256 of the metadata text and of name, type, shape and bytes of every array."""
     digest = hashlib.sha256(metadata.encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
@@ -170,7 +179,7 @@ def checksum(metadata: str, arrays: dict[str, np.ndarray]) -> str:
 
 
 def golden_cluster(settings: DescriptorSettings) -> Atoms:
-    """Two atoms of every species, all within reach of each other, on a slightly disordered grid."""
+    """Return two atoms of every species, all within the cutoff of each other, on a slightly disordered grid."""
     rng = np.random.default_rng(0)
     numbers = rng.permutation(np.repeat(settings.species, 2))
     side = int(np.ceil(len(numbers) ** (1 / 3)))
@@ -193,7 +202,7 @@ def _golden_input(settings: ModelSettings, atoms: Atoms | None) -> dict[str, np.
 
 
 def _evaluate(evaluator: EvaluatorBase, golden: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Outputs of every member that the golden structure defines: the stress only where there is a cell."""
+    """Return the outputs of every member for the golden structure; a stress only if it has a cell."""
     batch = Batch.from_arrays(golden["positions"], golden["numbers"], golden["cell"], golden["pbc"] != 0)
     outputs = evaluator.evaluate(batch, evaluator.find_pairs(batch), total_charge=golden["total_charge"])
     if np.isnan(batch.volumes).any():
@@ -226,7 +235,7 @@ def _metadata_text(settings: ModelSettings, units: dict[str, str]) -> str:
 
 @contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[h5py.File]:
-    """The file, open and of a schema that can be read."""
+    """Yield the open file, after checking that its schema can be read."""
     path = Path(path)
     if not path.is_file():
         raise ModelFileError(f"model file {path} does not exist")
@@ -252,7 +261,7 @@ def _opened(path: str | os.PathLike) -> Iterator[h5py.File]:
 
 
 def _read(path: str | os.PathLike) -> tuple[ModelSettings, dict[str, np.ndarray]]:
-    """Settings and every array by its path in the file, checksum verified."""
+    """Return the settings and every array by its path in the file, after checking the checksum."""
     arrays: dict[str, np.ndarray] = {}
 
     def collect(name: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -282,5 +291,5 @@ def _under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 
 
 def _count(arrays: dict[str, np.ndarray], prefix: str) -> int:
-    """How many different names follow a prefix."""
+    """Return how many different names follow a prefix."""
     return len({name.removeprefix(prefix).split("/")[0] for name in arrays if name.startswith(prefix)})

@@ -18,8 +18,8 @@ def model_facts(settings: ModelSettings, members: Sequence[Member], folder: Path
 
     Parameters
     ----------
-    folder : of the model file; absolute paths, which earlier versions wrote into the provenance, are shown as seen from
-        it.
+    folder : folder of the model file. Absolute paths in the provenance, written by earlier versions, are shown relative
+        to it.
     """
     descriptor, member = settings.descriptor, members[0]
     n_parameters = sum(

@@ -24,7 +24,7 @@ class Quantity:
     title : what a figure shows.
     head : kind of the head that predicts it.
     traceless : whether a tensor has no trace.
-    aliases : names that common files use, looked for after `name`.
+    aliases : other names in common use, tried after `name`.
     """
 
     name: str

@@ -6,7 +6,7 @@ sum <W, D> per element, by hand through head, network, contractions and moments 
 differences. The copies repeat the forward pass, a third of the work, and in return fill the threads of a single small
 molecule.
 
-    sum over atoms of dD/dx = 0          (translation; in the basis "positions" of an unwrapped molecule alike)
+    sum over atoms of dD/dx = 0          (translation; also in the basis "positions", for an unwrapped molecule)
 
 The directions of the basis "positions" have no derivative at the mean position rbar: an atom near it, often the metal
 of a symmetric complex, has a term whose derivative grows as 1/|r - rbar| without meaning (`near_center`).

@@ -96,7 +96,11 @@ class LigandField:
 def coordination(numbers: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bond vectors (4, 3) from Co to its four nearest N, A, and unit normals (4, 3) of their N-S-C planes.
 
-    Atoms are found by element and distance, never by index. ValueError unless there is one Co and enough N, S and C.
+    Atoms are found by element and distance, never by index.
+
+    Raises
+    ------
+    ValueError : there is not exactly one Co, or there are too few N, S or C atoms.
     """
     numbers, positions = np.asarray(numbers), np.asarray(positions, dtype=float)
     metals = np.flatnonzero(numbers == COBALT)
@@ -134,7 +138,12 @@ def hamiltonian(bonds: np.ndarray, normals: np.ndarray, field: LigandField) -> n
 
 
 def d_tensor(numbers: np.ndarray, positions: np.ndarray, field: LigandField | None = None) -> np.ndarray:
-    """Traceless D tensor (3, 3), cm^-1, of one molecule: numbers (n_atoms,), positions (n_atoms, 3) in A."""
+    """Traceless D tensor (3, 3), cm^-1, of one molecule: numbers (n_atoms,), positions (n_atoms, 3) in A.
+
+    Raises
+    ------
+    ValueError : as for `coordination`, or the gap between the second and third orbital is too small.
+    """
     field = field or LigandField()
     energies, orbitals = np.linalg.eigh(hamiltonian(*coordination(numbers, positions), field))
     if energies[2] - energies[1] < field.minimal_gap:

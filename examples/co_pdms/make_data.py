@@ -5,7 +5,7 @@
 TRAJECTORIES is the folder of the xTB trajectory files: extended XYZ named T<temperature>_*.extxyz, molecular dynamics
 of [Co(pdms)2]2- at GFN2-xTB level with the keys energy_ref (eV), forces_ref (eV/A), dipole_ref (e A) and charges_ref
 (e). Frames are drawn without replacement, the same number from each temperature, with a seeded generator, so that the
-same folder and seed give the same bytes. With --relabel the labels are computed afresh by GFN2-xTB (`pip install
+same folder and seed give the same bytes. With --relabel the labels are computed again by GFN2-xTB (`pip install
 tblite`), charge -2 and quartet, and the trajectories need positions only.
 
 Numbers are written with fixed precision, finer than any model resolves: positions 1e-6 A (a rounding of 5e-7 A moves
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--potential-frames", type=int, default=400)
     parser.add_argument("--d-frames", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--relabel", action="store_true", help="compute the GFN2-xTB labels afresh with tblite")
+    parser.add_argument("--relabel", action="store_true", help="compute the GFN2-xTB labels again with tblite")
     options = parser.parse_args()
 
     potential = select(

@@ -63,7 +63,7 @@ class Dataset:
         )
 
     def rotated(self, seed: int) -> Dataset:
-        """Return every structure rotated at random about the origin, labels with it.
+        """Return the data set with every structure and its labels rotated at random about the origin.
 
         An equivariant model is equally accurate on them. Data in a single orientation cannot test that.
         """
@@ -111,7 +111,12 @@ class Dataset:
         return lines
 
     def write(self, path: str | Path) -> None:
-        """Write an HDF5 data set that `read_dataset` reads back; its units are stored in the file."""
+        """Write an HDF5 data set that `read_dataset` reads back; its units are stored in the file.
+
+        Raises
+        ------
+        WriteError : the disk is full or the folder cannot be written to.
+        """
         write_hdf5(path, self.atoms, self.labels, self.units, PER_ATOM, self.total_charge)
 
 
@@ -137,14 +142,14 @@ def read_dataset(
     ----------
     labels : labels wanted, of `gmcore.quantities`.
     units : unit of "length" and of each label as the file has them; an HDF5 data set states its own.
-    keys : label -> its name in the files, where that is another.
+    keys : label -> its name in the files, if that differs.
     total_charge : charge of every structure, e, or the name under which the files have it.
     pbc : overrides the periodicity of the files.
 
     Raises
     ------
-    DataError : a file or value that cannot be used, or labels that are missing (counted per label).
-    UnitError : a unit that is not stated, not known, or contradicts the file.
+    DataError : a file or value cannot be used, labels are missing, or a unit contradicts the file.
+    UnitError : a unit is not stated or not known.
     """
     keys, units = dict(keys or {}), dict(units or {})
     for quantity, unit in units.items():

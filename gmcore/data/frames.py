@@ -1,4 +1,4 @@
-"""One structure as its file has it: what every reader yields."""
+"""One structure as it is in its file: what every reader yields."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Frame:
-    """One structure as its file has it.
+    """One structure as it is in its file.
 
     Attributes
     ----------
     atoms : positions, numbers, cell and pbc in the file's length unit, no calculator.
     fields : every other named value of the structure.
-    origin : where it stands, for messages: "frame 12 of train.extxyz".
+    origin : where it is, for error messages: "frame 12 of train.extxyz".
     units : units that the file itself states, by field name and "length"; empty for most formats.
     padding : rows that follow the last atom in the fields with one row per atom.
     """

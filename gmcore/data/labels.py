@@ -27,7 +27,7 @@ from gmcore.errors import DataError
 from gmcore.quantities import BY_NAME
 
 SYMMETRY_TOLERANCE = 0.01
-"""Largest |P - P^T| over largest |P| that counts as rounding of the source and is averaged away."""
+"""Largest |P - P^T| over largest |P| that is taken for rounding and averaged away."""
 
 _VOIGT = ((0, 5, 4), (5, 1, 3), (4, 3, 2))
 _WORDS = {(): "one number", (3,): "3 numbers", (3, 3): "3x3 or 9 numbers"}
@@ -38,7 +38,7 @@ def label_array(label: str, value: Any, frame: Frame) -> np.ndarray:
 
     Raises
     ------
-    DataError : not numbers, wrong shape, NaN or infinite; names the structure.
+    DataError : the value is not numeric, has the wrong shape, or is not finite.
     """
     quantity, n_atoms = BY_NAME[label], len(frame.atoms)
     try:
@@ -65,11 +65,11 @@ def label_array(label: str, value: Any, frame: Frame) -> np.ndarray:
 
 
 def symmetrized(label: str, values: np.ndarray, origins: Sequence[str], unit: str) -> tuple[np.ndarray, list[str]]:
-    """Return tensors (n_structures, 3, 3) made symmetric and a note on what that changed; NaN rows pass.
+    """Return tensors (n_structures, 3, 3) made symmetric, and notes on what changed; NaN rows are kept.
 
     Raises
     ------
-    DataError : a tensor is asymmetric by more than `SYMMETRY_TOLERANCE` of its largest element.
+    DataError : the asymmetry of a tensor exceeds `SYMMETRY_TOLERANCE` of its largest element.
     """
     transposed = values.transpose(0, 2, 1)
     asymmetry = np.abs(values - transposed).max(axis=(1, 2))

@@ -19,7 +19,7 @@ def read_frames(path: str | Path, declared: str = "auto") -> Iterator[Frame]:
 
     Raises
     ------
-    DataError : missing, not in the format, or without structures.
+    DataError : the file is missing, not in the format, or contains no structures.
     """
     path = Path(path)
     reader = _reader(file_format(path, declared))

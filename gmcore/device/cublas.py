@@ -1,10 +1,10 @@
 """Stacks of matrix products by cuBLAS, called directly.
 
-A handle of our own rather than CuPy's: products can be captured into a graph (with a workspace given beforehand nothing
-is allocated), TF32 is a choice of the call and not of the process, and a fixed workspace on one stream makes results
-the same bits, run after run (cuBLAS manual, "Results reproducibility").
+A handle of its own has three advantages over CuPy's. Products can be captured into a graph, because a workspace given
+beforehand makes allocation unnecessary. TF32 is chosen per call, not per process. A fixed workspace on one stream makes
+results bit-for-bit reproducible (cuBLAS manual, "Results reproducibility").
 
-cuBLAS counts columns first. A row-major matrix read that way is its transpose: c = a b is asked for as c^T = b^T a^T.
+cuBLAS is column-major. A row-major matrix read that way is its transpose, so c = a b is computed as c^T = b^T a^T.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def load_library(version: int) -> ctypes.CDLL:
 
 
 class Cublas:
-    """Handle bound to one stream and one workspace.
+    """A handle for one stream and one workspace.
 
     Parameters
     ----------

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-import gmcore.kernels.segments_cuda as kernels
 from gmcore.device.cuda import Array, Device
+from gmcore.kernels import segments_cuda as kernels
 
 LENGTH = 64
 """Rows per segment."""

@@ -11,7 +11,7 @@ With R = erot(Sys.DFrame) = Rz(gamma) Ry(beta) Rz(alpha) of passive rotations
 so the rows of R are the principal axes in the molecular frame (easyspin.org: frames, eulerangles; source: erot.m,
 ham_zf.m). The molecular frame is that of the coordinates. This is `DFrame` of EasySpin 5 and later; the `Dpa` of
 version 4 has the opposite convention and is not written. The axes are ordered so that z belongs to the value of largest
-magnitude and D_x >= D_y, thus E = (D_x - D_y)/2 >= 0. A trace is removed: it shifts all levels alike.
+magnitude and D_x >= D_y, thus E = (D_x - D_y)/2 >= 0. A trace is removed, because it shifts all levels equally.
 """
 
 from __future__ import annotations

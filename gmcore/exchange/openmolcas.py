@@ -15,7 +15,7 @@ E follow the program's own rule (D belongs to x or z, whichever is further from 
 while the usual convention is used in all results. The tensor is that of multiplet 1, the ground multiplet.
 
 Coordinates come from "Cartesian Coordinates / Bohr, Angstrom" in the same file; the element is the letters of a label.
-A run that starts from a stored file does not print them, and then needs its geometry given.
+A run that starts from a stored file does not print them; its geometry must then be given.
 
 Not supported: excited multiplets, tensors printed at high print levels only, symmetry-adapted labels without element.
 """

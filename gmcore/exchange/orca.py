@@ -18,9 +18,9 @@ then with those of NEVPT2:
     D   =   -99.123456 cm-1
     E/D =     0.012345
 
-Each belongs to the last CARTESIAN COORDINATES (ANGSTROEM) before it, in whose frame the matrix is. Where blocks do not
-say which energies they were made with, two of a kind in an output that mentions NEVPT2 are CASSCF and NEVPT2 in this
-order; otherwise their level stays "unstated". A block whose matrix is not where it is expected is refused.
+Each belongs to the last CARTESIAN COORDINATES (ANGSTROEM) before it, in whose frame the matrix is. If blocks do not
+state their energies, two of a kind in an output that mentions NEVPT2 are taken for CASSCF and NEVPT2, in this order;
+otherwise their level is "unstated". A block whose matrix is not where it is expected is refused.
 
 Not supported: parts of the SCF tensor, tensors of single centers, the g tensor.
 """
@@ -40,7 +40,7 @@ _ENERGIES = re.compile(r"QDPT WITH (.+?) DIAGONAL ENERGIES")
 _D = re.compile(r"D\s*=\s*(\S+)\s+cm(?:\*\*|\^)?-1")
 _RATIO = re.compile(r"E/D\s*=\s*(\S+)")
 _REACH = 400
-"""Lines in which a block is looked for; the effective Hamiltonian of a large spin stands before its matrix."""
+"""Number of lines that are searched for a block; the effective Hamiltonian of a large spin precedes its matrix."""
 
 
 def read_orca(text: str, name: str, unit: str | None = None) -> list[ComputedTensor]:
@@ -123,7 +123,7 @@ def _decimals(text: str) -> int:
 
 
 def _with_levels(found: list[ComputedTensor], nevpt2: bool) -> list[ComputedTensor]:
-    """Name the levels of pairs of blocks that do not say them: CASSCF comes first, NEVPT2 second."""
+    """Name the levels of pairs of blocks that do not state them: CASSCF comes first, NEVPT2 second."""
     named = []
     for tensor in found:
         alike = [

@@ -47,7 +47,7 @@ class ComputedTensor:
 
     @property
     def kind(self) -> str:
-        """Words for level and contribution."""
+        """Level and contribution as text."""
         return " ".join(part for part in (self.level, self.contribution) if part)
 
 

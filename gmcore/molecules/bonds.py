@@ -1,7 +1,7 @@
 """Bonds of a structure and the molecules that they form, across periodic boundaries.
 
 Atoms are bonded where |d| < s (r_i + r_j), with the covalent radii of Cordero (Dalton Trans. 2008, 2832; those of ASE)
-and s = 1.3, or 1.2 where a metal takes part: the second shell of a metal (S of a sulfonamide bound through N, say)
+and s = 1.3, or 1.2 where a metal takes part: the second shell of a metal (such as S of a sulfonamide bound through N)
 lies at 1.3, while thermal motion stretches X-H bonds that far. A bond carries the cell shift S of its second atom,
 d = r_j - r_i + S @ cell. Walking along bonds and adding up shifts gives every atom its image beside the first one; a
 structure in which two paths to an atom disagree is bonded to its own image; it is a polymer or network, not a molecule.
@@ -60,6 +60,8 @@ class Bonds:
 def is_metal(numbers: np.ndarray) -> np.ndarray:
     """Return whether elements are metals, from atomic numbers; B, Si, Ge, As, Sb, Te, At count as ligand atoms.
 
+    Examples
+    --------
     >>> is_metal([27, 7]).tolist()
     [True, False]
     """
@@ -108,7 +110,7 @@ def connected_components(bonds: Bonds) -> list[np.ndarray]:
 def image_shifts(bonds: Bonds) -> tuple[np.ndarray, np.ndarray]:
     """Return parents (n_atoms,) of a spanning tree from atom 0 (-1 for itself) and cell shifts (n_atoms, 3).
 
-    Positions r + shifts @ cell are those of the whole molecule beside its atom 0.
+    Positions r + shifts @ cell are those of the whole molecule around its atom 0.
 
     Raises
     ------

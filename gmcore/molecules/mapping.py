@@ -1,12 +1,12 @@
-"""Which atom of one molecule is which of another: same bonds, same elements, and the most alike geometry.
+"""Mapping of the atoms of one molecule to those of another: same bonds, same elements, most similar geometry.
 
 A mapping is an isomorphism of the bond graphs. Molecules have many: every methyl group alone multiplies their number
 by 6. So the search is divided:
 
-1. Terminal atoms are taken off again and again, as long as the rest, the core, still fixes an orientation (three
-   atoms or more that are not on a line). An atom keeps what hung on it, its branch, as part of its label.
-2. Every isomorphism of the two cores is looked through (VF2 of networkx) and superposed by the best proper rotation
-   (Kabsch). A core's squared error is a lower bound of the whole molecule's, so the cores are gone through in
+1. Terminal atoms are removed repeatedly, as long as the rest, the core, still defines an orientation (three or more
+   atoms that are not on a line). An atom keeps the branch that was removed from it as part of its label.
+2. Every isomorphism of the two cores is searched (VF2 of networkx) and superposed by the best proper rotation
+   (Kabsch). A core's squared error is a lower bound of the whole molecule's, so the cores are tried in
    ascending order until that bound exceeds the best molecule found.
 3. Under a superposed core, equal branches of one atom are assigned by the least sum of squared distances, from the
    core outwards; superposition of all atoms and assignment are repeated until nothing changes.
@@ -30,7 +30,7 @@ from gmcore.molecules.bonds import Bonds
 from gmcore.molecules.superposition import best_rotations
 
 MAX_ISOMORPHISMS = 20_000
-"""Core isomorphisms that are looked through; more take minutes."""
+"""Largest number of core isomorphisms that are tried; more take minutes."""
 MAX_SWEEPS = 10
 LINE = 0.3
 """Width, A, below which a set of atoms counts as lying on a line."""

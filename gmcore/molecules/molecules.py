@@ -1,6 +1,6 @@
-"""Molecules in a crystal: declared once, made whole in every frame, in the atom order of another model.
+"""Molecules in a crystal: chosen once, then extracted whole from every frame, in the atom order of another model.
 
-A potential is run on the periodic crystal, D is evaluated on molecules cut out of it. `Molecules` is built from the
+The potential is evaluated on the periodic crystal, and D on molecules cut out of it. `Molecules` is built from the
 first frame: bonds, a spanning tree of them, and the mapping of atoms to the order of a reference. Then, for any number
 of frames at once,
 
@@ -158,7 +158,7 @@ def _checked(indices: Any, n_atoms: int) -> np.ndarray:
 
 
 def _skeleton(atoms: Atoms, indices: np.ndarray, bonds: Bonds) -> Skeleton:
-    """The molecule made whole; its bonds no longer cross a boundary."""
+    """Return the whole molecule, whose bonds no longer cross a boundary."""
     inside = bonds.among(indices)
     try:
         _, shifts = image_shifts(inside)

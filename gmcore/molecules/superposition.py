@@ -1,4 +1,4 @@
-"""Rotating frames onto a reference, for molecules that are whole.
+"""Superposition of frames onto a reference, for whole molecules.
 
 Kabsch (Acta Cryst. A 32, 922 (1976)): with centered positions x_a (frame) and y_a (reference) and weights w_a, the
 rotation R that minimizes sum_a w_a |R x_a - y_a|^2 is, from the singular value decomposition
@@ -38,7 +38,7 @@ def align(positions: ArrayLike, reference: ArrayLike, weights: ArrayLike | None 
 
     Raises
     ------
-    GeometryError : shapes that do not fit, values that are not finite, fewer than three atoms or all on one line.
+    GeometryError : shapes do not match, values are not finite, or there are no three atoms that are not on one line.
     """
     positions, reference, weights = _checked(positions, reference, weights)
     x = positions - (weights @ positions)[:, None]
@@ -81,12 +81,12 @@ def rotate_tensors(tensors: ArrayLike, rotations: ArrayLike) -> np.ndarray:
 
     Parameters
     ----------
-    tensors : (n, ..., 3, 3); axes between the first and the last two (members, say) are rotated alike.
+    tensors : (n, ..., 3, 3); axes between the first and the last two (such as members) are rotated in the same way.
     rotations : (n, 3, 3) from `align`.
 
     Raises
     ------
-    GeometryError : shapes that do not match.
+    GeometryError : the shapes do not match.
     """
     tensors, rotations = np.asarray(tensors, dtype=np.float64), np.asarray(rotations, dtype=np.float64)
     if tensors.ndim < 3 or rotations.shape != (len(tensors), 3, 3) or tensors.shape[-2:] != (3, 3):

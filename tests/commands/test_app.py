@@ -262,7 +262,7 @@ def test_wrong_predictions(folder, tmp_path):
 def test_wrong_evaluations(folder, tmp_path):
     model, water = folder / "model.h5", folder / "water.extxyz"
     assert "give the unit of each label to compare, for example --unit energy=eV" in refused("evaluate", model, water)
-    assert "energy: 0 of 12 frames" in refused("evaluate", model, water, "--unit", "energy=eV")
+    assert "energy found in 0 of 12 frames" in refused("evaluate", model, water, "--unit", "energy=eV")
     assert "known: eV" in refused("evaluate", model, water, "--unit", "energy=ev")
     assert "must have the form NAME=VALUE, got 'energy'" in refused("evaluate", model, water, "--unit", "energy")
     bad_key = refused("evaluate", model, water, "--unit", "energy=eV", "--key", "enrgy=e")

@@ -159,6 +159,6 @@ def test_one_sentence_for_everything_wrong(folder, tmp_path):
     assert "nothing to export" in refused(*export, d)
     assert "needs --molforge" in refused(*export, d, "--easyspin", out, "--places", "1")
     assert "--places must be numbers and ranges" in refused(*export, d, "--molforge", out, "--places", "1,x")
-    assert "atoms and cells must be 3 numbers" in refused(*export, d, "--molforge", out, "--places", "1-2")
+    assert "atoms and cells must be lists of 3 numbers" in refused(*export, d, "--molforge", out, "--places", "1-2")
     assert "the spin must be 1, 3/2, 2" in refused(*export, d, "--easyspin", out, "--spin", 0.5)
     assert not out.exists()

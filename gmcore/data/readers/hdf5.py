@@ -11,8 +11,8 @@
     /total_charge     (n_structures,) float64, e; may be missing
     /labels/NAME      (n_structures, ...) or (n_atoms, ...), attributes unit and per = "structure" | "atom"
 
-A file without the attribute `format` but with arrays R, Z, N, ... at its top is read as `gmcore.data.readers.arrays`
-says.
+A file without the attribute `format` but with arrays R, Z, N, ... at its top is read as described in
+`gmcore.data.readers.arrays`.
 """
 
 from __future__ import annotations
