@@ -178,6 +178,7 @@ def test_importing_gmcore_brings_no_tensorflow():
     assert run.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 def test_the_cache_notices_a_changed_formula(tmp_path):
     """Numba's own cache looks only at the file of the compiled loop and would go on with the old formula."""
     for room in ("gmcore", "kernels"):

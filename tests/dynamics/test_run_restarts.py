@@ -56,6 +56,7 @@ assert attempt(0) == 0
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_killed_at_random_moments(whole, inputs, tmp_path):
     (tmp_path / "md.yaml").write_text(yaml.safe_dump(raw(inputs, tmp_path / "run")))

@@ -26,6 +26,8 @@ from support.models import random_parts
 from support.places import environment
 from support.tolerances import relative_error
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def simulated() -> dict[str, str]:

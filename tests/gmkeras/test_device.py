@@ -18,6 +18,8 @@ from gmkeras.distribution import distributed_batches, global_share  # noqa: E402
 from support.keras_models import keras_model, mixed_frames, prepared  # noqa: E402
 from support.tolerances import TOLERANCE  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 def run(script: str, **variables: str) -> dict:
     """What a script prints as its last line."""

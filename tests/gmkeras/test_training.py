@@ -31,6 +31,8 @@ from gmkeras.training import train
 from support.keras_models import WEIGHTS, keras_model, make_head, mixed_frames, prepared, random_labels
 from support.systems import molecule, single_atom, triclinic, water_molecule
 
+pytestmark = pytest.mark.slow
+
 UNITS = {
     "energy": "eV",
     "forces": "eV/A",

@@ -8,6 +8,8 @@ import pytest
 
 from perf import cuda_compile
 
+pytestmark = pytest.mark.slow
+
 REASON = cuda_compile.missing()
 CASES = [(name, dtype) for name in cuda_compile.SIGNATURES for dtype in cuda_compile.dtypes_of(name)]
 

@@ -13,6 +13,8 @@ from gmcore.kernels import contractions_cpu, moments_cpu
 from support.cuda_cases import CASES, tolerance
 from support.places import TESTS, environment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def simulated() -> list[dict[str, float]]:

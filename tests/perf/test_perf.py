@@ -16,6 +16,8 @@ from perf.gemms import BareGemms
 from perf.systems import bulk, model_parts, molecules
 from support.tolerances import relative_error
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def comparison():

@@ -16,6 +16,8 @@ from support.tolerances import relative_error
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 from perf.plain_tensorflow import PlainModel, plain_inputs
 
+pytestmark = pytest.mark.slow
+
 
 class System:
     """Three structures, a model, and both twins' arguments."""
