@@ -40,6 +40,8 @@ from gmcore.errors import GMError
 from gmcore.files import atomic_path
 from gmcore.units import conversion
 
+MOLFORGE_SUFFIXES, EASYSPIN_SUFFIXES = (".dat", ".txt"), (".m",)
+
 POLE = 1e-8
 """sin(beta) below which alpha and gamma turn about the same axis and only their sum is defined: gamma is then 0."""
 
