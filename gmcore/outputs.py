@@ -71,9 +71,9 @@ def check_outputs(
     ------
     OutputError : an output must not be written.
     """
-    outputs, given = [Path(path) for path in outputs], [Path(path) for path in inputs if path is not None]
+    given = [Path(path) for path in inputs if path is not None]
     names: dict[str, Path] = {}
-    for output in outputs:
+    for output in map(Path, outputs):
         if suffixes and output.suffix.lower() not in suffixes:
             raise OutputError(f"the suffix of the output must be {' or '.join(suffixes)}, got {str(output)!r}")
         if output.is_dir():
