@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from gmcore.errors import GMError
 
 if TYPE_CHECKING:
     import h5py
+    from typing_extensions import Buffer
 
 FULL_DISK = {
     errno.ENOSPC: "no space left on the disk",
@@ -77,6 +79,105 @@ def atomic_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
         image = file.id.get_file_image()
     with atomic_path(path) as temporary:
         temporary.write_bytes(image)
+
+
+@contextmanager
+def streamed_hdf5(path: str | os.PathLike) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """Yield an HDF5 file to be filled piece by piece, and a function to call after each piece; as `atomic_path`.
+
+    This is for files that are too large for the memory. HDF5 would crash the process if it met a full disk, so it does
+    not see one: from the first error on, pieces are kept in memory until the file is closed. The function raises that
+    error, so that few pieces follow.
+
+    Raises
+    ------
+    WriteError : the disk is full or the folder cannot be written to.
+    """
+    import h5py
+
+    with atomic_path(path) as temporary, FileIO(temporary, "w+") as raw:
+        stream = _Stream(raw)
+        with h5py.File(stream, "w") as file:
+            yield file, stream.check
+        stream.check()
+
+
+class _Stream:
+    """A file for HDF5 whose writing never fails.
+
+    Parameters
+    ----------
+    raw : the file on the disk, empty and without a buffer.
+    """
+
+    def __init__(self, raw: FileIO):
+        self._raw, self._position, self._size = raw, 0, 0
+        self._error: BaseException | None = None
+        self._kept: list[tuple[int, bytes]] = []  # places and pieces that are not on the disk
+
+    def check(self) -> None:
+        """Raise the error that writing has met; it may also be an interrupt."""
+        if self._error is not None:
+            raise self._error
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place of the file."""
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """Return the present place."""
+        return self._position
+
+    def write(self, data: Buffer) -> int:
+        """Write a piece, or keep it."""
+        piece = memoryview(data).cast("B")
+        start, self._position = self._position, self._position + len(piece)
+        self._size = max(self._size, self._position)
+        done = 0
+        try:
+            while self._error is None and done < len(piece):
+                self._raw.seek(start + done)
+                done += self._raw.write(piece[done:]) or 0
+        except BaseException as error:  # an interrupt as well: in the middle of HDF5 it would have the same effect
+            self._error = error
+        if done < len(piece):
+            self._kept.append((start + done, bytes(piece[done:])))
+        return len(piece)
+
+    def read(self, n_bytes: int = -1) -> bytes:
+        """Return what follows."""
+        found = bytearray(max(self._size - self._position, 0) if n_bytes < 0 else n_bytes)
+        self.readinto(found)
+        return bytes(found)
+
+    def readinto(self, target: Buffer) -> int:
+        """Read what follows; the file counts as filled with zeros beyond its end."""
+        view = memoryview(target).cast("B")
+        start, end, done = self._position, self._position + len(view), 0
+        self._raw.seek(start)
+        while done < len(view) and (count := self._raw.readinto(view[done:])):
+            done += count
+        view[done:] = bytes(len(view) - done)
+        for place, piece in self._kept:
+            first, last = max(place, start), min(place + len(piece), end)
+            if first < last:
+                view[first - start : last - start] = piece[first - place : last - place]
+        self._position = end
+        return len(view)
+
+    def truncate(self, size: int) -> int:
+        """Change the size of the file."""
+        try:
+            if self._error is None:
+                self._raw.truncate(size)
+        except BaseException as error:
+            self._error = error
+        self._size = size
+        return size
+
+    def flush(self) -> None:
+        """Do nothing: the file has no buffer."""
 
 
 def _flush(path: Path) -> None:

@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 import pytest
 
-from gmcore.files import WriteError, atomic_hdf5, atomic_path
+import gmcore.files
+from gmcore.files import WriteError, atomic_hdf5, atomic_path, streamed_hdf5
 
 
 def test_writes_and_makes_folders(tmp_path):
@@ -116,6 +117,65 @@ def test_a_disk_that_fills_up_in_mid_write(tmp_path, write):
                 np.savez(temporary, values=values) if write == "npz" else temporary.write_text(str(values.tolist()))
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def fill(file, check):
+    """Extendable data sets, groups and attributes, so that HDF5 reads its own structures again."""
+    for number in range(20):
+        item = file.create_dataset(f"group_{number}/values", (0, 50), maxshape=(None, 50), chunks=(7, 50))
+        item.attrs["unit"] = "A"
+    for rows in range(3):
+        for number in range(20):
+            item = file[f"group_{number}/values"]
+            item.resize(20 * (rows + 1), axis=0)
+            item[20 * rows :] = number + rows + np.arange(50.0)
+            check()
+
+
+def test_hdf5_that_is_written_piece_by_piece(tmp_path):
+    target = tmp_path / "new" / "file.h5"
+    with streamed_hdf5(target) as (file, check):
+        fill(file, check)
+    with h5py.File(target, "r") as file:
+        for number in range(20):
+            expected = number + np.repeat(np.arange(3.0), 20)[:, None] + np.arange(50.0)
+            np.testing.assert_array_equal(file[f"group_{number}/values"], expected)
+    before = target.read_bytes()
+    with pytest.raises(RuntimeError, match="half way"), streamed_hdf5(target) as (file, check):
+        file["a"] = [1.0]
+        raise RuntimeError("half way")
+    for limit in np.linspace(1, len(before) - 1, 20).astype(int):
+        with largest_file(int(limit)), pytest.raises(WriteError, match="files may not become so large here"):
+            with streamed_hdf5(target) as (file, check):
+                fill(file, check)
+    assert target.read_bytes() == before
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_hdf5_that_stays_readable_after_the_disk_is_full(tmp_path):
+    """Pieces that find no room are kept, so that HDF5 never meets an error, even if nobody checks."""
+    found = []
+    with largest_file(5000), pytest.raises(WriteError), streamed_hdf5(tmp_path / "file.h5") as (file, _):
+        fill(file, lambda: None)
+        file.flush()
+        found = [file[f"group_{number}/values"][-1, 0] for number in range(20)]
+    assert found == [number + 2 for number in range(20)]
+
+
+def test_an_interrupt_while_hdf5_writes(tmp_path, monkeypatch):
+    write, calls = gmcore.files.FileIO.write, []
+
+    class Interrupted(gmcore.files.FileIO):
+        def write(self, data):
+            calls.append(len(data))
+            if len(calls) == 10:
+                raise KeyboardInterrupt
+            return write(self, data)
+
+    monkeypatch.setattr(gmcore.files, "FileIO", Interrupted)
+    with pytest.raises(KeyboardInterrupt), streamed_hdf5(tmp_path / "file.h5") as (file, check):
+        fill(file, check)
+    assert list(tmp_path.iterdir()) == [] and len(calls) == 10
 
 
 def test_hdf5_appears_whole_or_not_at_all(tmp_path):

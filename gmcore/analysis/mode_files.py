@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 CONTRIBUTORS = 2  # elements listed for each mode
 
 
+def file_names(vectors: bool) -> list[str]:
+    """Names of the files listed above; the last one only if the vectors are wanted."""
+    return ["modes.h5", "modes.json", "relaxed.extxyz", *(["modes.xyz"] if vectors else [])]
+
+
 def write_mode_files(
     folder: str | Path,
     modes: Modes,
@@ -51,7 +56,7 @@ def write_mode_files(
     from ase.io import write
 
     folder = Path(folder)
-    paths = [folder / name for name in ("modes.h5", "modes.json", "relaxed.extxyz")]
+    paths = [folder / name for name in file_names(vectors)]
     content = mode_record(modes, expansion, unit, temperatures)
     with atomic_hdf5(paths[0]) as file:
         write_modes(file, modes)
@@ -61,8 +66,7 @@ def write_mode_files(
     with atomic_path(paths[2]) as temporary:
         write(temporary, modes.atoms, format="extxyz")
     if vectors:
-        paths.append(folder / "modes.xyz")
-        with atomic_path(paths[-1]) as temporary:
+        with atomic_path(paths[3]) as temporary:
             temporary.write_text("\n".join(_frames(modes)) + "\n", encoding="ascii")
     return paths
 

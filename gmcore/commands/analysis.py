@@ -39,7 +39,10 @@ def analyze(
     from rich.console import Console
 
     from gmcore.analysis.analyze import analyze as analyze_run
+    from gmcore.outputs import RUN, check_outputs
     from gmcore.threads import set_threads
+
+    check_outputs([run / "analysis.json"], [config], makes=(RUN, run))
 
     given = {
         "metal": _atom(metal),

@@ -21,7 +21,10 @@ def template(
     """Write a template of a configuration."""
     from gmcore.config.templates import template as text_of
     from gmcore.files import atomic_path
+    from gmcore.outputs import check_outputs
 
+    if output is not None:
+        check_outputs([output], suffixes=(".yaml", ".yml"))
     text = text_of(kind, str(output or "config.yaml"))
     if output is None:
         typer.echo(text, nl=False)

@@ -17,6 +17,8 @@ from gmcore.model import Model
 from gmcore.suggest import did_you_mean
 from gmcore.units import UNITS
 
+CONFIGURATIONS = (".yaml", ".yml")
+
 
 def parts_of_config(model: Model, path: Path, part: str) -> dict[str, Dataset]:
     """Read parts of the data of a training, with the labels that the model predicts.
@@ -44,6 +46,14 @@ def parts_of_config(model: Model, path: Path, part: str) -> dict[str, Dataset]:
     if part != "all" and part not in parts:
         raise GMError(f"the data of {path} have no {part} part; the parts are {', '.join(parts)}")
     return parts if part == "all" else {part: parts[part]}
+
+
+def data_files(path: Path) -> list[Path]:
+    """Return the data files that the configuration of a training names; none if the file is a data file itself."""
+    if path.suffix.lower() not in CONFIGURATIONS:
+        return []
+    data = load_config(path).data
+    return [*data.files, *data.test_files]
 
 
 def stated_units(path: Path, format: str, given: list[str] | None) -> dict[str, str]:

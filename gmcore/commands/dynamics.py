@@ -29,8 +29,11 @@ def md(
     """
     from gmcore.config.dynamics import MDConfig
     from gmcore.config.loading import load_config
+    from gmcore.outputs import RUN, check_outputs
 
     settings = load_config(config, MDConfig)
+    if not resume:  # the files of the earlier run are removed
+        check_outputs([settings.output / "config.yaml"], [config], makes=(RUN, settings.output))
     if threads is not None:
         settings = settings.model_copy(update={"threads": threads})
     from gmcore.dynamics.runner import run_md

@@ -51,9 +51,10 @@ def import_tensors(
     from gmcore.data.labels import detraced
     from gmcore.evaluation.predictions import write_predictions
     from gmcore.exchange.tensor_files import in_frame_of, read_tensors
+    from gmcore.outputs import check_outputs
 
-    if output.suffix.lower() not in SUFFIXES:
-        raise GMError(f"the suffix of the output must be one of {', '.join(SUFFIXES)}, got {str(output)!r}")
+    beside = [file.with_suffix(".xyz") for file in files]
+    check_outputs([output], [*files, geometry, *beside], suffixes=SUFFIXES)
     if geometry is not None and len(files) > 1:
         raise GMError(f"--geometry can only be used with one file, got {len(files)} files")
     if rotate and geometry is None:
@@ -61,10 +62,9 @@ def import_tensors(
     stated = name_value_pairs("--unit", unit, ("d_tensor",)).get("d_tensor")
     given = None if geometry is None else _geometry(geometry)
     tensors = []
-    for file in files:
+    for file, near in zip(files, beside):
         for tensor in read_tensors(file, format, level=level, contribution=contribution, unit=stated):
-            beside = file.with_suffix(".xyz")
-            own = _geometry(beside) if given is None and tensor.atoms is None and beside.is_file() else given
+            own = _geometry(near) if given is None and tensor.atoms is None and near.is_file() else given
             tensors.append(in_frame_of(tensor, own, rotate))
     values, notes = detraced("d_tensor", np.array([tensor.tensor for tensor in tensors]), "cm^-1")
     for tensor, value in zip(tensors, values):

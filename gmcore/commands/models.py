@@ -52,13 +52,24 @@ def evaluate(
     for example: --unit energy=eV --unit forces=eV/A --key energy=energy_ref. Lengths in extended XYZ and ASE files are
     in A by default. HDF5 data sets of gmtensor contain their units.
     """
-    from gmcore.commands.data import charge_or_key, labels_in, name_value_pairs, parts_of_config, stated_units
+    from gmcore.commands.data import (
+        CONFIGURATIONS,
+        charge_or_key,
+        data_files,
+        labels_in,
+        name_value_pairs,
+        parts_of_config,
+        stated_units,
+    )
     from gmcore.data.datasets import read_dataset
-    from gmcore.evaluation.evaluation import evaluate_model, metrics_table, write_evaluation
+    from gmcore.evaluation.evaluation import METRICS_FILE, evaluate_model, metrics_table, write_evaluation
+    from gmcore.outputs import check_outputs
     from gmcore.quantities import BY_NAME
 
+    if output is not None:
+        check_outputs([output / METRICS_FILE], [model, data, *data_files(data)])
     loaded = _load_model(model, threads, device)
-    if data.suffix.lower() in (".yaml", ".yml"):
+    if data.suffix.lower() in CONFIGURATIONS:
         if unit or key or total_charge or pbc is not None:
             raise GMError(
                 "--unit, --key, --total-charge and --pbc are only for data files; a configuration already contains them"
@@ -107,9 +118,10 @@ def predict(
     The output states the units.
     """
     from gmcore.commands.data import read_structures
-    from gmcore.evaluation.predictions import check_suffix, write_predictions
+    from gmcore.evaluation.predictions import SUFFIXES, write_predictions
+    from gmcore.outputs import check_outputs
 
-    check_suffix(output)
+    check_outputs([output], [model, structures], suffixes=SUFFIXES)
     loaded = _load_model(model, threads, device)
     dataset = read_structures(structures, unit, total_charge, pbc, format)
     predictions = loaded.predict(dataset.atoms, properties=quantity or None)

@@ -67,12 +67,14 @@ def modes(
     from rich.console import Console
 
     from gmcore.analysis.couplings import expand_tensor
-    from gmcore.analysis.mode_files import mode_table, write_mode_files
+    from gmcore.analysis.mode_files import file_names, mode_table, write_mode_files
     from gmcore.analysis.modes import harmonic_modes
     from gmcore.dynamics.relaxation import relax as to_minimum
     from gmcore.molecules.molecules import Molecules
+    from gmcore.outputs import MODES, check_outputs
     from gmcore.units import conversion
 
+    check_outputs([output / name for name in file_names(xyz)], [structure, potential, d_tensor], makes=(MODES, output))
     conversion("d_tensor", tensor_unit)
     for option, given in (("--temperature", temperature), ("--metal", metal)):
         if given and d_tensor is None:
@@ -129,14 +131,20 @@ def export_tensors(
     The programs are EasySpin (D) and MolForge (dD/dx). MolForge needs dD/dx at the minimum of the energy: use
     relaxed.extxyz of `gmtensor modes`.
     """
+    from gmcore.exchange.easyspin import SUFFIXES as EASYSPIN_SUFFIXES
     from gmcore.exchange.easyspin import write_easyspin
+    from gmcore.exchange.molforge import SUFFIXES as MOLFORGE_SUFFIXES
     from gmcore.exchange.molforge import write_molforge
+    from gmcore.outputs import check_outputs
     from gmcore.tensor_gradients import d_tensor_gradient, near_center, without_core
 
     if molforge is None and easyspin is None:
         raise GMError("nothing to export: give --molforge FILE, --easyspin FILE, or both")
     if places is not None and molforge is None:
         raise GMError("--places is only for MolForge: it needs --molforge")
+    for path, suffixes in ((molforge, MOLFORGE_SUFFIXES), (easyspin, EASYSPIN_SUFFIXES)):
+        check_outputs([] if path is None else [path], [structure, d_tensor], suffixes=suffixes)
+    check_outputs([path for path in (molforge, easyspin) if path is not None])
     atoms = _read_structure(structure, frame, unit, None, pbc, format)
     model = _load_d(d_tensor, threads)
     name = _d_name(model)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gmcore.commands.options import INTERRUPTED, ConfigFile
 from gmcore.errors import GMError
+
+if TYPE_CHECKING:
+    from gmcore.config.training import TrainConfig
 
 
 def train(
@@ -25,6 +29,7 @@ def train(
     from gmcore.config.loading import load_config
 
     settings = load_config(config)
+    _check_outputs(config, settings)
     train_models = _training()
     try:
         result = train_models(settings, resume=resume)
@@ -49,9 +54,11 @@ def learning_curve(
     The errors are plotted against the number of structures on logarithmic axes.
     """
     from gmcore.config.loading import load_config
-    from gmcore.evaluation.learning_curve import run_learning_curve
+    from gmcore.evaluation.learning_curve import FOLDER, TABLE, run_learning_curve
+    from gmcore.outputs import LEARNING_CURVE, check_outputs
 
     settings = load_config(config)
+    check_outputs([settings.output / FOLDER / TABLE], [config], makes=(LEARNING_CURVE, settings.output))
     try:
         numbers = [int(size) for size in sizes.replace(",", " ").split()]
     except ValueError:
@@ -64,6 +71,20 @@ def learning_curve(
         raise typer.Exit(INTERRUPTED) from None
     for path in paths:
         typer.echo(f"written: {path}")
+
+
+def _check_outputs(config: Path, settings: TrainConfig) -> None:
+    """Make sure that a training replaces neither its own input nor the files of other results."""
+    from gmcore.outputs import TRAINING, check_outputs
+
+    output, copy, reads = settings.output, settings.output / "config.yaml", [config]
+    if copy.is_file() and (output / "splits.json").is_file() and copy.samefile(config):
+        reads = []  # the settings of an earlier training in this folder, which this one writes again
+    names = [name for name in settings.properties.names if settings.training.separate_models]
+    models = [output / "model.h5", *(output / name / "model.h5" for name in names)]
+    reads += [*settings.data.files, *settings.data.test_files]
+    others = [output / name for name in ("splits.json", "metrics.json")]
+    check_outputs([copy, *others, *models], reads, makes=(TRAINING, output))
 
 
 def _training() -> Any:

@@ -25,9 +25,12 @@ def run(workflow: WorkflowFile) -> None:
     """
     from gmcore.config.loading import load_config
     from gmcore.config.workflow import Workflow
+    from gmcore.outputs import WORKFLOW, check_outputs
     from gmcore.workflow import run_workflow
 
     settings = load_config(workflow, Workflow)
+    record, own = settings.output / "workflow.json", (WORKFLOW, settings.output)
+    check_outputs([record], [workflow, *settings.train, settings.md], makes=own)
     try:
         for number, total, step, done in run_workflow(settings):
             typer.echo(f"[{number}/{total}] gmtensor {step.name}{' (already done)' if done else ''}")

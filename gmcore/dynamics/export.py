@@ -22,6 +22,7 @@ from gmcore.anisotropy import zfs_parameters
 from gmcore.dynamics.h5md import OBSERVABLES, TrajectoryError, replica_name
 from gmcore.dynamics.trajectory import Trajectory
 from gmcore.files import atomic_path
+from gmcore.outputs import check_outputs
 from gmcore.quantities import ELEMENTS, UNIQUE
 
 SUFFIXES = (".extxyz", ".xyz", ".csv")
@@ -42,6 +43,7 @@ def export(
     Raises
     ------
     TrajectoryError : the suffix is unknown, a replica does not exist, `every` is below 1, or there is nothing to write.
+    OutputError : a file is that of the trajectory, belongs to other results, or would be written twice.
     """
     target = Path(target)
     suffix = target.suffix.lower()
@@ -53,14 +55,13 @@ def export(
             raise TrajectoryError(f"the replica must be 0 to {trajectory.n_replicas - 1}, got {replica}")
     if every < 1:
         raise TrajectoryError(f"every must be at least 1, got {every}")
+    paths = [target]
+    if suffix != ".csv" and len(chosen) > 1:
+        paths = [target.with_name(f"{target.stem}_{replica_name(replica)}{target.suffix}") for replica in chosen]
+    check_outputs(paths, [trajectory.path, *trajectory.files])
     if suffix == ".csv":
         return [_write_csv(trajectory, target, chosen, every)]
-    paths = []
-    for replica in chosen:
-        several = len(chosen) > 1
-        path = target.with_name(f"{target.stem}_{replica_name(replica)}{target.suffix}") if several else target
-        paths.append(_write_extxyz(trajectory, path, replica, every))
-    return paths
+    return [_write_extxyz(trajectory, path, replica, every) for path, replica in zip(paths, chosen)]
 
 
 def _write_extxyz(trajectory: Trajectory, path: Path, replica: int, every: int) -> Path:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gmcore.errors import GMError
-from gmcore.files import atomic_hdf5, atomic_path
+from gmcore.files import WriteError, atomic_hdf5, streamed_hdf5
 from gmcore.quantities import BY_NAME
 from gmcore.version import __version__
 
@@ -189,10 +189,8 @@ def merge_segments(target: str | Path, header: Header, sources: Sequence[Path], 
     Raises
     ------
     TrajectoryError : the disk has no room for the joined file.
-    WriteError : the folder is not writable.
+    WriteError : the file cannot be written, because a quota is used up, for example; the sources are unchanged.
     """
-    import h5py
-
     needed, folder = sum(source.stat().st_size for source in sources), Path(target).parent
     free = shutil.disk_usage(folder).free
     if needed * 1.05 > free:
@@ -201,7 +199,20 @@ def merge_segments(target: str | Path, header: Header, sources: Sequence[Path], 
             f"{free / 2**20:.0f} MiB are free: free some space and run the same command again. No samples are lost; "
             "the files of the chunks are complete and can be read as they are"
         )
-    with atomic_path(target) as temporary, h5py.File(temporary, "w") as file:
+    try:
+        _join(target, header, sources, n_segments)
+    except WriteError as error:
+        raise WriteError(
+            f"{error}. No samples are lost, the files of the chunks are complete: make room for a larger file and run "
+            "the same command again"
+        ) from error
+
+
+def _join(target: str | Path, header: Header, sources: Sequence[Path], n_segments: int) -> None:
+    """Write the joined file."""
+    import h5py
+
+    with streamed_hdf5(target) as (file, check):
         _write_frame(file, header)
         file["parameters"].attrs["n_segments"] = n_segments
         for source in sources:
@@ -214,6 +225,7 @@ def merge_segments(target: str | Path, header: Header, sources: Sequence[Path], 
                     for rows in _blocks(groups[0]["value"], header.n_replicas):
                         values = np.stack([group["value"][rows] for group in groups])
                         _append(file, name, groups[0]["step"][rows], groups[0]["time"][rows], values)
+                        check()
 
 
 def names_in(file: h5py.File) -> tuple[str, ...]:

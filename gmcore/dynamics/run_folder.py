@@ -10,6 +10,7 @@ stopped.extxyz   the frames that met a stop condition
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from gmcore.dynamics.checkpoint import CHECKPOINT, Checkpoint, RunError, check_unchanged, read_checkpoint
-from gmcore.dynamics.trajectory import MERGED, SEGMENTS, TrajectoryError, trajectory_files
+from gmcore.dynamics.trajectory import MERGED, SEGMENTS, TrajectoryError, segments_in, trajectory_files
 
 if sys.platform != "win32":
     import fcntl
 
 CONFIG = "config.yaml"
 DUMP = "stopped.extxyz"
+_LEFTOVER = re.compile(r"\.(config|state|trajectory|stopped|[0-9]{6,})\.[0-9a-f]{12}\.part\.(yaml|npz|h5|extxyz)")
+"""Temporary names of `gmcore.files.atomic_path` for the files of a run."""
 
 
 def earlier_checkpoint(folder: Path, identity: dict[str, Any], resume: bool) -> Checkpoint | None:
@@ -38,16 +41,18 @@ def earlier_checkpoint(folder: Path, identity: dict[str, Any], resume: bool) -> 
     Raises
     ------
     RunError : the folder belongs to something else, to a run of another configuration, or it has a trajectory but no
-        checkpoint.
+        checkpoint; or an earlier run cannot be removed without other files.
     """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"output must be a folder, but {folder} is a file: choose another output")
-    if (folder / CONFIG).exists() and not (folder / CHECKPOINT).exists():
-        raise RunError(
-            f"output must be a new folder or that of an earlier run, but {folder} has a {CONFIG} and no {CHECKPOINT}: "
-            "choose another output"
-        )
+    for name in (CONFIG, DUMP):
+        if (folder / name).exists() and not (folder / CHECKPOINT).exists():
+            raise RunError(
+                f"output must be a new folder or that of an earlier run, but {folder} has a {name} and no "
+                f"{CHECKPOINT}: choose another output"
+            )
     if not resume:
+        _check_segments(folder)
         return None
     checkpoint = read_checkpoint(folder)
     if checkpoint is not None:
@@ -58,6 +63,22 @@ def earlier_checkpoint(folder: Path, identity: dict[str, Any], resume: bool) -> 
             "or start over with gmtensor md --no-resume"
         )
     return checkpoint
+
+
+def _check_segments(folder: Path) -> None:
+    """Make sure that a folder of chunks, which is going to be removed, has nothing else in it."""
+    if not (folder / SEGMENTS).exists():
+        return
+    if not (folder / SEGMENTS).is_dir():
+        raise RunError(f"{folder / SEGMENTS} must be a folder, but is a file: move it away, or choose another output")
+    own = {path.name for path in segments_in(folder)}
+    names = sorted(path.name for path in (folder / SEGMENTS).iterdir())
+    foreign = [name for name in names if name not in own and not _LEFTOVER.fullmatch(name)]
+    if foreign:
+        shown = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
+        raise RunError(
+            f"{folder / SEGMENTS} has files that no run has written, {shown}: move them away, or choose another output"
+        )
 
 
 @contextmanager
@@ -112,24 +133,22 @@ def check_trajectory(folder: Path, n_chunks: int) -> None:
 
 def clear_run(folder: Path) -> None:
     """Remove an earlier run; other files, such as those of an analysis, stay."""
-    for name in (
-        CONFIG,
-        CHECKPOINT,
-        MERGED,
-    ):  # the configuration first: if it were left alone, the folder would seem to belong to something else
+    # config.yaml and stopped.extxyz first: left alone, they would seem to belong to something else
+    for name in (CONFIG, DUMP, CHECKPOINT, MERGED):
         (folder / name).unlink(missing_ok=True)
     remove_segments(folder)
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove incomplete files of a killed process and the frames of an earlier stop."""
-    for part in (*folder.glob(".*.part.*"), *folder.glob(f"{SEGMENTS}/.*.part.*"), folder / DUMP):
-        part.unlink(missing_ok=True)
+    hidden = (*folder.glob(".*"), *folder.glob(f"{SEGMENTS}/.*"))
+    for path in (*(path for path in hidden if _LEFTOVER.fullmatch(path.name)), folder / DUMP):
+        path.unlink(missing_ok=True)
 
 
 def remove_segments(folder: Path) -> None:
     """Remove the trajectory files of the chunks."""
-    for path in (folder / SEGMENTS).glob("*.h5"):
+    for path in segments_in(folder):
         path.unlink()
     with suppress(OSError):  # does not exist, or has other files
         (folder / SEGMENTS).rmdir()

@@ -25,7 +25,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from gmcore.config.dynamics import MDConfig
-from gmcore.dynamics.checkpoint import Checkpoint, RunError, identity_of, write_checkpoint
+from gmcore.dynamics.checkpoint import CHECKPOINT, Checkpoint, RunError, identity_of, write_checkpoint
 from gmcore.dynamics.forces import BatchForces
 from gmcore.dynamics.h5md import merge_segments, write_segment
 from gmcore.dynamics.integrators import make_integrator
@@ -49,6 +49,7 @@ from gmcore.engine.neighbors import NeighborError
 from gmcore.engine.structures import StructureError
 from gmcore.files import atomic_path
 from gmcore.model import Model, load_model
+from gmcore.outputs import RUN, check_outputs
 from gmcore.threads import set_threads
 from gmcore.units import ASE_TIME
 
@@ -99,6 +100,10 @@ def _prepare(config: MDConfig, resume: bool, relax: bool = True) -> tuple[_Run, 
     set_threads(config.threads)
     identity, model = identity_of(config), load_model(config.potential, config.dtype)
     earlier = earlier_checkpoint(config.output, identity, resume)
+    wanted = config.d_tensor
+    reads = (config.potential, config.structure.file, *((wanted.model, wanted.reference) if wanted else ()))
+    names = (CONFIG, CHECKPOINT, MERGED, DUMP)
+    check_outputs([config.output / name for name in names], reads, makes=(RUN, config.output))
     if earlier is not None:
         check_trajectory(config.output, (earlier.state.step - config.equilibration_steps) // config.chunk_steps)
         return _Run(config, model, earlier), True

@@ -10,6 +10,7 @@ Not supported: H5MD files of other programs, whose groups may be arranged differ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,9 @@ __all__ = ["MERGED", "SEGMENTS", "Header", "Trajectory", "TrajectoryError", "wri
 
 MERGED = "trajectory.h5"
 SEGMENTS = "trajectory"
+_NUMBER = re.compile(r"[0-9]{6}|[1-9][0-9]{6,}")
+"""The stem of `segment_path`."""
+
 SCALARS = ("kinetic_energy", "temperature", "conserved", "energy_deviation", "forces_deviation")
 """Scalars in the `info` of a frame; the potential energy is in its calculator."""
 
@@ -43,6 +47,12 @@ SCALARS = ("kinetic_energy", "temperature", "conserved", "energy_deviation", "fo
 def segment_path(run: Path, number: int) -> Path:
     """Path of the trajectory file of a chunk."""
     return run / SEGMENTS / f"{number:06d}.h5"
+
+
+def segments_in(run: Path) -> list[Path]:
+    """Return the trajectory files of chunks, in the order of time, known by their names."""
+    numbers = sorted(int(path.stem) for path in (run / SEGMENTS).glob("*.h5") if _NUMBER.fullmatch(path.stem))
+    return [segment_path(run, number) for number in numbers]
 
 
 def trajectory_files(run: Path, n_chunks: int | None = None) -> list[Path]:
@@ -59,7 +69,7 @@ def trajectory_files(run: Path, n_chunks: int | None = None) -> list[Path]:
     """
     merged = [run / MERGED] if (run / MERGED).is_file() else []
     first = _open(merged[0], lambda file: int(file["parameters"].attrs.get("n_segments", 0))) if merged else 0
-    segments = sorted(path for path in (run / SEGMENTS).glob("[0-9]*.h5") if path.stem.isdigit())
+    segments = segments_in(run)
     if n_chunks is None:
         return merged + [path for path in segments if int(path.stem) >= first]
     segments = [segment_path(run, number) for number in range(first, n_chunks)]
@@ -77,6 +87,7 @@ class Trajectory:
 
     Attributes
     ----------
+    files : the files that are read, in the order of time.
     header : Header; all data that do not change in time.
     numbers : (n_atoms,) atomic numbers.
     masses : (n_atoms,) amu.
@@ -97,13 +108,13 @@ class Trajectory:
     def __init__(self, path: str | Path):
         path = Path(path)
         if path.is_dir():
-            self._files = trajectory_files(path)
-            if not self._files:
+            self.files = trajectory_files(path)
+            if not self.files:
                 raise TrajectoryError(f"the folder {path} has no trajectory: neither {MERGED} nor files in {SEGMENTS}/")
         else:
-            self._files = [path]
-        self.path, self.header = path, _open(self._files[0], read_header)
-        found = {name for file in self._files for name in _open(file, names_in)}
+            self.files = [path]
+        self.path, self.header = path, _open(self.files[0], read_header)
+        found = {name for file in self.files for name in _open(file, names_in)}
         self._names: tuple[str, ...] = tuple(name for name in QUANTITIES if name in found)
         self.numbers, self.masses, self.pbc = self.header.numbers, self.header.masses, self.header.pbc
         self.n_atoms, self.n_replicas = self.header.n_atoms, self.header.n_replicas
@@ -175,7 +186,7 @@ class Trajectory:
         names = (name for name in ("potential_energy", *SCALARS, "d_tensor") if name in self._names)
         series = {name: (self.steps(name), self.values(name, replica)) for name in names}
         count = 0
-        for path in self._files:
+        for path in self.files:
             with h5py.File(path, "r") as file:
                 here = {name: file[group_path(name, replica)] for name in names_in(file) if name in PARTICLES}
                 steps = here["position"]["step"][()] if here else ()
@@ -216,7 +227,7 @@ class Trajectory:
 
         self._check(name, replica)
         parts, before = [], 0
-        for path in self._files:
+        for path in self.files:
             with h5py.File(path, "r") as file:
                 if group_path(name, replica) in file:
                     data = file[group_path(name, replica)][key]

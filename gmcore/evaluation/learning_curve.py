@@ -15,9 +15,10 @@ from gmcore.config.training import TrainConfig
 from gmcore.errors import GMError
 from gmcore.evaluation.figures import learning_curve
 from gmcore.files import atomic_path
+from gmcore.outputs import LEARNING_CURVE, check_outputs
 from gmcore.quantities import BY_NAME
 
-FOLDER = "learning_curve"
+FOLDER, TABLE = "learning_curve", "learning_curve.json"
 
 
 def run_learning_curve(config: TrainConfig, sizes: Sequence[int], train: Callable[[TrainConfig], Any]) -> list[Path]:
@@ -37,11 +38,14 @@ def run_learning_curve(config: TrainConfig, sizes: Sequence[int], train: Callabl
     if not sizes or min(sizes) < 1 or len(set(sizes)) != len(sizes):
         raise GMError(f"training sizes must be different and positive, got {list(sizes)}")
     folder = config.output / FOLDER
+    check_outputs(
+        [folder / TABLE], [*config.data.files, *config.data.test_files], makes=(LEARNING_CURVE, config.output)
+    )
     points = {}
     for size in sorted(sizes):
         metrics = train(with_training_size(config, size)).metrics
         points[size] = metrics["test" if "test" in metrics else "validation"]
-    table = folder / "learning_curve.json"
+    table = folder / TABLE
     curves: dict[str, dict[str, Any]] = {}
     for quantity in next(iter(points.values())):
         entries = [errors[quantity] for errors in points.values()]

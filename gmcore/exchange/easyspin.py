@@ -27,6 +27,8 @@ from gmcore.errors import ExportError
 from gmcore.files import atomic_path
 from gmcore.units import conversion
 
+SUFFIXES = (".m",)
+
 POLE = 1e-8
 """sin(beta) below which alpha and gamma are about the same axis: only their sum is defined, and gamma is set to 0."""
 

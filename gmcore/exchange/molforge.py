@@ -24,6 +24,8 @@ from numpy.typing import ArrayLike
 from gmcore.errors import ExportError
 from gmcore.files import atomic_path
 
+SUFFIXES = (".dat", ".txt")
+
 
 def write_molforge(
     path: str | os.PathLike,

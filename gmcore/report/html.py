@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gmcore.files import atomic_path
+from gmcore.outputs import REPORT, OutputError, check_outputs
 from gmcore.report import figures, figures_dynamics, figures_training, settings_tables, tables
 from gmcore.report.blocks import FigureBlock
 from gmcore.report.numbers import quantity_text, unit_text
@@ -36,15 +37,22 @@ def write_report(run: str | Path, output: str | Path | None = None) -> tuple[Pat
     Raises
     ------
     RecordError : if the run has no analysis, or one that another program wrote.
+    OutputError : a file must not be written under the name of the page or of the numbers.
     """
-    from gmcore.analysis.records import read_analysis, relative_paths, write_json
+    from gmcore.analysis.records import ANALYSIS_FILE, read_analysis, relative_paths, write_json
 
-    analysis = relative_paths(read_analysis(run), run)  # those of older versions have absolute paths
     path = Path(run) / REPORT_FILE if output is None else Path(output)
+    numbers = path.with_suffix(".json")
+    check_outputs([path], suffixes=(".html", ".htm"), makes=(REPORT, run))
+    check_outputs([path, numbers], [Path(run) / ANALYSIS_FILE], makes=(REPORT, run))
+    if output is not None and numbers.exists() and FORMAT not in _head(numbers):
+        raise OutputError(
+            f"the numbers of the report would replace {numbers}, which no report has written: choose another name"
+        )
+    analysis = relative_paths(read_analysis(run), run)  # those of older versions have absolute paths
     page = sections(analysis, Path(run))
     with atomic_path(path) as temporary:
         temporary.write_text(render(analysis, page), encoding="utf-8")
-    numbers = path.with_suffix(".json")
     write_json(numbers, _numbers(analysis, page))
     return path, numbers
 
@@ -139,6 +147,12 @@ def lead(analysis: dict[str, Any]) -> str:
             widths = _listed([quantity_text(found[f"{name}_width"]) for _, found in at])
             text += f" {name} is {values}, with a width of {widths}\u00a0{unit}."
     return text
+
+
+def _head(path: Path) -> str:
+    """Return the beginning of a file."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(200)
 
 
 def _listed(words: list[str]) -> str:

@@ -145,7 +145,7 @@ def test_molecule_of_a_crystal(folder, tmp_path):
 
 def test_one_sentence_for_everything_wrong(folder, tmp_path):
     water, potential, d = (folder / name for name in ("water.extxyz", "potential.h5", "d.h5"))
-    out = tmp_path / "out"
+    out, script = tmp_path / "out", tmp_path / "out.m"
     modes, export = ("modes", water, "-o", out, "--potential"), ("export", water, "--d-tensor")
     assert "a relaxation needs a model with forces" in refused(*modes, d)
     assert "modes need a model with forces" in refused(*modes, d, "--no-relax")
@@ -157,8 +157,12 @@ def test_one_sentence_for_everything_wrong(folder, tmp_path):
     assert "unknown unit 'parsec'" in refused(*modes, potential, "--tensor-unit", "parsec")
     assert "has 2 structures, numbered from 0, got --frame 2" in refused(*modes, potential, "--frame", 2)
     assert "nothing to export" in refused(*export, d)
-    assert "needs --molforge" in refused(*export, d, "--easyspin", out, "--places", "1")
-    assert "--places must be numbers and ranges" in refused(*export, d, "--molforge", out, "--places", "1,x")
-    assert "atoms and cells must be lists of 3 numbers" in refused(*export, d, "--molforge", out, "--places", "1-2")
-    assert "the spin must be 1, 3/2, 2" in refused(*export, d, "--easyspin", out, "--spin", 0.5)
-    assert not out.exists()
+    assert "needs --molforge" in refused(*export, d, "--easyspin", script, "--places", "1")
+    assert "--places must be numbers and ranges" in refused(
+        *export, d, "--molforge", out.with_suffix(".dat"), "--places", "1,x"
+    )
+    assert "atoms and cells must be lists of 3 numbers" in refused(
+        *export, d, "--molforge", out.with_suffix(".dat"), "--places", "1-2"
+    )
+    assert "the spin must be 1, 3/2, 2" in refused(*export, d, "--easyspin", script, "--spin", 0.5)
+    assert not out.exists() and not script.exists()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -14,6 +17,7 @@ from gmcore.dynamics.export import export
 from gmcore.dynamics.h5md import QUANTITIES, merge_segments
 from gmcore.dynamics.trajectory import Header, Trajectory, TrajectoryError, segment_path, write_segment
 from gmcore.units import ASE_TIME
+from support.places import ROOT
 
 N_REPLICAS, N_ATOMS, N_MOLECULES, N_MEMBERS = 2, 5, 2, 3
 
@@ -212,6 +216,50 @@ def test_refuses_to_join_on_a_full_disk(run, monkeypatch):
     with pytest.raises(TrajectoryError, match="the files of the chunks are complete"):
         merge_segments(folder / "all.h5", header(), [segment_path(folder, 0)], 1)
     assert not (folder / "all.h5").exists()
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+
+import numpy as np
+
+from dynamics.test_trajectory import header
+from gmcore.dynamics.h5md import merge_segments
+from gmcore.dynamics.trajectory import segment_path
+from gmcore.files import WriteError
+
+folder = Path(sys.argv[1])
+sources = [segment_path(folder, number) for number in range(3)]
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+for limit in np.linspace(100, int(sys.argv[2]) - 1, 25).astype(int):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), hard))
+    try:
+        merge_segments(folder / "trajectory.h5", header(), sources, 3)
+    except WriteError as error:
+        print(error)
+    else:
+        sys.exit(f"{limit} bytes were enough")
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+merge_segments(folder / "trajectory.h5", header(), sources, 3)
+"""
+
+
+def test_joining_beyond_the_largest_size_of_a_file(run):
+    """At many places of the file, in one process: HDF5 must not be left with objects that it cannot close."""
+    pytest.importorskip("resource", reason="limits of processes are a matter of POSIX")
+    folder, parts = run
+    merge_segments(folder / "all.h5", header(), [segment_path(folder, number) for number in range(3)], 3)
+    before = [segment_path(folder, number).read_bytes() for number in range(3)]
+    command = [sys.executable, "-c", LIMITED, str(folder), str((folder / "all.h5").stat().st_size)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    sentence = "could not be written: files may not become so large here; a file of that name is unchanged. No samples"
+    assert len(done.stdout.splitlines()) == 25 and all(sentence in line for line in done.stdout.splitlines())
+    assert [segment_path(folder, number).read_bytes() for number in range(3)] == before
+    check(Trajectory(folder / "trajectory.h5"), joined(*parts))
+    assert not list(folder.glob(".*"))
 
 
 # --- export
