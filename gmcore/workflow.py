@@ -29,8 +29,11 @@ from gmcore.config.loading import load_config
 from gmcore.config.training import TrainConfig
 from gmcore.config.workflow import Workflow
 from gmcore.errors import GMError
-from gmcore.files import atomic_path
+from gmcore.files import atomic_path, lock_folder
 from gmcore.version import __version__
+
+LOCK = ".gmtensor-run.lock"
+"""Not the lock of trainings and dynamics: the output of a workflow may be that of one of its steps."""
 
 START = """
 import sys
@@ -124,8 +127,15 @@ def run_workflow(workflow: Workflow) -> Iterator[tuple[int, int, Step, bool]]:
     ------
     ConfigError : a configuration cannot be used.
     WorkflowError : a step has failed; its own message says why.
+    LockError : another process runs a workflow with the same output.
     """
     steps = steps_of(workflow)
+    with lock_folder(workflow.output, LOCK):
+        yield from _run(workflow, steps)
+
+
+def _run(workflow: Workflow, steps: list[Step]) -> Iterator[tuple[int, int, Step, bool]]:
+    """Run the steps in the locked folder of the workflow."""
     record = workflow.output / "workflow.json"
     done: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     for number, step in enumerate(steps, 1):

@@ -34,7 +34,7 @@ from gmcore.engine.heads import check_heads
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
 from gmcore.evaluation.evaluation import evaluate_model, write_evaluation
 from gmcore.evaluation.figures import loss_curves
-from gmcore.files import atomic_path
+from gmcore.files import atomic_path, lock_folder
 from gmcore.model import Model, load_model
 from gmcore.model_file import write_model
 from gmcore.threads import set_threads
@@ -77,10 +77,17 @@ def train(config: TrainConfig, resume: bool = True) -> TrainResult:
 
     Raises
     ------
+    LockError : another process writes to the folder, or the folder cannot be created.
     GMError : data, settings or a checkpoint that cannot be used.
     """
     if config.training.threads is not None:  # otherwise each library takes all cores
         set_threads(config.training.threads)
+    with lock_folder(config.output):
+        return _train(config, resume)
+
+
+def _train(config: TrainConfig, resume: bool) -> TrainResult:
+    """Train in the locked folder `config.output`."""
     parts = load_datasets(config)
     with atomic_path(config.output / "config.yaml") as temporary:
         temporary.write_text(config.to_yaml(), encoding="utf-8")

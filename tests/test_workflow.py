@@ -17,6 +17,7 @@ from gmcore import workflow as workflow_module
 from gmcore.commands.app import app
 from gmcore.config.loading import ConfigError, load_config, parse_config
 from gmcore.config.workflow import Workflow
+from gmcore.files import LockError, lock_folder
 from gmcore.workflow import WorkflowError, run_workflow, steps_of
 from support.places import ROOT
 
@@ -157,6 +158,20 @@ def test_from_the_command_line(folder, commands):
     assert "[1/5] gmtensor train" in done.output and f"written: {folder / 'md' / 'report.html'}" in done.output
     again = CliRunner().invoke(app, ["run", str(folder / "all.yaml")])
     assert again.output.count("(already done)") == 5
+
+
+def test_one_process_at_a_time(folder, commands):
+    """The output of the workflow may be that of a step, whose own lock does not get in the way."""
+    pytest.importorskip("fcntl")
+    (folder / "all.yaml").write_text("output: d\ntrain: [d.yaml]\n")
+    with lock_folder(folder / "d"):
+        assert run_all(folder) == [False]
+    steps = run_workflow(load_config(folder / "all.yaml", Workflow))
+    next(steps)
+    with pytest.raises(LockError, match=rf"another process \({os.getpid()}\) is writing to the folder .*d: wait"):
+        run_all(folder)
+    steps.close()
+    assert run_all(folder) == [True]
 
 
 # The processes of the steps

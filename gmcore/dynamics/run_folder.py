@@ -9,18 +9,13 @@ stopped.extxyz   the frames that met a stop condition
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gmcore.dynamics.checkpoint import CHECKPOINT, Checkpoint, RunError, check_unchanged, read_checkpoint
 from gmcore.dynamics.trajectory import MERGED, SEGMENTS, TrajectoryError, trajectory_files
-
-if sys.platform != "win32":
-    import fcntl
+from gmcore.files import remove_parts
 
 CONFIG = "config.yaml"
 DUMP = "stopped.extxyz"
@@ -60,40 +55,6 @@ def earlier_checkpoint(folder: Path, identity: dict[str, Any], resume: bool) -> 
     return checkpoint
 
 
-@contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Lock a folder against other runs; create it if necessary. The lock ends with the process.
-
-    On systems where folders cannot be locked, such as Windows and some network disks, this does not lock anything.
-
-    Raises
-    ------
-    RunError : another process runs in the folder, or the folder cannot be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"the output folder {folder} cannot be created: {error.strerror}; choose another output"
-        ) from error
-    if sys.platform == "win32":
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"another process is running in {folder}: wait until it has finished, or choose another output"
-            ) from None
-        except OSError:  # a disk without locks
-            pass
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def check_trajectory(folder: Path, n_chunks: int) -> None:
     """Make sure that the trajectory of the first `n_chunks` chunks of the production is complete.
 
@@ -123,8 +84,9 @@ def clear_run(folder: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove incomplete files of a killed process and the frames of an earlier stop."""
-    for part in (*folder.glob(".*.part.*"), *folder.glob(f"{SEGMENTS}/.*.part.*"), folder / DUMP):
-        part.unlink(missing_ok=True)
+    remove_parts(folder)
+    remove_parts(folder / SEGMENTS)
+    (folder / DUMP).unlink(missing_ok=True)
 
 
 def remove_segments(folder: Path) -> None:

@@ -12,9 +12,9 @@ import yaml
 
 from gmcore.dynamics.checkpoint import RunError, read_checkpoint
 from gmcore.dynamics.langevin import Langevin
-from gmcore.dynamics.run_folder import lock_folder
 from gmcore.dynamics.runner import run_md
 from gmcore.dynamics.trajectory import Trajectory
+from gmcore.files import LockError, lock_folder
 from support.md_runs import ENSEMBLES, assert_same_run, configured, raw
 from support.places import ROOT
 
@@ -24,7 +24,6 @@ from pathlib import Path
 from gmcore.config.loading import load_config
 from gmcore.config.dynamics import MDConfig
 from gmcore.dynamics.langevin import Langevin
-from gmcore.dynamics.run_folder import lock_folder
 from gmcore.dynamics.runner import run_md
 
 config = load_config(sys.argv[1], MDConfig)
@@ -180,10 +179,12 @@ def test_one_process_at_a_time(inputs, tmp_path):
     pytest.importorskip("fcntl")
     with (
         lock_folder(tmp_path / "run"),
-        pytest.raises(RunError, match=r"another process is running in .*: wait"),
+        pytest.raises(
+            LockError, match=rf"another process \({os.getpid()}\) is writing to the folder .*run: wait until"
+        ),
     ):
         run_md(configured(inputs, tmp_path / "run"))
-    assert not list((tmp_path / "run").iterdir())
+    assert not (tmp_path / "run").exists()
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"the output folder .* cannot be created: Not a directory"):
+    with pytest.raises(LockError, match=r"the output folder .* cannot be created: Not a directory"):
         run_md(configured(inputs, tmp_path / "file" / "run"))
