@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,7 +37,7 @@ from gmcore.evaluation.evaluation import evaluate_model, write_evaluation
 from gmcore.evaluation.figures import loss_curves
 from gmcore.files import atomic_path, lock_folder
 from gmcore.model import Model, load_model
-from gmcore.model_file import write_model
+from gmcore.model_file import ModelFileError, model_identity, read_model, write_model
 from gmcore.threads import set_threads
 from gmcore.version import __version__
 from gmkeras.callbacks import BestWeights, Checkpoints, Logs, ProgressBar
@@ -149,9 +150,18 @@ def _train_committee(
     )
     path = folder / MODEL_FILE
     provenance = _provenance(config, parts, list(states), folder)
-    golden = min(training.atoms, key=len)
-    write_model(path, ModelSettings(descriptor, heads, config.training.dtype, provenance), members, golden)
+    settings = ModelSettings(descriptor, heads, config.training.dtype, provenance)
+    if not (resume and _holds(path, settings, members)):
+        write_model(path, settings, members, min(training.atoms, key=len))
     return path
+
+
+def _holds(path: Path, settings: ModelSettings, members: Sequence[Member]) -> bool:
+    """Whether a file is this very model, however old it is; its date and its hash then stay as they are."""
+    try:
+        return path.is_file() and model_identity(*read_model(path)) == model_identity(settings, members)
+    except ModelFileError:  # damaged, or something else
+        return False
 
 
 class _Trainer:

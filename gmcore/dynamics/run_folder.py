@@ -10,6 +10,7 @@ stopped.extxyz   the frames that met a stop condition
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ DUMP = "stopped.extxyz"
 
 
 def earlier_checkpoint(folder: Path, identity: dict[str, Any], resume: bool) -> Checkpoint | None:
-    """Return the checkpoint of an earlier run; None if a new run begins.
+    """Return the checkpoint of an earlier run, with the present identity; None if a new run begins.
 
     Parameters
     ----------
@@ -47,6 +48,7 @@ def earlier_checkpoint(folder: Path, identity: dict[str, Any], resume: bool) -> 
     checkpoint = read_checkpoint(folder)
     if checkpoint is not None:
         check_unchanged(folder, identity, checkpoint.identity)
+        checkpoint = replace(checkpoint, identity=identity)  # an older version wrote down less
     elif (folder / MERGED).exists() or (folder / SEGMENTS).exists():
         raise RunError(
             f"{folder} has a trajectory but no {CHECKPOINT}: restore this file, "
