@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all.
+"""Files that appear whole or not at all, and folders that one process writes at a time.
 
 A file is written under a temporary name in the folder of its target, flushed to the disk and renamed: POSIX and
 Windows replace atomically within one file system. If the process is killed before that, an older file is unchanged.
@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
+import platform
+import re
+import sys
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from io import FileIO
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,31 +27,51 @@ if TYPE_CHECKING:
     import h5py
     from typing_extensions import Buffer
 
+if sys.platform != "win32":
+    import fcntl
+
 FULL_DISK = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file would be larger than the system allows",
 }
 
+LOCK = ".gmtensor.lock"
+DAY = 86400.0  # seconds
+
+PART = re.compile(r"\..*\.([0-9a-f]{4})([0-9a-f]{6})[0-9a-f]{2}\.part(\.[^.]*)?", re.DOTALL)
+"""Name of a temporary file of `atomic_path`: digits of the machine, of the process and of the file."""
+
+_numbers = count()
+_cleaned: set[str] = set()
+
 
 class WriteError(GMError):
     """A file could not be written; an older file of the same name is unchanged."""
+
+
+class LockError(GMError):
+    """Another process writes to a folder, or the folder cannot be used."""
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path with the suffix of `path`; on success it becomes `path`, on any error it is removed.
 
-    The suffix is kept because writers choose their format by it. Missing folders are made.
+    The suffix is kept because writers choose their format by it. Missing folders are made. The first call of a process
+    for a folder also removes what killed processes left there, see `remove_parts`.
 
     Raises
     ------
     WriteError : the disk is full or the folder cannot be written to.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(6)}.part{target.suffix}")
+    temporary = target.with_name(f".{target.stem[:100]}.{_owner()}.part{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if (folder := os.path.abspath(target.parent)) not in _cleaned:
+            _cleaned.add(folder)
+            remove_parts(target.parent)
         yield temporary
         _flush(temporary)
         os.replace(temporary, target)
@@ -178,6 +204,118 @@ class _Stream:
 
     def flush(self) -> None:
         """Do nothing: the file has no buffer."""
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the temporary files of `atomic_path` whose processes were killed.
+
+    A file of this machine is removed if its process has ended. Whether a process of another machine, or one before the
+    last start of this machine, still runs is not known: its files are removed a day after they were last written to.
+    """
+    with suppress(OSError):  # the folder does not exist or cannot be read
+        for entry in os.scandir(folder):
+            part = PART.fullmatch(entry.name)
+            if part is None or not entry.is_file(follow_symlinks=False):
+                continue
+            ended = part[1] == _machine() and not _is_running(int(part[2], 16))
+            with suppress(OSError):  # another process removed it, or it may not be removed
+                if ended or time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY:
+                    os.unlink(entry.path)
+
+
+@contextmanager
+def lock_folder(folder: str | os.PathLike, name: str = LOCK) -> Iterator[None]:
+    """Lock a folder against other processes that lock it by the same name; create it if necessary.
+
+    The lock is a file in the folder that holds process id and machine of its owner. It ends with the process, however
+    that ends; a lock file that is left behind locks nothing. On systems that cannot lock files, such as Windows and
+    some network disks, this does not lock anything.
+
+    Raises
+    ------
+    LockError : another process has locked the folder, or the folder cannot be created or written to.
+    """
+    folder = Path(folder)
+    try:
+        existed = folder.is_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LockError(
+            f"the output folder {folder} cannot be created: {error.strerror}; choose another output"
+        ) from error
+    if sys.platform == "win32":
+        yield
+        return
+    path = folder / name
+    descriptor = _locked(path)
+    try:
+        os.ftruncate(descriptor, 0)
+        with suppress(OSError):  # a full disk; the lock holds without its text
+            os.write(descriptor, f"{os.getpid()} {platform.node()}\n".encode())
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        os.close(descriptor)  # the lock ends here, after its file is gone: nobody else can have locked this file
+        if not existed:
+            with suppress(OSError):  # something was written into it
+                folder.rmdir()
+
+
+def _locked(path: Path) -> int:
+    """Create a file if necessary and lock it; return its descriptor."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise LockError(
+                f"the output folder {path.parent} cannot be written to: {error.strerror}; choose another output"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = os.read(descriptor, 1000).decode(errors="replace").split()
+            os.close(descriptor)
+            number, machine = text if len(text) == 2 else ("", platform.node())
+            owner = f"another process{f' ({number})' if number else ''}"
+            place = "" if machine == platform.node() else f" on {machine}"
+            raise LockError(
+                f"{owner}{place} is writing to the folder {path.parent}: wait until it has finished, or choose "
+                "another output"
+            ) from None
+        except OSError:  # a disk without locks
+            return descriptor
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        os.close(descriptor)  # its owner removed the file between the two calls, so that it locks nothing
+
+
+def _owner() -> str:
+    """Twelve digits that name the machine (4), this process (6) and one of its temporary files (2)."""
+    return f"{_machine()}{os.getpid() & 0xFFFFFF:06x}{next(_numbers) & 0xFF:02x}"
+
+
+@cache
+def _machine() -> str:
+    """Four digits for what numbers its processes as this one does: a machine from start to stop, or a container."""
+    name = platform.node()
+    with suppress(OSError):
+        name += Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
+    return f"{zlib.crc32(name.encode()) & 0xFFFF:04x}"
+
+
+def _is_running(process: int) -> bool:
+    """Whether a process of this machine may still be running."""
+    if sys.platform == "win32":  # where signal 0 is Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # it belongs to another user
+        return True
+    return True
 
 
 def _flush(path: Path) -> None:

@@ -178,6 +178,25 @@ def checksum(metadata: str, arrays: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def model_identity(settings: ModelSettings, members: Sequence[Member]) -> str:
+    """SHA-256 of everything that decides what a model predicts.
+
+    Provenance with its dates and paths, versions and golden outputs have no part in it: a model that is written again
+    keeps its identity.
+    """
+    content = {
+        "descriptor": asdict(settings.descriptor),
+        "heads": [head.to_dict() for head in settings.heads],
+        "dtype": settings.dtype,
+    }
+    arrays = {
+        f"{k}/{name}": _floating(array)
+        for k, member in enumerate(members)
+        for name, array in member_arrays(member).items()
+    }
+    return checksum(json.dumps(content, default=_plain, sort_keys=True), arrays)
+
+
 def golden_cluster(settings: DescriptorSettings) -> Atoms:
     """Return two atoms of every species, all within the cutoff of each other, on a slightly disordered grid."""
     rng = np.random.default_rng(0)
@@ -215,22 +234,22 @@ def _floating(array: np.ndarray) -> np.ndarray:
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
-def _metadata_text(settings: ModelSettings, units: dict[str, str]) -> str:
-    def plain(value: Any) -> Any:
-        if isinstance(value, (np.ndarray, np.generic)):
-            return value.tolist()
-        if isinstance(value, Path):
-            return str(value)
-        raise GMError(
-            f"the metadata of a model must be values that JSON can hold, got one of type {type(value).__name__}"
-        )
+def _plain(value: Any) -> Any:
+    """Return a value of the metadata that JSON does not know as one that it knows."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise GMError(f"the metadata of a model must be values that JSON can hold, got one of type {type(value).__name__}")
 
+
+def _metadata_text(settings: ModelSettings, units: dict[str, str]) -> str:
     content = asdict(settings) | {
         "heads": [head.to_dict() for head in settings.heads],
         "units": units,
         "written_by": {"gmtensor": __version__, "numpy": np.__version__},
     }
-    return json.dumps(content, default=plain, indent=1, sort_keys=True)
+    return json.dumps(content, default=_plain, indent=1, sort_keys=True)
 
 
 @contextmanager

@@ -13,19 +13,44 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from gmcore.config.dynamics import MDConfig
 from gmcore.config.loading import load_config
 from gmcore.config.training import TrainConfig
 from gmcore.config.workflow import Workflow
 from gmcore.errors import GMError
-from gmcore.files import atomic_path
+from gmcore.files import atomic_path, lock_folder
 from gmcore.version import __version__
+
+LOCK = ".gmtensor-run.lock"
+"""Not the lock of trainings and dynamics: the output of a workflow may be that of one of its steps."""
+
+START = """
+import sys
+sys.path[:] = [path for path in sys.path if path]
+root = sys.argv.pop(1)
+if root not in sys.path:
+    sys.path.append(root)
+from gmcore.workflow import end_with_parent
+end_with_parent()
+from gmcore.commands.app import main
+main()
+"""
+"""What the process of a step executes.
+
+`python -m` would put the current folder first on the import path: a file yaml.py there would be executed in place of
+the package. The folder that holds gmcore comes last, for programs that found it by a path of their own.
+"""
 
 
 class WorkflowError(GMError):
@@ -102,8 +127,15 @@ def run_workflow(workflow: Workflow) -> Iterator[tuple[int, int, Step, bool]]:
     ------
     ConfigError : a configuration cannot be used.
     WorkflowError : a step has failed; its own message says why.
+    LockError : another process runs a workflow with the same output.
     """
     steps = steps_of(workflow)
+    with lock_folder(workflow.output, LOCK):
+        yield from _run(workflow, steps)
+
+
+def _run(workflow: Workflow, steps: list[Step]) -> Iterator[tuple[int, int, Step, bool]]:
+    """Run the steps in the locked folder of the workflow."""
     record = workflow.output / "workflow.json"
     done: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     for number, step in enumerate(steps, 1):
@@ -111,7 +143,7 @@ def run_workflow(workflow: Workflow) -> Iterator[tuple[int, int, Step, bool]]:
         yield number, len(steps), step, finished
         if finished:
             continue
-        code = subprocess.run([sys.executable, "-m", "gmcore", *step.arguments], check=False).returncode
+        code = run_step(step.arguments)
         if code != 0:
             raise WorkflowError(
                 f"step {number} of {len(steps)}, gmtensor {step.name}, failed with exit code {code}: "
@@ -120,6 +152,60 @@ def run_workflow(workflow: Workflow) -> Iterator[tuple[int, int, Step, bool]]:
         done[step.name] = step.fingerprint()
         with atomic_path(record) as temporary:
             temporary.write_text(json.dumps(done, indent=2) + "\n", encoding="utf-8")
+
+
+def run_step(arguments: tuple[str, ...]) -> int:
+    """Run `gmtensor` with these arguments in its own process and return the exit code.
+
+    Signals that ask this process to end are passed on to the step, then they have their usual effect here. If this
+    process is killed, the step ends too: see `end_with_parent`.
+    """
+    root = str(Path(__file__).resolve().parents[1])
+    command = [sys.executable, "-c", START, root, *arguments]
+    # In a session of its own the step gets Ctrl-C once, from here, and not from the terminal as well.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process, _passed_on(process):
+        return process.wait()
+
+
+def end_with_parent() -> None:
+    """Let this process end when its standard input ends, which is a pipe that its parent holds open and never fills."""
+
+    def watch() -> None:
+        if os.read(0, 1) == b"":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _passed_on(process: subprocess.Popen) -> Iterator[None]:
+    """Pass signals on to a process and wait for its end; then they have the effect that they had before."""
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    received: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        process.send_signal(number)
+
+    def suspend(number: int, frame: FrameType | None) -> None:
+        process.send_signal(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)  # returns when this process is continued
+        process.send_signal(signal.SIGCONT)
+
+    handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), pass_on) | {signal.SIGTSTP: suspend}
+    # what is ignored, SIGHUP under nohup for example, stays ignored, in the step too
+    before = {n: signal.getsignal(n) for n in handlers if signal.getsignal(n) not in (signal.SIG_IGN, None)}
+    try:
+        for number in before:
+            signal.signal(number, handlers[number])
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
+        os.kill(os.getpid(), received[0])
 
 
 def _models(config: TrainConfig) -> list[Path]:

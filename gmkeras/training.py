@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -34,9 +35,9 @@ from gmcore.engine.heads import check_heads
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
 from gmcore.evaluation.evaluation import evaluate_model, write_evaluation
 from gmcore.evaluation.figures import loss_curves
-from gmcore.files import atomic_path
+from gmcore.files import atomic_path, lock_folder
 from gmcore.model import Model, load_model
-from gmcore.model_file import write_model
+from gmcore.model_file import ModelFileError, model_identity, read_model, write_model
 from gmcore.threads import set_threads
 from gmcore.version import __version__
 from gmkeras.callbacks import BestWeights, Checkpoints, Logs, ProgressBar
@@ -77,10 +78,17 @@ def train(config: TrainConfig, resume: bool = True) -> TrainResult:
 
     Raises
     ------
+    LockError : another process writes to the folder, or the folder cannot be created.
     GMError : data, settings or a checkpoint that cannot be used.
     """
     if config.training.threads is not None:  # otherwise each library takes all cores
         set_threads(config.training.threads)
+    with lock_folder(config.output):
+        return _train(config, resume)
+
+
+def _train(config: TrainConfig, resume: bool) -> TrainResult:
+    """Train in the locked folder `config.output`."""
     parts = load_datasets(config)
     with atomic_path(config.output / "config.yaml") as temporary:
         temporary.write_text(config.to_yaml(), encoding="utf-8")
@@ -142,9 +150,18 @@ def _train_committee(
     )
     path = folder / MODEL_FILE
     provenance = _provenance(config, parts, list(states), folder)
-    golden = min(training.atoms, key=len)
-    write_model(path, ModelSettings(descriptor, heads, config.training.dtype, provenance), members, golden)
+    settings = ModelSettings(descriptor, heads, config.training.dtype, provenance)
+    if not (resume and _holds(path, settings, members)):
+        write_model(path, settings, members, min(training.atoms, key=len))
     return path
+
+
+def _holds(path: Path, settings: ModelSettings, members: Sequence[Member]) -> bool:
+    """Whether a file is this very model, however old it is; its date and its hash then stay as they are."""
+    try:
+        return path.is_file() and model_identity(*read_model(path)) == model_identity(settings, members)
+    except ModelFileError:  # damaged, or something else
+        return False
 
 
 class _Trainer:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from contextlib import contextmanager
 
 import h5py
@@ -15,7 +16,17 @@ import numpy as np
 import pytest
 
 import gmcore.files
-from gmcore.files import WriteError, atomic_hdf5, atomic_path, streamed_hdf5
+from gmcore.files import (
+    LOCK,
+    LockError,
+    WriteError,
+    atomic_hdf5,
+    atomic_path,
+    lock_folder,
+    remove_parts,
+    streamed_hdf5,
+)
+from support.places import ROOT
 
 
 def test_writes_and_makes_folders(tmp_path):
@@ -203,3 +214,102 @@ def test_a_folder_that_cannot_be(tmp_path):
 def test_errors_of_other_files_pass_unchanged(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "out.txt"):
         open(tmp_path / "missing.txt")
+
+
+# Files that a killed process leaves behind
+
+WRITER = """
+import os, sys
+from gmcore.files import atomic_path, lock_folder
+with lock_folder(sys.argv[1]), atomic_path(sys.argv[1] + "/file.bin") as temporary:
+    temporary.write_bytes(b"new")
+    print(temporary.name, os.getpid(), flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def writing_process(folder):
+    """Another process that has locked the folder and writes there; gives its temporary file and its number."""
+    command = [sys.executable, "-c", WRITER, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        name, number = process.stdout.readline().split()
+        yield folder / name, int(number)
+        process.kill()
+
+
+def write_in_new_process(path):
+    code = "import sys; from gmcore.files import atomic_path\nwith atomic_path(sys.argv[1]) as t: t.write_text('x')"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, cwd=ROOT)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="whether a process runs is not asked elsewhere")
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    with writing_process(tmp_path) as (part, _):
+        write_in_new_process(tmp_path / "other.txt")
+        assert part.is_file(), "removed while its process was writing"
+    assert part.is_file(), "the process was not killed while it was writing"
+    write_in_new_process(tmp_path / "other.txt")
+    assert not part.exists() and not (tmp_path / "file.bin").exists()
+
+
+def test_only_temporary_files_are_removed(tmp_path):
+    """Those of unknown processes, another machine's for example, only a day after the last write."""
+    kept = [
+        ".a.part.h5",
+        ".a.0123456789ab.h5",
+        "a.0123456789ab.part.h5",
+        ".a.0123456789xy.part.h5",
+        ".a.0123456789a.part",
+    ]
+    parts = [tmp_path / name for name in (".model.0123456789ab.part.h5", ".file.ffffffffffff.part")]
+    for path in [*parts, *(tmp_path / name for name in kept)]:
+        path.write_text("x")
+    (tmp_path / ".folder.0123456789ab.part").mkdir()
+    remove_parts(tmp_path)
+    assert all(path.is_file() for path in parts)
+    for path in tmp_path.iterdir():
+        os.utime(path, (time.time() - 1e6,) * 2)
+    remove_parts(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, ".folder.0123456789ab.part"}
+    remove_parts(tmp_path / "missing")
+
+
+# Folders that one process writes at a time
+
+
+def test_a_lock_names_its_owner_and_ends_with_it(tmp_path):
+    pytest.importorskip("fcntl")
+    with writing_process(tmp_path) as (_, number):
+        with pytest.raises(LockError, match=rf"another process \({number}\) is writing to the folder {tmp_path}: wait"):
+            with lock_folder(tmp_path):
+                pass
+        with lock_folder(tmp_path, "another.lock"):
+            pass
+    assert (tmp_path / LOCK).is_file(), "a killed process leaves its lock file"
+    with lock_folder(tmp_path):
+        assert str(os.getpid()) in (tmp_path / LOCK).read_text()
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_lock_creates_its_folder_and_leaves_nothing_empty(tmp_path):
+    with lock_folder(tmp_path / "empty"):
+        pass
+    with lock_folder(tmp_path / "full"):
+        (tmp_path / "full" / "file").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["full", "file"]
+    (tmp_path / "there").mkdir()
+    with lock_folder(tmp_path / "there"):
+        pass
+    assert (tmp_path / "there").is_dir()
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(LockError, match=r"the output folder .*file cannot be created: .*; choose another output"):
+        with lock_folder(tmp_path / "file"):
+            pass
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(LockError, match=r"the output folder .* cannot be written to: Is a directory; choose another"):
+        with lock_folder(tmp_path):
+            pass

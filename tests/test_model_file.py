@@ -17,7 +17,7 @@ from gmcore.engine.evaluator import Evaluator
 from gmcore.engine.settings import HeadSettings
 from gmcore.errors import GMError
 from gmcore.model import load_model
-from gmcore.model_file import ModelFileError, checksum, golden_cluster, read_model, write_model
+from gmcore.model_file import ModelFileError, checksum, golden_cluster, model_identity, read_model, write_model
 from support.models import make_head, random_model, random_parts
 from support.places import TESTS, environment
 from support.systems import mixed_batch, triclinic, water_molecule
@@ -326,3 +326,24 @@ def test_species_must_ascend():
     settings.descriptor = dataclasses.replace(settings.descriptor, species=(6, 1, 7, 8))
     with pytest.raises(GMError, match=r"species of a model must be ascending atomic numbers, got \[6, 1, 7, 8\]"):
         check_model(settings, members)
+
+
+def test_identity_is_that_of_the_predictions(path):
+    settings, members = read_model(path)
+    identity = model_identity(settings, members)
+    assert model_identity(dataclasses.replace(settings, provenance={"date": "another"}), members) == identity
+    write_model(path, dataclasses.replace(settings, provenance={}), members)
+    assert model_identity(*read_model(path)) == identity
+    weights = [members[0].weights[0] + 1e-12, *members[0].weights[1:]]
+    others = [
+        (dataclasses.replace(settings, dtype="float32"), members),
+        (
+            dataclasses.replace(
+                settings, descriptor=dataclasses.replace(settings.descriptor, r_max=settings.descriptor.r_max + 0.1)
+            ),
+            members,
+        ),
+        (settings, [*members, members[0]]),
+        (settings, [dataclasses.replace(members[0], weights=weights), *members[1:]]),
+    ]
+    assert len({model_identity(*other) for other in others} - {identity}) == len(others)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,9 @@ from gmcore import workflow as workflow_module
 from gmcore.commands.app import app
 from gmcore.config.loading import ConfigError, load_config, parse_config
 from gmcore.config.workflow import Workflow
+from gmcore.files import LockError, lock_folder
 from gmcore.workflow import WorkflowError, run_workflow, steps_of
+from support.places import ROOT
 
 MD = """
 output: md
@@ -49,8 +56,8 @@ class Commands:
         self.run: list[str] = []
         self.failing: str | None = None
 
-    def __call__(self, arguments: list[str], check: bool):
-        command, argument = arguments[3], Path(arguments[4])
+    def __call__(self, arguments: tuple[str, ...]) -> int:
+        command, argument = arguments[0], Path(arguments[1])
         self.run.append(f"{command} {argument.name}")
         code = 2 if command == self.failing else 0
         if code == 0:
@@ -62,13 +69,13 @@ class Commands:
             }[command]()
             made.parent.mkdir(exist_ok=True)
             made.write_text(f"{command} {argument.read_text() if argument.is_file() else ''}")
-        return type("Done", (), {"returncode": code})
+        return code
 
 
 @pytest.fixture
 def commands(monkeypatch) -> Commands:
     stand_in = Commands()
-    monkeypatch.setattr(workflow_module.subprocess, "run", stand_in)
+    monkeypatch.setattr(workflow_module, "run_step", stand_in)
     return stand_in
 
 
@@ -151,3 +158,95 @@ def test_from_the_command_line(folder, commands):
     assert "[1/5] gmtensor train" in done.output and f"written: {folder / 'md' / 'report.html'}" in done.output
     again = CliRunner().invoke(app, ["run", str(folder / "all.yaml")])
     assert again.output.count("(already done)") == 5
+
+
+def test_one_process_at_a_time(folder, commands):
+    """The output of the workflow may be that of a step, whose own lock does not get in the way."""
+    pytest.importorskip("fcntl")
+    (folder / "all.yaml").write_text("output: d\ntrain: [d.yaml]\n")
+    with lock_folder(folder / "d"):
+        assert run_all(folder) == [False]
+    steps = run_workflow(load_config(folder / "all.yaml", Workflow))
+    next(steps)
+    with pytest.raises(LockError, match=rf"another process \({os.getpid()}\) is writing to the folder .*d: wait"):
+        run_all(folder)
+    steps.close()
+    assert run_all(folder) == [True]
+
+
+# The processes of the steps
+
+
+@pytest.fixture
+def traps(tmp_path, monkeypatch) -> Path:
+    """Current folder with modules that leave a mark when they are executed."""
+    for name in ("yaml", "typer", "html", "secrets", "numpy", "gmkeras"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'a').write('{name} ')\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_step_executes_nothing_of_the_current_folder(traps):
+    (traps / "train.yaml").write_text("seed: 1\n")
+    assert workflow_module.run_step(("validate", "train.yaml")) == 2
+    assert workflow_module.run_step(("--version",)) == 0
+    assert not (traps / "executed").exists(), (traps / "executed").read_text()
+
+
+def test_the_module_executes_nothing_of_the_current_folder(traps):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "gmcore", "validate", "missing.yaml"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 2 and "missing.yaml" in done.stderr, done.stderr
+    assert not (traps / "executed").exists(), (traps / "executed").read_text()
+
+
+STEP = """
+import os, sys, time
+from gmcore import workflow
+workflow.START = workflow.START.split("from gmcore.commands")[0] + '''
+import os, sys, time
+try:
+    print(os.getpid(), flush=True)
+    time.sleep(100)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    sys.exit(130)
+'''
+try:
+    workflow.run_step(())
+except KeyboardInterrupt:
+    print("interrupted too", flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are a matter of POSIX")
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGHUP", "SIGKILL"])
+def test_a_step_ends_with_its_parent(tmp_path, number):
+    """The output ends only when both have ended, since both hold it open."""
+    number = getattr(signal, number)
+    command = [sys.executable, "-c", textwrap.dedent(STEP)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True) as parent:
+        step = int(parent.stdout.readline())
+        parent.send_signal(number)
+        try:
+            rest, _ = parent.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.kill(step, signal.SIGKILL)
+            raise
+    if number == signal.SIGINT:
+        assert rest == "interrupted\ninterrupted too\n" and parent.returncode == 0
+    else:
+        assert rest == "" and parent.returncode == -number
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are a matter of POSIX")
+def test_the_terminal_interrupts_a_step_once(tmp_path):
+    """Ctrl-C goes to the whole process group of the terminal; the step hears of it from its parent alone."""
+    script = textwrap.dedent(STEP).replace("sys.exit(130)", "time.sleep(0.5); sys.exit(130)")
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True) as parent:
+        parent.stdout.readline()
+        os.killpg(parent.pid, signal.SIGINT)
+        rest, _ = parent.communicate(timeout=60)
+    assert rest == "interrupted\ninterrupted too\n"

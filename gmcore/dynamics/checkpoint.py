@@ -2,7 +2,8 @@
 
 It is one file, state.npz, replaced atomically after each chunk. The settings are all keys of the configuration that
 influence the trajectory. Files are identified by the SHA-256 of their contents: the folder of a run may be moved, but
-its model may not be replaced by another one.
+its model may not be replaced by another one. A model file may be written again with a new date: also the SHA-256 of
+what decides its predictions is kept. Older checkpoints have only that of the file.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from gmcore.config.dynamics import MDConfig
 from gmcore.dynamics.state import State
 from gmcore.errors import GMError
 from gmcore.files import atomic_path
+from gmcore.model_file import model_identity, read_model
 
 CHECKPOINT = "state.npz"
 CHANGEABLE = ("output", "duration", "threads", "stop", "analysis")
 """Keys of the configuration that may change when a run is continued."""
 
-_FILES = ("potential", "structure.file", "d_tensor.model", "d_tensor.reference")
+_MODELS = ("potential", "d_tensor.model")
+_FILES = (*_MODELS, "structure.file", "d_tensor.reference")
 _STATE, _START = "state/", "start/"
 
 
@@ -51,19 +54,25 @@ class Checkpoint:
 
 
 def identity_of(config: MDConfig) -> dict[str, Any]:
-    """Collect the settings that must not change during a run, as dotted key -> value; a file is given by its SHA-256.
+    """Collect the settings that must not change during a run, as dotted key -> value.
+
+    A file is given by its SHA-256, a model by {"file": its SHA-256, "content": its `model_identity`}.
 
     Raises
     ------
     RunError : a file named in the configuration cannot be read.
+    ModelFileError : a model cannot be read.
     """
     flat = _flattened(config.model_dump(mode="json", exclude=set(CHANGEABLE)))
     for key in _FILES:
         if flat.get(key) is not None:
+            path = Path(flat[key])
             try:
-                flat[key] = hashlib.sha256(Path(flat[key]).read_bytes()).hexdigest()
+                flat[key] = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError as error:
-                raise RunError(f"{key}: the file {flat[key]} cannot be read: {error.strerror or error}") from error
+                raise RunError(f"{key}: the file {path} cannot be read: {error.strerror or error}") from error
+            if key in _MODELS:
+                flat[key] = {"file": flat[key], "content": model_identity(*read_model(path))}
     return flat
 
 
@@ -81,7 +90,7 @@ def check_unchanged(folder: Path, now: dict[str, Any], then: dict[str, Any]) -> 
     """
     changed = []
     for key in sorted(now.keys() | then.keys()):
-        if now.get(key) != then.get(key):
+        if not _is_same(now.get(key), then.get(key)):
             was, is_now = then.get(key, "not given"), now.get(key, "not given")
             changed.append(f"the contents of {key}" if key in _FILES else f"{key} (was {was}, now {is_now})")
     if changed:
@@ -89,6 +98,13 @@ def check_unchanged(folder: Path, now: dict[str, Any], then: dict[str, Any]) -> 
             f"the run in {folder} was started with other settings; changed since then: {', '.join(changed)}. "
             "Undo the changes, choose another output, or start over with gmtensor md --no-resume"
         )
+
+
+def _is_same(now: Any, then: Any) -> bool:
+    """Whether a value of `identity_of` has not changed; `then` may be that of an older version."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        return now["content"] == then.get("content")
+    return now["file"] == then if isinstance(now, dict) else now == then
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

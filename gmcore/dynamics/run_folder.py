@@ -9,28 +9,21 @@ stopped.extxyz   the frames that met a stop condition
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gmcore.dynamics.checkpoint import CHECKPOINT, Checkpoint, RunError, check_unchanged, read_checkpoint
 from gmcore.dynamics.trajectory import MERGED, SEGMENTS, TrajectoryError, segments_in, trajectory_files
-
-if sys.platform != "win32":
-    import fcntl
+from gmcore.files import PART, remove_parts
 
 CONFIG = "config.yaml"
 DUMP = "stopped.extxyz"
-_LEFTOVER = re.compile(r"\.(config|state|trajectory|stopped|[0-9]{6,})\.[0-9a-f]{12}\.part\.(yaml|npz|h5|extxyz)")
-"""Temporary names of `gmcore.files.atomic_path` for the files of a run."""
 
 
 def earlier_checkpoint(folder: Path, identity: dict[str, Any], resume: bool) -> Checkpoint | None:
-    """Return the checkpoint of an earlier run; None if a new run begins.
+    """Return the checkpoint of an earlier run, with the present identity; None if a new run begins.
 
     Parameters
     ----------
@@ -57,6 +50,7 @@ def earlier_checkpoint(folder: Path, identity: dict[str, Any], resume: bool) -> 
     checkpoint = read_checkpoint(folder)
     if checkpoint is not None:
         check_unchanged(folder, identity, checkpoint.identity)
+        checkpoint = replace(checkpoint, identity=identity)  # an older version wrote down less
     elif (folder / MERGED).exists() or (folder / SEGMENTS).exists():
         raise RunError(
             f"{folder} has a trajectory but no {CHECKPOINT}: restore this file, "
@@ -73,46 +67,12 @@ def _check_segments(folder: Path) -> None:
         raise RunError(f"{folder / SEGMENTS} must be a folder, but is a file: move it away, or choose another output")
     own = {path.name for path in segments_in(folder)}
     names = sorted(path.name for path in (folder / SEGMENTS).iterdir())
-    foreign = [name for name in names if name not in own and not _LEFTOVER.fullmatch(name)]
+    foreign = [name for name in names if name not in own and not PART.fullmatch(name)]
     if foreign:
         shown = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
         raise RunError(
             f"{folder / SEGMENTS} has files that no run has written, {shown}: move them away, or choose another output"
         )
-
-
-@contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Lock a folder against other runs; create it if necessary. The lock ends with the process.
-
-    On systems where folders cannot be locked, such as Windows and some network disks, this does not lock anything.
-
-    Raises
-    ------
-    RunError : another process runs in the folder, or the folder cannot be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"the output folder {folder} cannot be created: {error.strerror}; choose another output"
-        ) from error
-    if sys.platform == "win32":
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"another process is running in {folder}: wait until it has finished, or choose another output"
-            ) from None
-        except OSError:  # a disk without locks
-            pass
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def check_trajectory(folder: Path, n_chunks: int) -> None:
@@ -141,9 +101,9 @@ def clear_run(folder: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove incomplete files of a killed process and the frames of an earlier stop."""
-    hidden = (*folder.glob(".*"), *folder.glob(f"{SEGMENTS}/.*"))
-    for path in (*(path for path in hidden if _LEFTOVER.fullmatch(path.name)), folder / DUMP):
-        path.unlink(missing_ok=True)
+    remove_parts(folder)
+    remove_parts(folder / SEGMENTS)
+    (folder / DUMP).unlink(missing_ok=True)
 
 
 def remove_segments(folder: Path) -> None:

@@ -12,7 +12,7 @@ the production, independent of the chunks.
 Results are equal bit for bit on the same machine, with the same number of threads and the same versions of the
 libraries.
 
-Not supported: two processes in one folder. Where folders can be locked, the second process stops with an error.
+Not supported: two processes in one folder. Where files can be locked, the second process stops with an error.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from gmcore.dynamics.run_folder import (
     check_trajectory,
     clear_run,
     earlier_checkpoint,
-    lock_folder,
     remove_leftovers,
     remove_segments,
 )
@@ -47,7 +46,7 @@ from gmcore.dynamics.stops import RunStopped, StopConditions
 from gmcore.dynamics.trajectory import MERGED, segment_path, trajectory_files
 from gmcore.engine.neighbors import NeighborError
 from gmcore.engine.structures import StructureError
-from gmcore.files import atomic_path
+from gmcore.files import atomic_path, lock_folder
 from gmcore.model import Model, load_model
 from gmcore.outputs import RUN, check_outputs
 from gmcore.threads import set_threads
@@ -68,6 +67,7 @@ def run_md(config: MDConfig, resume: bool = True) -> Path:
     ------
     RunStopped : a stop condition ended the run; the frames that met it are in stopped.extxyz.
     RunError : the folder belongs to something else, the settings of the run have changed, or a file cannot be used.
+    LockError : another process writes to the folder, or the folder cannot be created.
     GMError : models, structure and molecules do not fit together.
     """
     folder = config.output

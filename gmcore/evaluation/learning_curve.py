@@ -14,7 +14,7 @@ from typing import Any
 from gmcore.config.training import TrainConfig
 from gmcore.errors import GMError
 from gmcore.evaluation.figures import learning_curve
-from gmcore.files import atomic_path
+from gmcore.files import atomic_path, lock_folder
 from gmcore.outputs import LEARNING_CURVE, check_outputs
 from gmcore.quantities import BY_NAME
 
@@ -33,10 +33,17 @@ def run_learning_curve(config: TrainConfig, sizes: Sequence[int], train: Callabl
 
     Raises
     ------
+    LockError : another process writes to the folder of the learning curve.
     GMError : if there are no sizes, or a size is below 1 or given twice.
     """
     if not sizes or min(sizes) < 1 or len(set(sizes)) != len(sizes):
         raise GMError(f"training sizes must be different and positive, got {list(sizes)}")
+    with lock_folder(config.output / FOLDER):
+        return _run(config, sizes, train)
+
+
+def _run(config: TrainConfig, sizes: Sequence[int], train: Callable[[TrainConfig], Any]) -> list[Path]:
+    """Train in the locked folder of the learning curve."""
     folder = config.output / FOLDER
     check_outputs(
         [folder / TABLE], [*config.data.files, *config.data.test_files], makes=(LEARNING_CURVE, config.output)

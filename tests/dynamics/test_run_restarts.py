@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import yaml
 
-from gmcore.dynamics.checkpoint import RunError, read_checkpoint
+from gmcore.dynamics.checkpoint import RunError, read_checkpoint, write_checkpoint
 from gmcore.dynamics.langevin import Langevin
-from gmcore.dynamics.run_folder import lock_folder
 from gmcore.dynamics.runner import run_md
 from gmcore.dynamics.trajectory import Trajectory
+from gmcore.files import LockError, lock_folder
+from gmcore.model_file import read_model, write_model
 from support.md_runs import ENSEMBLES, assert_same_run, configured, raw
 from support.places import ROOT
 
@@ -24,7 +26,6 @@ from pathlib import Path
 from gmcore.config.loading import load_config
 from gmcore.config.dynamics import MDConfig
 from gmcore.dynamics.langevin import Langevin
-from gmcore.dynamics.run_folder import lock_folder
 from gmcore.dynamics.runner import run_md
 
 config = load_config(sys.argv[1], MDConfig)
@@ -136,6 +137,39 @@ def test_a_moved_folder_goes_on(whole, inputs, tmp_path):
     assert_same_run(tmp_path / "new", whole)
 
 
+def written_again(path):
+    """Write a model file again with another provenance."""
+    settings, members = read_model(path)
+    write_model(path, replace(settings, provenance={"date": "another"}), members)
+
+
+def old_identity(folder):
+    """Put what older versions wrote into a checkpoint: of a model the SHA-256 of its file alone."""
+    checkpoint = read_checkpoint(folder)
+    values = {key: value["file"] if isinstance(value, dict) else value for key, value in checkpoint.identity.items()}
+    assert values != checkpoint.identity
+    write_checkpoint(folder, replace(checkpoint, identity=values))
+
+
+def test_goes_on_with_models_that_were_written_again(inputs, tmp_path):
+    for name in ("potential.h5", "d.h5", "molecule.extxyz"):
+        (tmp_path / name).write_bytes((inputs / name).read_bytes())
+    folder = run_md(configured(tmp_path, tmp_path / "run", duration=0.005))
+    written_again(tmp_path / "potential.h5")
+    written_again(tmp_path / "d.h5")
+    assert (tmp_path / "potential.h5").read_bytes() != (inputs / "potential.h5").read_bytes()
+    run_md(configured(tmp_path, folder, duration=0.01))
+
+    old_identity(folder)
+    run_md(configured(tmp_path, folder, duration=0.015))  # the same file: goes on, and from now on by its content
+    written_again(tmp_path / "potential.h5")
+    run_md(configured(tmp_path, folder))
+    old_identity(folder)
+    (tmp_path / "potential.h5").write_bytes((inputs / "potential.h5").read_bytes())
+    with pytest.raises(RunError, match=r"changed since then: the contents of potential\. Undo the changes"):
+        run_md(configured(tmp_path, folder))
+
+
 def test_refuses_folders_of_something_else(inputs, tmp_path):
     (tmp_path / "config.yaml").write_text("data:")
     for resume in (True, False):
@@ -181,10 +215,12 @@ def test_one_process_at_a_time(inputs, tmp_path):
     pytest.importorskip("fcntl")
     with (
         lock_folder(tmp_path / "run"),
-        pytest.raises(RunError, match=r"another process is running in .*: wait"),
+        pytest.raises(
+            LockError, match=rf"another process \({os.getpid()}\) is writing to the folder .*run: wait until"
+        ),
     ):
         run_md(configured(inputs, tmp_path / "run"))
-    assert not list((tmp_path / "run").iterdir())
+    assert not (tmp_path / "run").exists()
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"the output folder .* cannot be created: Not a directory"):
+    with pytest.raises(LockError, match=r"the output folder .* cannot be created: Not a directory"):
         run_md(configured(inputs, tmp_path / "file" / "run"))

@@ -19,7 +19,7 @@ from gmcore.config.loading import parse_config
 from gmcore.data.datasets import Dataset
 from gmcore.engine.settings import DescriptorSettings
 from gmcore.errors import GMError
-from gmcore.files import WriteError
+from gmcore.files import LOCK, LockError, WriteError, lock_folder
 from gmcore.model import load_model
 from gmcore.model_file import read_model
 from gmkeras import callbacks, training
@@ -178,6 +178,33 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, no_figures):
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="is damaged: remove it to train from the beginning"):
         train(config(tmp_path, properties, "dtype: float64", epochs=1))
+
+
+def test_a_finished_model_is_left_alone(tmp_path, monkeypatch, no_figures):
+    """Also after an upgrade of the program; a damaged model, or one of other parameters, is written anew."""
+    settings = config(tmp_path, "{d_tensor: {}}", epochs=1)
+    (path,) = train(settings).models
+    before = path.read_bytes()
+    monkeypatch.setattr(training, "__version__", "9.9")
+    train(settings)
+    assert path.read_bytes() == before
+    path.write_bytes(before[:-1000])
+    train(settings)
+    again = read_model(path)[0].provenance["versions"]["gmtensor"]
+    assert again == "9.9" and path.read_bytes() != before
+    train(config(tmp_path, "{d_tensor: {}}", epochs=1, members=2))
+    assert len(read_model(path)[1]) == 2
+
+
+def test_one_process_at_a_time(tmp_path, no_figures):
+    pytest.importorskip("fcntl")
+    settings = config(tmp_path, "{d_tensor: {}}", epochs=1)
+    with lock_folder(tmp_path / "run"):
+        with pytest.raises(LockError, match=r"another process \(\d+\) is writing to the folder .*run: wait"):
+            train(settings)
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK]
+    train(settings)
+    assert not (tmp_path / "run" / LOCK).exists()
 
 
 def test_separate_models(tmp_path, no_figures):
