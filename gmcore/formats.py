@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gmcore.errors import DataError
+from gmcore.errors import DataError, excerpt
 
 SUFFIXES = {
     ".xyz": "extxyz",
@@ -29,6 +29,7 @@ def file_format(path: str | Path, declared: str = "auto") -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(
-            f"the format of {path} cannot be told from its suffix {suffix!r} (known: {', '.join(SUFFIXES)}); state it"
+            f"the format of {path} cannot be told from its suffix {excerpt(suffix)} "
+            f"(known: {', '.join(SUFFIXES)}); state it"
         )
     return SUFFIXES[suffix]

@@ -9,7 +9,7 @@ from gmcore.config.loading import ConfigError, read_yaml
 from gmcore.config.section import Section
 from gmcore.config.training import TrainConfig
 from gmcore.config.workflow import Workflow
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 from gmcore.suggest import did_you_mean
 
 KINDS: dict[str, type[Section]] = {"train": TrainConfig, "md": MDConfig, "workflow": Workflow}
@@ -23,7 +23,7 @@ def kind_named(name: str) -> type[Section]:
     GMError : there is no such kind.
     """
     if name not in KINDS:
-        raise GMError(f"unknown kind of configuration {name!r}{did_you_mean(name, KINDS)}")
+        raise GMError(f"unknown kind of configuration {excerpt(name)}{did_you_mean(name, KINDS)}")
     return KINDS[name]
 
 

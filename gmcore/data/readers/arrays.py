@@ -23,7 +23,7 @@ from ase import Atoms
 
 from gmcore.data.frames import Frame
 from gmcore.engine.structures import MAX_ATOMIC_NUMBER
-from gmcore.errors import DataError
+from gmcore.errors import DataError, shortened
 
 LAYOUTS = (("R", "Z"), ("coords", "nuclear_charges"))
 
@@ -46,7 +46,8 @@ def frames_from_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Iterator[
             break
     else:
         raise DataError(
-            f"{name} must hold R and Z, or coords and nuclear_charges; its keys are: {', '.join(sorted(arrays))}"
+            f"{name} must hold R and Z, or coords and nuclear_charges; "
+            f"its keys are: {shortened(', '.join(sorted(arrays)))}"
         )
     positions, numbers = np.asarray(arrays[key_positions]), np.asarray(arrays[key_numbers])
     if positions.ndim != 3 or positions.shape[2] != 3:
