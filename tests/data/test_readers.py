@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -169,6 +173,40 @@ def test_truncated_xyz(tmp_path):
     path.write_text(path.read_text()[:-20])
     with pytest.raises(DataError, match=r"frames.xyz cannot be read as extended XYZ"):
         read_dataset(path, ["energy"], units=UNITS)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("999999999999\n\nH 0 0 0\n", "line 1 promises 999999999999 atoms, 8 bytes follow"),
+        (f"{'9' * 99}\n\nH 0 0 0\n", "line 1 promises 9+ atoms, 8 bytes follow"),
+        ("-1\n\nH 0 0 0\n", "line 1 promises -1 atoms"),
+        ("1\n\nH 0 0 0\n1000000000\n\nH 0 0 0\n", "line 4 promises 1000000000 atoms, 8 bytes follow"),
+        (
+            "1\nProperties=species:S:1:pos:R:99999999999\nH 0 0 0\n",
+            "line 2 declares 100000000000 columns, the row below has 4",
+        ),
+        ('0\nproperties = "species:S:1:pos:R:99999999999"\n', "line 2 declares 100000000000 columns"),
+    ],
+)
+def test_xyz_that_promises_more_than_it_holds_is_refused_unread(tmp_path, text, message):
+    """In a process of its own, since the reader of ASE would look for every row."""
+    (tmp_path / "a.xyz").write_text(text)
+    code = (
+        "import resource, sys\nfrom gmcore.data.reading import read_frames\nfrom gmcore.errors import DataError\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n"
+        "try:\n    list(read_frames(sys.argv[1]))\nexcept DataError as error:\n    print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.xyz")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert re.search(f"a.xyz cannot be read as extended XYZ: {message}", done.stdout), done.stderr
+
+
+def test_xyz_with_vectors_below_its_atoms_is_read_as_before(tmp_path):
+    frame = "1\n\nH 0 0 0\nVEC1 5 0 0\nVEC2 0 5 0\nVEC3 0 0 5\n"
+    (tmp_path / "a.xyz").write_text(2 * frame)
+    frames = list(read_frames(tmp_path / "a.xyz"))
+    assert [frame.atoms.cell.lengths().tolist() for frame in frames] == [[5.0, 5.0, 5.0]] * 2
 
 
 @pytest.mark.parametrize(
