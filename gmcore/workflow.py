@@ -24,7 +24,7 @@ from gmcore.config.loading import load_config
 from gmcore.config.training import TrainConfig
 from gmcore.config.workflow import Workflow
 from gmcore.errors import GMError
-from gmcore.files import atomic_path
+from gmcore.files import atomic_path, read_json
 from gmcore.version import __version__
 
 
@@ -105,7 +105,8 @@ def run_workflow(workflow: Workflow) -> Iterator[tuple[int, int, Step, bool]]:
     """
     steps = steps_of(workflow)
     record = workflow.output / "workflow.json"
-    done: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    advice = "remove it, and all steps are done again"
+    done = read_json(record, dict[str, str], WorkflowError, advice) if record.is_file() else {}
     for number, step in enumerate(steps, 1):
         finished = done.get(step.name) == step.fingerprint() and all(path.is_file() for path in step.makes)
         yield number, len(steps), step, finished

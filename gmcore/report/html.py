@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gmcore.errors import shortened
 from gmcore.files import atomic_path
 from gmcore.report import figures, figures_dynamics, figures_training, settings_tables, tables
 from gmcore.report.blocks import FigureBlock
@@ -37,13 +38,22 @@ def write_report(run: str | Path, output: str | Path | None = None) -> tuple[Pat
     ------
     RecordError : if the run has no analysis, or one that another program wrote.
     """
-    from gmcore.analysis.records import read_analysis, relative_paths, write_json
+    from jinja2 import UndefinedError
+
+    from gmcore.analysis.records import ANALYSIS_FILE, RecordError, read_analysis, relative_paths, write_json
 
     analysis = relative_paths(read_analysis(run), run)  # those of older versions have absolute paths
     path = Path(run) / REPORT_FILE if output is None else Path(output)
-    page = sections(analysis, Path(run))
+    try:
+        page = sections(analysis, Path(run))
+        text = render(analysis, page)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError, UndefinedError) as error:
+        raise RecordError(
+            f"{Path(run) / ANALYSIS_FILE} does not hold what a report needs ({type(error).__name__}: "
+            f"{shortened(str(error))}); write it again with: gmtensor analyze {run}"
+        ) from error
     with atomic_path(path) as temporary:
-        temporary.write_text(render(analysis, page), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     numbers = path.with_suffix(".json")
     write_json(numbers, _numbers(analysis, page))
     return path, numbers
