@@ -16,7 +16,7 @@ from ase import Atoms
 from gmcore.data.frames import Frame
 from gmcore.errors import DataError, excerpt
 
-_PROPERTIES = re.compile(rb"Properties\s*=\s*[\"'{]?([^\s\"'}]+)", re.IGNORECASE)
+_PROPERTIES = re.compile(rb"(?:^|\s)Properties\s*=\s*[\"'{]?([^\s\"'}]+)", re.IGNORECASE)
 
 
 def read_extxyz(path: Path) -> Iterator[Frame]:
