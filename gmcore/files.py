@@ -7,6 +7,7 @@ Windows replace atomically within one file system. If the process is killed befo
 from __future__ import annotations
 
 import errno
+import json
 import os
 import platform
 import re
@@ -19,9 +20,9 @@ from functools import cache
 from io import FileIO
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt, shortened
 
 if TYPE_CHECKING:
     import h5py
@@ -316,6 +317,43 @@ def _is_running(process: int) -> bool:
     except (OSError, OverflowError):  # it belongs to another user
         return True
     return True
+
+
+def read_json(path: str | os.PathLike, schema: Any, error: type[GMError], advice: str) -> Any:
+    """Return the content of a JSON file that fits a schema.
+
+    Parameters
+    ----------
+    schema : type that pydantic knows, for example `dict[str, str]`; numbers must have the type that is stated.
+    error : class of the errors.
+    advice : what to do with a file that does not fit.
+
+    Raises
+    ------
+    FileNotFoundError : there is no such file.
+    error : the file is not JSON, or its content does not fit.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as unreadable:
+        raise error(f"{path} cannot be read: {shortened(str(unreadable))}; {advice}") from unreadable
+    return fitting(content, schema, path, error, advice)
+
+
+def fitting(content: Any, schema: Any, path: str | os.PathLike, error: type[GMError], advice: str) -> Any:
+    """Return the content of a file as its schema has it; parameters and errors as in `read_json`."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(schema).validate_python(content, strict=True)
+    except ValidationError as invalid:
+        first = invalid.errors(include_url=False)[0]
+        place = shortened(".".join(str(part) for part in first["loc"])) or "its content"
+        got = "" if first["type"] == "missing" else f", got {excerpt(first['input'], 60)}"
+        reason = f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}{got}"
+        raise error(f"{path} does not hold what it should: {reason}; {advice}") from invalid
 
 
 def _flush(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gmcore.errors import DataError
+from gmcore.errors import DataError, excerpt
 
 SUFFIXES = {
     ".xyz": "extxyz",
@@ -35,7 +35,7 @@ def file_format(path: str | Path, declared: str = "auto") -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(
-            f"the format of {path} is unknown, because its suffix {suffix!r} is not one of {', '.join(SUFFIXES)}: "
-            "rename the file or state its format"
+            f"the format of {path} is unknown, because its suffix {excerpt(suffix)} is not one of "
+            f"{', '.join(SUFFIXES)}: rename the file or state its format"
         )
     return SUFFIXES[suffix]

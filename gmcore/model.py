@@ -19,7 +19,7 @@ from gmcore.engine.evaluator_base import EvaluatorBase
 from gmcore.engine.neighbors import NeighborError
 from gmcore.engine.settings import Member, ModelSettings
 from gmcore.engine.structures import Batch
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 from gmcore.model_file import read_content, verify_golden
 from gmcore.quantities import PER_ATOM
 
@@ -202,7 +202,7 @@ def _total_charges(
     try:
         charges = np.asarray(given, float)
     except (TypeError, ValueError):
-        raise GMError(f"total_charge must be a number or numbers, got {given!r}") from None
+        raise GMError(f"total_charge must be a number or numbers, got {excerpt(given)}") from None
     if not np.isfinite(charges).all():
-        raise GMError(f"total_charge must be finite, got {given!r}")
+        raise GMError(f"total_charge must be finite, got {excerpt(given)}")
     return np.broadcast_to(charges, len(frames))

@@ -15,7 +15,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     'r_max'
     """
     by_lower = {candidate.lower(): candidate for candidate in known}
-    near = get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.7)
+    near = get_close_matches(str(name)[:100].lower(), by_lower, n=1, cutoff=0.7)
     return by_lower[near[0]] if near else None
 
 

@@ -13,7 +13,7 @@ import re
 
 from scipy import constants
 
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 from gmcore.quantities import QUANTITIES
 from gmcore.suggest import did_you_mean
 
@@ -119,11 +119,11 @@ def conversion(quantity: str, unit: str) -> tuple[float, str]:
     (0.043364104241800934, 'eV')
     """
     if quantity not in UNITS:
-        raise UnitError(f"unknown quantity {quantity!r}{did_you_mean(quantity, UNITS)}")
+        raise UnitError(f"unknown quantity {excerpt(quantity)}{did_you_mean(quantity, UNITS)}")
     known = UNITS[quantity]
     name = _spelled(str(unit))
     if name not in known:
-        raise UnitError(f"unknown unit {unit!r} for {quantity}; known: {', '.join(known)}")
+        raise UnitError(f"unknown unit {excerpt(unit)} for {quantity}; known: {', '.join(known)}")
     return known[name], _KIND_OF[name] if known is _ANY else next(iter(known))
 
 

@@ -29,7 +29,7 @@ from gmcore.config.loading import load_config
 from gmcore.config.training import TrainConfig
 from gmcore.config.workflow import Workflow
 from gmcore.errors import GMError
-from gmcore.files import atomic_path, lock_folder
+from gmcore.files import atomic_path, lock_folder, read_json
 from gmcore.version import __version__
 
 LOCK = ".gmtensor-run.lock"
@@ -137,7 +137,8 @@ def run_workflow(workflow: Workflow) -> Iterator[tuple[int, int, Step, bool]]:
 def _run(workflow: Workflow, steps: list[Step]) -> Iterator[tuple[int, int, Step, bool]]:
     """Run the steps in the locked folder of the workflow."""
     record = workflow.output / "workflow.json"
-    done: dict[str, str] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    advice = "remove it, and all steps are done again"
+    done = read_json(record, dict[str, str], WorkflowError, advice) if record.is_file() else {}
     for number, step in enumerate(steps, 1):
         finished = done.get(step.name) == step.fingerprint() and all(path.is_file() for path in step.makes)
         yield number, len(steps), step, finished

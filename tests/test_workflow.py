@@ -138,6 +138,16 @@ def test_goes_on_after_a_failure(folder, commands):
     assert commands.run == ALL[2:]
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"train": 1}', '{"train": 1e999}', "[" * 100_000, "\0"])
+def test_a_damaged_record_is_refused(folder, commands, text):
+    record = folder / "record" / "workflow.json"
+    record.parent.mkdir(exist_ok=True)
+    record.write_text(text)
+    with pytest.raises(WorkflowError, match=r"workflow.json .*; remove it, and all steps are done again"):
+        run_all(folder)
+    assert commands.run == []
+
+
 def test_every_configuration_is_checked_before_the_first_step(folder, commands):
     (folder / "md.yaml").write_text(MD.replace("duration", "duratoin"))
     with pytest.raises(ConfigError, match=r"unknown key 'duratoin'"):

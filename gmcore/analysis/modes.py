@@ -27,7 +27,7 @@ import numpy as np
 from ase import Atoms
 
 from gmcore.engine.structures import Batch
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 from gmcore.files import atomic_hdf5
 from gmcore.model import Model
 from gmcore.units import BOLTZMANN, HBAR, MASS_UNIT, WAVENUMBER
@@ -120,7 +120,9 @@ class Modes:
         try:
             with h5py.File(path, "r") as file:
                 if file.attrs.get("layout") != LAYOUT:
-                    raise ModesError(f"{path} must hold modes ({LAYOUT}), got layout {file.attrs.get('layout')!r}")
+                    raise ModesError(
+                        f"{path} must hold modes ({LAYOUT}), got layout {excerpt(file.attrs.get('layout'))}"
+                    )
                 data = {name: dataset[()] for name, dataset in file.items() if isinstance(dataset, h5py.Dataset)}
         except OSError as error:
             raise ModesError(f"{path} must be a file of modes in HDF5: {error}") from None

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import BaseModel, ConfigDict
 
 from gmcore.errors import GMError
-from gmcore.files import atomic_path, relative_path
+from gmcore.files import atomic_path, fitting, read_json, relative_path
 
 DIGITS = 7  # of plotted curves: their files stay small
 ANALYSIS_FILE = "analysis.json"
@@ -33,6 +34,19 @@ _NUMBERS = re.compile(r"\[((?:\s+(?:-?[\d.]+(?:e[-+]?\d+)?|null),?)+)\s+\]")
 
 class RecordError(GMError):
     """A file of results that is missing or was not written by this program."""
+
+
+class _Analysis(BaseModel):
+    """What every analysis holds, of any schema that this version reads."""
+
+    model_config = ConfigDict(extra="allow")
+    date: str
+    gmtensor: str
+    unit: str
+    run: dict[str, Any]
+    states: list[dict[str, Any]]
+    training: dict[str, dict[str, Any]]
+    missing: dict[str, str]
 
 
 def quantity(
@@ -133,17 +147,18 @@ def read_analysis(run: str | PathLike) -> dict[str, Any]:
     ------
     RecordError : if the file is missing, is not JSON, was written by another program, or has a newer schema.
     """
-    path = Path(run) / ANALYSIS_FILE
+    path, again = Path(run) / ANALYSIS_FILE, f"write it again with: gmtensor analyze {run}"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, Any, RecordError, again)
     except FileNotFoundError:
         raise RecordError(f"{path} does not exist; write it with: gmtensor analyze {run}") from None
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise RecordError(f"{path} is not an analysis written by gmtensor; write it again with: gmtensor analyze {run}")
+        raise RecordError(f"{path} is not an analysis written by gmtensor; {again}")
+    if not isinstance(content.get("schema"), int):
+        raise RecordError(f"{path} must state its schema, a whole number; {again}")
     if content["schema"] > SCHEMA:
         raise RecordError(
             f"{path} has schema {content['schema']}, this version of gmtensor reads up to {SCHEMA}: update gmtensor"
         )
+    fitting(content, _Analysis, path, RecordError, again)
     return content

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gmcore.analysis.autoregression import burg, integrated_density
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 from gmcore.units import PER_FS
 
 MIN_SAMPLES = 16
@@ -136,7 +136,9 @@ def fft_spectrum(
         # the mean is subtracted already; subtracting it from each segment would remove slow motion
         own, density = welch(columns, 2.0 * limit, window, n_segment, detrend=False, axis=0)
     except ValueError as error:
-        raise SpectrumError(f"the window must be one of those that scipy.signal knows, got {window!r}") from error
+        raise SpectrumError(
+            f"the window must be one of those that scipy.signal knows, got {excerpt(window)}"
+        ) from error
     density = density.sum(axis=1)
     if wavenumbers is None:
         return Spectrum(own, density)

@@ -11,7 +11,7 @@ from gmcore.config.loading import load_config
 from gmcore.data.datasets import Dataset, read_dataset
 from gmcore.data.reading import read_frames
 from gmcore.data.splits import PARTS, load_datasets
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 from gmcore.formats import file_format
 from gmcore.model import Model
 from gmcore.suggest import did_you_mean
@@ -34,7 +34,7 @@ def parts_of_config(model: Model, path: Path, part: str) -> dict[str, Dataset]:
     GMError : the part does not exist, or the model predicts none of the labels.
     """
     if part not in (*PARTS, "all"):
-        raise GMError(f"--part must be one of {', '.join(PARTS)}, all, got {part!r}")
+        raise GMError(f"--part must be one of {', '.join(PARTS)}, all, got {excerpt(part)}")
     config = load_config(path)
     labels = [label for label in config.labels if label in model.units]
     if not labels:
@@ -107,10 +107,10 @@ def name_value_pairs(option: str, given: list[str] | None, known: Iterable[str])
     for text in given or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
-            raise GMError(f"{option} must have the form NAME=VALUE, got {text!r}")
+            raise GMError(f"{option} must have the form NAME=VALUE, got {excerpt(text)}")
         name = name.strip()
         if name not in known:
-            raise GMError(f"unknown name {name!r} in {option}{did_you_mean(name, known)}")
+            raise GMError(f"unknown name {excerpt(name)} in {option}{did_you_mean(name, known)}")
         pairs[name] = value.strip()
     return pairs
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gmcore.commands.options import Charge, Format, Periodic, Threads, UnitOptions
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -242,5 +242,5 @@ def _numbers(text: str) -> list[int]:
             first, dash, last = part.partition("-")
             numbers += range(int(first), int(last if dash else first) + 1)
     except ValueError:
-        raise GMError(f"--places must be numbers and ranges, for example 5,8-12, got {text!r}") from None
+        raise GMError(f"--places must be numbers and ranges, for example 5,8-12, got {excerpt(text)}") from None
     return numbers

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gmcore.commands.options import INTERRUPTED, ConfigFile
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 
 if TYPE_CHECKING:
     from gmcore.config.training import TrainConfig
@@ -62,7 +62,7 @@ def learning_curve(
     try:
         numbers = [int(size) for size in sizes.replace(",", " ").split()]
     except ValueError:
-        raise GMError(f"--sizes must be whole numbers, for example 100,200,400, got {sizes!r}") from None
+        raise GMError(f"--sizes must be whole numbers, for example 100,200,400, got {excerpt(sizes)}") from None
     train_models = _training()
     try:
         paths = run_learning_curve(settings, numbers, train_models)

@@ -13,6 +13,7 @@ from ase.data import atomic_numbers
 from pydantic import Field, field_validator, model_validator
 
 from gmcore.config.section import Section
+from gmcore.errors import excerpt
 from gmcore.suggest import did_you_mean
 from gmcore.units import conversion
 
@@ -56,7 +57,9 @@ class ReferenceValue(Section):
     @classmethod
     def _known(cls, quantity: str) -> str:
         if quantity not in COMPARABLE:
-            raise ValueError(f"unknown quantity {quantity!r} in analysis.reference{did_you_mean(quantity, COMPARABLE)}")
+            raise ValueError(
+                f"unknown quantity {excerpt(quantity)} in analysis.reference{did_you_mean(quantity, COMPARABLE)}"
+            )
         return quantity
 
     @model_validator(mode="after")
@@ -67,7 +70,7 @@ class ReferenceValue(Section):
         elif kind is not None:
             raise ValueError(f"the reference value of {self.quantity} must have a unit, got none")
         elif self.unit is not None:
-            raise ValueError(f"the reference value of {self.quantity} must have no unit, got {self.unit!r}")
+            raise ValueError(f"the reference value of {self.quantity} must have no unit, got {excerpt(self.unit)}")
         return self
 
 
@@ -124,7 +127,7 @@ class Analysis(Section):
     def _elements(cls, value: str | int | list[str | int] | None) -> str | int | list[str | int] | None:
         for entry in value if isinstance(value, list) else [value]:
             if isinstance(entry, str) and atomic_numbers.get(entry, 0) < 1:
-                raise ValueError(f"metal and ligands must be element symbols or indices, got {entry!r}")
+                raise ValueError(f"metal and ligands must be element symbols or indices, got {excerpt(entry)}")
         return value
 
     @model_validator(mode="after")

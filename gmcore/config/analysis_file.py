@@ -9,7 +9,7 @@ import yaml
 
 from gmcore.config.analysis import Analysis
 from gmcore.config.dynamics import MDConfig
-from gmcore.config.loading import load_config, parse_config
+from gmcore.config.loading import load_config, parse_config, read_yaml
 
 
 def read_settings(path: Path) -> Analysis:
@@ -19,7 +19,8 @@ def read_settings(path: Path) -> Analysis:
     ------
     ConfigError : the file cannot be read, or a key or value is wrong.
     """
-    of_a_run = path.is_file() and any(line.startswith("potential:") for line in path.read_text("utf-8").splitlines())
+    content = read_yaml(path)
+    of_a_run = isinstance(content, dict) and "potential" in content
     return load_config(path, MDConfig).analysis if of_a_run else load_config(path, Analysis)
 
 

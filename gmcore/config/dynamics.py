@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gmcore.config.analysis import Analysis
 from gmcore.config.section import ConfigPath, Section
+from gmcore.errors import excerpt
 from gmcore.units import conversion
 
 Index = Annotated[int, Field(ge=0)]
@@ -125,7 +126,7 @@ class Molecule(Section):
     @classmethod
     def _element(cls, metal: str | None) -> str | None:
         if metal is not None and atomic_numbers.get(metal, 0) < 1:
-            raise ValueError(f"d_tensor.molecule.metal must be an element symbol such as Co, got {metal!r}")
+            raise ValueError(f"d_tensor.molecule.metal must be an element symbol such as Co, got {excerpt(metal)}")
         return metal
 
     @model_validator(mode="after")
@@ -200,7 +201,7 @@ class MDConfig(Section):
     @classmethod
     def _device(cls, device: str) -> str:
         if device != "cpu":
-            raise ValueError(f"device must be 'cpu': dynamics does not run on other devices yet, got {device!r}")
+            raise ValueError(f"device must be 'cpu': dynamics does not run on other devices yet, got {excerpt(device)}")
         return device
 
     @model_validator(mode="after")

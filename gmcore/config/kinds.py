@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from gmcore.config.dynamics import MDConfig
+from gmcore.config.loading import ConfigError, read_yaml
 from gmcore.config.section import Section
 from gmcore.config.training import TrainConfig
 from gmcore.config.workflow import Workflow
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 from gmcore.suggest import did_you_mean
 
 KINDS: dict[str, type[Section]] = {"train": TrainConfig, "md": MDConfig, "workflow": Workflow}
@@ -24,7 +23,7 @@ def kind_named(name: str) -> type[Section]:
     GMError : there is no such kind.
     """
     if name not in KINDS:
-        raise GMError(f"unknown kind of configuration {name!r}{did_you_mean(name, KINDS)}")
+        raise GMError(f"unknown kind of configuration {excerpt(name)}{did_you_mean(name, KINDS)}")
     return KINDS[name]
 
 
@@ -34,8 +33,8 @@ def kind_of(path: Path) -> type[Section]:
     If the file cannot be read, it counts as a training; loading it as such then reports what is wrong.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        raw = read_yaml(path)
+    except ConfigError:
         return TrainConfig
     keys = set(raw) if isinstance(raw, dict) else set()
     return max(KINDS.values(), key=lambda kind: len(keys & set(kind.model_fields)))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import yaml
 from pydantic import ValidationError
 
 from gmcore.config.section import Section
 from gmcore.config.training import TrainConfig
-from gmcore.errors import GMError
+from gmcore.config.yaml_text import MAX_BYTES, load_yaml
+from gmcore.errors import LONGEST, GMError, excerpt, shortened
 
 
 class ConfigError(GMError):
@@ -38,13 +39,27 @@ def load_config(path: str | os.PathLike[str], kind: type[Section] = TrainConfig)
     ConfigError : the file cannot be read, is not YAML, or a key or value is wrong.
     """
     path = Path(path)
+    return _validated(read_yaml(path), path.resolve().parent, str(path), kind)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the content of a YAML file: dictionaries, lists, texts, numbers, None.
+
+    Raises
+    ------
+    ConfigError : the file cannot be read, is too large, or is not YAML.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(f"the configuration file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
-    return parse_config(text, folder=path.resolve().parent, name=str(path), kind=kind)
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"the configuration file {path} must not be larger than {MAX_BYTES} bytes")
+    return _parsed(text, str(path))
 
 
 @overload
@@ -69,34 +84,30 @@ def parse_config(
     ------
     ConfigError : the text is not YAML, or a key or value is wrong.
     """
+    return _validated(_parsed(text, name), folder, name, kind)
+
+
+def _parsed(text: str, name: str) -> Any:
     try:
-        raw = yaml.load(text, Loader=_Loader)
+        return load_yaml(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{name}{place}: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{name}{place}: {shortened(str(error.problem or error.context), 2 * LONGEST)}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{name}, line {line}: {shortened(str(error))}") from error
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{name} cannot be read as YAML: {shortened(str(error))}") from error
+
+
+def _validated(raw: Any, folder: Path | None, name: str, kind: type[Section]) -> Section:
     if not isinstance(raw, dict):
-        raise ConfigError(f"{name} must contain keys and values, got {'none' if raw is None else repr(raw)}")
+        raise ConfigError(f"{name} must contain keys and values, got {'none' if raw is None else excerpt(raw)}")
     try:
         return kind.model_validate(raw, context={"folder": folder})
     except ValidationError as error:
         raise ConfigError(f"{name}: {_sentence(error)}") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML loader that raises an error for duplicate keys; the plain loader silently keeps the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """Construct a mapping after checking that its keys are unique."""
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                message = f"the key {key.value!r} is given twice"
-                raise yaml.constructor.ConstructorError(None, None, message, key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def _sentence(error: ValidationError) -> str:
@@ -104,14 +115,14 @@ def _sentence(error: ValidationError) -> str:
     errors = error.errors(include_url=False)
     # a misspelled key is the most likely reason why a key is missing, so report unknown keys first
     first = min(errors, key=lambda e: "unknown" not in e["msg"])
-    place = ".".join(str(part) for part in first["loc"])
+    place = shortened(".".join(str(part) for part in first["loc"]))
     if first["type"] == "value_error":
         message = str(first["ctx"]["error"])
     elif first["type"] == "missing":
         message = f"{place} is missing"
     else:
         got = first["input"]
-        shown = f", got {got!r}" if isinstance(got, (str, int, float, bool)) else f", got a {type(got).__name__}"
+        shown = f", got {excerpt(got)}" if isinstance(got, (str, int, float, bool)) else f", got a {type(got).__name__}"
         message = f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"
     rest = len(errors) - 1
     return message + (f" (and {rest} more)" if rest else "")

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from gmcore.errors import excerpt
 from gmcore.files import relative_path
 from gmcore.suggest import did_you_mean
 
@@ -25,7 +26,12 @@ from gmcore.suggest import did_you_mean
 def _resolved(path: Path, info: ValidationInfo) -> Path:
     """Return a path, joined to the folder of the configuration file if that is known."""
     folder = (info.context or {}).get("folder")
-    path = path.expanduser()
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in str(path)):
+        raise ValueError(f"{info.field_name} must be a path without unprintable characters, got {excerpt(str(path))}")
+    try:
+        path = path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{info.field_name} must be in a folder that exists, got {excerpt(str(path))}") from None
     return path if folder is None else Path(os.path.normpath(folder / path))  # no "examples/x/../../runs" in messages
 
 
@@ -60,8 +66,8 @@ class Section(BaseModel):
         if isinstance(value, cls):
             return value
         if not isinstance(value, dict):
-            raise ValueError(f"{cls.section} must contain keys and values, got {value!r}")
+            raise ValueError(f"{cls.section} must contain keys and values, got {excerpt(value)}")
         for key in value:
             if key not in cls.model_fields:
-                raise ValueError(f"unknown key {key!r} in {cls.section}{did_you_mean(key, cls.model_fields)}")
+                raise ValueError(f"unknown key {excerpt(key)} in {cls.section}{did_you_mean(key, cls.model_fields)}")
         return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 from gmcore.suggest import did_you_mean
 
 _HEAD = """\
@@ -104,5 +104,5 @@ def template(kind: str, file: str = "config.yaml") -> str:
     if kind == "md":
         return _DYNAMICS.format(file=file)
     if kind not in _KINDS:
-        raise GMError(f"unknown template {kind!r}{did_you_mean(kind, KINDS)}")
+        raise GMError(f"unknown template {excerpt(kind)}{did_you_mean(kind, KINDS)}")
     return _HEAD.format(file=file, name=kind.replace("-", "_")) + _KINDS[kind] + _TRAINING

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from gmcore.config.section import ConfigPath, ConfigPaths, Rate, Section, Weight
+from gmcore.errors import excerpt
 from gmcore.formats import file_format
 from gmcore.kernels.arguments import MAX_RADIAL
 from gmcore.quantities import BY_NAME, predicted_by
@@ -101,7 +102,7 @@ class Data(Section):
     def _known_units(cls, units: dict[str, str]) -> dict[str, str]:
         for quantity, unit in units.items():
             if quantity not in UNITS:
-                raise ValueError(f"unknown quantity {quantity!r} in data.units{did_you_mean(quantity, UNITS)}")
+                raise ValueError(f"unknown quantity {excerpt(quantity)} in data.units{did_you_mean(quantity, UNITS)}")
             conversion(quantity, unit)
         return units
 
@@ -110,7 +111,7 @@ class Data(Section):
     def _known_labels(cls, keys: dict[str, str]) -> dict[str, str]:
         for label in keys:
             if label not in BY_NAME:
-                raise ValueError(f"unknown label {label!r} in data.keys{did_you_mean(label, BY_NAME)}")
+                raise ValueError(f"unknown label {excerpt(label)} in data.keys{did_you_mean(label, BY_NAME)}")
         return keys
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ from gmcore.data.readers.hdf5 import write_hdf5
 from gmcore.data.reading import read_frames
 from gmcore.engine.neighbors import NeighborError, build_pairs
 from gmcore.engine.structures import Batch, StructureError
-from gmcore.errors import DataError
+from gmcore.errors import DataError, excerpt
 from gmcore.quantities import BY_NAME, PER_ATOM
 from gmcore.suggest import nearest
 from gmcore.units import conversion, not_stated
@@ -261,8 +261,8 @@ def _total_charge(frame: Frame, stated: float | str | None) -> float | None:
         return None
     try:
         charge = float(np.asarray(value, dtype=np.float64).reshape(()))
-    except (TypeError, ValueError):
-        raise DataError(f"the total charge of {frame.origin} must be one number, got {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"the total charge of {frame.origin} must be one number, got {excerpt(value)}") from None
     if not np.isfinite(charge):
         raise DataError(f"the total charge of {frame.origin} must be finite, got {charge}")
     return charge

@@ -23,7 +23,7 @@ import numpy as np
 
 from gmcore.anisotropy import detrace
 from gmcore.data.frames import Frame
-from gmcore.errors import DataError
+from gmcore.errors import DataError, excerpt
 from gmcore.quantities import BY_NAME
 
 SYMMETRY_TOLERANCE = 0.01
@@ -44,8 +44,8 @@ def label_array(label: str, value: Any, frame: Frame) -> np.ndarray:
     try:
         # ASE leaves a quoted list of lists as text
         array = np.asarray(json.loads(value) if isinstance(value, str) else value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise DataError(f"{label} of {frame.origin} must be numbers, got {_excerpt(value)}") from None
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        raise DataError(f"{label} of {frame.origin} must be numbers, got {excerpt(value, 60)}") from None
     if quantity.per_atom:
         array = array[: len(array) - frame.padding] if array.ndim else array
         shape = (n_atoms, *quantity.shape)
@@ -94,8 +94,3 @@ def detraced(label: str, values: np.ndarray, unit: str) -> tuple[np.ndarray, lis
     if np.abs(traces).max(initial=0.0) > 1e-6 * np.abs(values).max(initial=0.0):
         notes.append(f"{label}: trace removed, mean {traces.mean():.4g}, standard deviation {traces.std():.3g} {unit}")
     return values, notes
-
-
-def _excerpt(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -10,14 +10,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from gmcore.config.training import Split, TrainConfig
 from gmcore.data.datasets import Dataset, read_dataset
 from gmcore.errors import GMError
-from gmcore.files import atomic_path
+from gmcore.files import atomic_path, read_json
 
 PARTS = ("train", "validation", "test")
 FILE_NAME = "splits.json"
@@ -35,6 +36,15 @@ class Indices:
     train: tuple[int, ...]
     validation: tuple[int, ...]
     test: tuple[int, ...]
+
+
+class _Content(BaseModel):
+    """What a file of splits holds."""
+
+    n_structures: Annotated[int, Field(ge=0, lt=2**63)]
+    train: list[int]
+    validation: list[int]
+    test: list[int]
 
 
 def split_indices(n_structures: int, split: Split) -> Indices:
@@ -86,15 +96,11 @@ def read_splits(path: str | Path) -> Indices:
     SplitError : the file is missing, is not JSON, or has invalid or repeated indices.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        n_structures = int(content["n_structures"])
-        parts = {part: tuple(int(i) for i in content[part]) for part in PARTS}
+        content = read_json(path, _Content, SplitError, "it must be a file that a training has written")
     except FileNotFoundError:
         raise SplitError(f"split file {path} does not exist") from None
-    except KeyError as error:
-        raise SplitError(f"{path} must contain n_structures, {', '.join(PARTS)}; {error} is missing") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise SplitError(f"{path} cannot be read as a split file: {error}") from error
+    n_structures = content.n_structures
+    parts = {part: tuple(getattr(content, part)) for part in PARTS}
     every = [i for part in parts.values() for i in part]
     if len(set(every)) != len(every):
         raise SplitError(f"{path} lists a structure twice: each structure may belong to one part only")

@@ -13,6 +13,7 @@ from gmcore.dynamics.integrator import Integrator, VelocityVerlet
 from gmcore.dynamics.langevin import Langevin
 from gmcore.dynamics.nose_hoover import NoseHoover
 from gmcore.dynamics.state import DynamicsError, State
+from gmcore.errors import excerpt
 from gmcore.suggest import did_you_mean
 
 __all__ = ["INTEGRATORS", "Integrator", "Langevin", "LangevinNPT", "NoseHoover", "VelocityVerlet", "make_integrator"]
@@ -59,5 +60,5 @@ def make_integrator(
     for name in options:
         if name not in known:
             allowed = ", ".join(option for option in known if option != "temperatures")
-            raise DynamicsError(f"the options of {kind} are {allowed}, got {name!r}{did_you_mean(name, known)}")
+            raise DynamicsError(f"the options of {kind} are {allowed}, got {excerpt(name)}{did_you_mean(name, known)}")
     return chosen(forces, state, time_step, **options)

@@ -23,7 +23,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 from gmcore.units import BOLTZMANN, MASS_UNIT
 
 _EXTENDED = "carried/"  # prefix in checkpoints
@@ -245,7 +245,7 @@ def per_replica(name: str, values: ArrayLike, n_replicas: int, unit: str, least:
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError):
-        raise DynamicsError(f"{name} must be numbers, got {values!r}") from None
+        raise DynamicsError(f"{name} must be numbers, got {excerpt(values)}") from None
     if array.shape not in ((), (n_replicas,)):
         raise DynamicsError(f"{name} must be one number or one per replica ({n_replicas}), got shape {array.shape}")
     allowed = array > 0.0 if least is None else array >= least

@@ -15,7 +15,7 @@ from gmcore.engine.neighbors import build_pairs
 from gmcore.engine.settings import DescriptorSettings
 from gmcore.engine.stages import Contractions, Moments, make_geometry
 from gmcore.engine.structures import Batch, SpeciesTable
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 
 DEVICES = ("cpu", "cuda")
 
@@ -23,13 +23,13 @@ DEVICES = ("cpu", "cuda")
 def check_device(device: str) -> None:
     """Refuse what this version cannot compute on."""
     if device not in DEVICES:
-        raise GMError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
+        raise GMError(f"device must be one of {', '.join(DEVICES)}, got {excerpt(device)}")
 
 
 def _atomic_number(species: int | str) -> int:
     if isinstance(species, str):
         if species not in atomic_numbers:
-            raise GMError(f"{species!r} is not a chemical symbol")
+            raise GMError(f"{excerpt(species)} is not a chemical symbol")
         return atomic_numbers[species]
     return species
 

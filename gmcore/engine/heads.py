@@ -29,7 +29,7 @@ from ase.data import atomic_masses
 
 from gmcore.engine.settings import HeadOptions, HeadSettings
 from gmcore.engine.structures import Batch
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 from gmcore.quantities import BY_NAME, HEAD_KINDS, predicted_by
 
 COINCIDENT = 1e-6  # A
@@ -76,7 +76,7 @@ def check_heads(heads: Sequence[HeadSettings], n_radial: int) -> None:
     taken: list[str] = []
     for head in heads:
         if head.kind not in HEAD_KINDS:
-            raise GMError(f"the kind of a head must be one of {', '.join(HEAD_KINDS)}, got {head.kind!r}")
+            raise GMError(f"the kind of a head must be one of {', '.join(HEAD_KINDS)}, got {excerpt(head.kind)}")
         head.options.check(head.name, head.kind)
         n_outputs = count_outputs(head.kind, head.options, n_radial)
         if head.n_outputs != n_outputs:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,17 @@ class HeadOptions:
             if option.name not in HEAD_OPTIONS[kind] and getattr(self, option.name) != option.default:
                 raise GMError(f"head {name} is of kind {kind}, which has no option {option.name}: leave it out")
         if HEAD_OPTIONS[kind] == TENSOR_OPTIONS and self.basis not in ("positions", "moments"):
-            raise GMError(f"the basis of head {name} must be 'positions' or 'moments', got {self.basis!r}")
+            raise GMError(f"the basis of head {name} must be 'positions' or 'moments', got {excerpt(self.basis)}")
         if self.origin not in ("coordinates", "center_of_mass"):
-            raise GMError(f"the origin of head {name} must be 'coordinates' or 'center_of_mass', got {self.origin!r}")
+            raise GMError(
+                f"the origin of head {name} must be 'coordinates' or 'center_of_mass', got {excerpt(self.origin)}"
+            )
         if not isinstance(self.conserve, bool):
-            raise GMError(f"conserve of head {name} must be true or false, got {self.conserve!r}")
+            raise GMError(f"conserve of head {name} must be true or false, got {excerpt(self.conserve)}")
         if self.total_charge is not None and not _is_finite(self.total_charge):
-            raise GMError(f"total_charge of head {name} must be a finite number, got {self.total_charge!r}")
+            raise GMError(f"total_charge of head {name} must be a finite number, got {excerpt(self.total_charge)}")
         if self.core_radius is not None and not (_is_finite(self.core_radius) and self.core_radius >= 0.0):
-            raise GMError(f"core_radius of head {name} must be a length in A, got {self.core_radius!r}")
+            raise GMError(f"core_radius of head {name} must be a length in A, got {excerpt(self.core_radius)}")
 
 
 TENSOR_OPTIONS = ("basis", "core_radius")
@@ -116,7 +118,9 @@ class HeadSettings:
         options, known = content["options"], [option.name for option in fields(HeadOptions)]
         for option in options:
             if option not in known:
-                raise GMError(f"the options of head {content['name']} must be among {', '.join(known)}, got {option!r}")
+                raise GMError(
+                    f"the options of head {content['name']} must be among {', '.join(known)}, got {excerpt(option)}"
+                )
         return cls(content["name"], content["kind"], content["width"], content["unit"], HeadOptions(**options))
 
 

@@ -202,7 +202,7 @@ class Batch:
         np.cumsum([len(frame) for frame in frames], out=offsets[1:])
         return cls(
             np.concatenate([frame.positions for frame in frames]).astype(np.float64, copy=False),
-            np.concatenate([frame.numbers for frame in frames]).astype(np.int32),
+            _converted("numbers", np.concatenate([frame.numbers for frame in frames]), np.int32),
             np.array([frame.cell.array for frame in frames], dtype=np.float64),
             np.array([frame.pbc for frame in frames], dtype=bool),
             offsets,
@@ -311,13 +311,15 @@ class Batch:
 
 
 def _converted(name: str, values: Any, dtype: type) -> np.ndarray:
-    """Contiguous copy-if-needed of `values`; floats are not silently cut to integers."""
+    """Contiguous copy-if-needed of `values`; floats are not silently cut to integers, nor integers to fewer bits."""
     try:
         array = np.asarray(values)
         if np.dtype(dtype).kind == "i" and array.size and array.dtype.kind not in "iu":
             raise StructureError(f"{name} must be integers, got {array.dtype}")
-        if dtype is np.int32 and array.size and np.abs(array).max() > np.iinfo(np.int32).max:
-            raise StructureError(f"{name} must be integers that fit 32 bits, got {_excerpt(array)}")
+        if np.dtype(dtype).kind == "i" and array.size:
+            limits = np.iinfo(dtype)
+            if array.min() < limits.min or array.max() > limits.max:
+                raise StructureError(f"{name} must be integers that fit {limits.bits} bits, got {_excerpt(array)}")
         return np.asarray(array, dtype=dtype, order="C")
     except (TypeError, ValueError) as error:
         if isinstance(error, StructureError):

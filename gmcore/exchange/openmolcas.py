@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gmcore.errors import DataError
-from gmcore.exchange.tensors import ComputedTensor, atoms_from, numbers_in, require_wavenumbers
+from gmcore.exchange.tensors import ComputedTensor, atoms_from, numbers_in, require_wavenumbers, whole_number_in
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -49,7 +49,10 @@ def read_single_aniso(text: str, name: str, unit: str | None = None) -> list[Com
     """
     require_wavenumbers(unit, name)
     lines = text.splitlines()
-    multiplets, found = [(k, int(m[1])) for k, line in enumerate(lines) if (m := _MULTIPLET.search(line))], []
+    multiplets, found = [], []
+    for k, line in enumerate(lines):
+        if match := _MULTIPLET.search(line):
+            multiplets.append((k, whole_number_in(match[1], f"{name}, line {k + 1}")))
     for k, line in enumerate(lines):
         if line.strip() not in ("D TENSOR:", "D-TENSOR:") or not any(
             "MAIN VALUES" in below for below in lines[k : k + 4]
@@ -70,7 +73,7 @@ def _tensor(block: list[str], origin: str) -> np.ndarray:
     rows = [match for line in block if (match := _AXIS.search(line))]
     if [match[1].lower() for match in rows] != ["x", "y", "z"]:
         raise DataError(f"{origin} must contain Dx, Dy and Dz with their axes; this layout is not known")
-    values = np.array([float(match[2]) for match in rows])
+    values = np.array([_printed(match[2], origin) for match in rows])
     axes = np.array([numbers_in(_apart(match[4]), 3, origin) for match in rows])
     if np.abs(axes @ axes.T - np.eye(3)).max() > ORTHOGONAL:
         raise DataError(f"the anisotropy axes of {origin} must be orthonormal, got {axes.tolist()}")
@@ -94,7 +97,7 @@ def _compare(values: np.ndarray, block: list[str], origin: str) -> None:
         if match is None:
             raise DataError(f"{origin} must contain {letter}; this layout is not known")
         digits = min(len(match[1].partition(".")[2]), 3)
-        if abs(float(match[1]) - expected) > 2.0 * 10.0**-digits:
+        if abs(_printed(match[1], origin) - expected) > 2.0 * 10.0**-digits:
             raise DataError(
                 f"{letter} = {match[1]} cm^-1 printed in {origin} must agree with its main values, which give "
                 f"{expected:.4f}"
@@ -121,6 +124,11 @@ def _geometry(lines: list[str], name: str) -> Atoms | None:
 
 def _element(label: str) -> str:
     return re.sub(r"[^A-Za-z].*", "", label).title()
+
+
+def _printed(text: str, origin: str) -> float:
+    """A number of Fortran, whose exponent may begin with D."""
+    return numbers_in(re.sub("[Dd]", "e", text), 1, origin)[0]
 
 
 def _apart(cosines: str) -> str:

@@ -21,7 +21,14 @@ import numpy as np
 
 from gmcore.anisotropy import zfs_parameters
 from gmcore.errors import DataError
-from gmcore.exchange.tensors import ComputedTensor, atoms_from, checked_tensor, numbers_in, require_wavenumbers
+from gmcore.exchange.tensors import (
+    ComputedTensor,
+    atoms_from,
+    checked_tensor,
+    numbers_in,
+    require_wavenumbers,
+    whole_number_in,
+)
 from gmcore.units import conversion
 
 if TYPE_CHECKING:
@@ -83,7 +90,7 @@ def _geometries_5(lines: Sequence[str], name: str) -> dict[int, Atoms]:
     geometries, index = {}, None
     for k, line in enumerate(lines):
         if match := re.match(r"\s*Geometry Index:\s*(\d+)", line):
-            index = int(match[1])
+            index = whole_number_in(match[1], f"{name}, line {k + 1}")
         if line.strip() == "Coordinates:" and index is not None:
             origin = f"{name}, line {k + 1}"
             rows = _rows_while(lines[k + 1 :], 5)
@@ -144,7 +151,7 @@ def _table(lines: Sequence[str], header: int, n_rows: int | None, origin: str) -
     With `n_rows` None the table ends where rows of another kind begin, and row numbers start again at 0.
     """
     rows: list[list[float]] = []
-    n_columns = len(lines[header].split())
+    n_columns = len(lines[header].split()) if header < len(lines) else 0
     for line in lines[header + 1 :]:
         parts = line.split()
         if not parts and not rows:
@@ -172,7 +179,7 @@ def _integer(section: Sequence[str], pattern: str, origin: str) -> int:
     match = next((found for line in section if (found := re.search(pattern, line))), None)
     if match is None:
         raise DataError(f"{origin} must state the index of its geometry; this layout is not known")
-    return int(match[1])
+    return whole_number_in(match[1], origin)
 
 
 def _value(section: Sequence[str], key: str, origin: str) -> float:

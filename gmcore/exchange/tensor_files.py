@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmcore.errors import DataError
+from gmcore.errors import DataError, excerpt
 from gmcore.exchange.tensors import ComputedTensor
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _detected(text: str) -> str:
 
 def _reader(name: str) -> Callable[[str, str, str | None], list[ComputedTensor]]:
     if name not in FORMATS:
-        raise DataError(f"the format must be one of auto, {', '.join(FORMATS)}, got {name!r}")
+        raise DataError(f"the format must be one of auto, {', '.join(FORMATS)}, got {excerpt(name)}")
     if name == "orca":
         from gmcore.exchange.orca import read_orca as reader
     elif name == "orca-property":
@@ -102,7 +102,7 @@ def _chosen(
     kinds = ", ".join(dict.fromkeys(f"'{tensor.kind}'" for tensor in found))
     if not fitting:
         asked = " ".join(part for part in (level, contribution) if part)
-        raise DataError(f"{name} contains no D tensor of the kind {asked!r}; it contains {kinds}")
+        raise DataError(f"{name} contains no D tensor of the kind {excerpt(asked)}; it contains {kinds}")
     for step in dict.fromkeys(tensor.step for tensor in fitting):
         several = [tensor for tensor in fitting if tensor.step == step]
         different = dict.fromkeys(f"'{tensor.kind}'" for tensor in several)

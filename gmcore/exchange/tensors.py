@@ -14,11 +14,15 @@ import numpy as np
 
 from gmcore.anisotropy import zfs_parameters
 from gmcore.data.labels import symmetrized
-from gmcore.errors import DataError
+from gmcore.errors import DataError, excerpt
 from gmcore.units import conversion
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+
+LARGEST = 1e30
+"""Numbers beyond are misprints; their powers could not be computed with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +115,18 @@ def numbers_in(line: str, count: int, origin: str) -> list[float]:
         values = [float(part) for part in parts]
     except ValueError:
         values = []
+    if len(values) == count and any(abs(value) > LARGEST for value in values):
+        raise DataError(f"{origin} must have numbers below {LARGEST:g} here, got {excerpt(line.strip())}")
     if len(values) != count:
-        raise DataError(f"{origin} must have {count} numbers here, got {line.strip()!r}")
+        raise DataError(f"{origin} must have {count} numbers here, got {excerpt(line.strip())}")
     return values
+
+
+def whole_number_in(text: str, origin: str) -> int:
+    """Return a whole number below 10^9; a longer one is refused with the name of its place."""
+    if len(text) > 9:
+        raise DataError(f"{origin} must have whole numbers of at most 9 digits here, got {excerpt(text)}")
+    return int(text)
 
 
 def atoms_from(symbols: Sequence[str], positions: Sequence[Sequence[float]] | np.ndarray, origin: str) -> Atoms:
@@ -126,7 +139,9 @@ def atoms_from(symbols: Sequence[str], positions: Sequence[Sequence[float]] | np
     from ase import Atoms
     from ase.data import atomic_numbers
 
+    if not symbols:
+        raise DataError(f"the geometry of {origin} must have atoms, got none")
     for symbol in symbols:
         if symbol not in atomic_numbers or symbol == "X":
-            raise DataError(f"the geometry of {origin} must consist of chemical elements, got {symbol!r}")
+            raise DataError(f"the geometry of {origin} must consist of chemical elements, got {excerpt(symbol)}")
     return Atoms(list(symbols), np.array(positions, dtype=np.float64))

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmcore.errors import GMError
+from gmcore.errors import GMError, excerpt
 from gmcore.molecules.bonds import BondError, Bonds, bonded_pairs, connected_components, image_shifts
 from gmcore.molecules.mapping import MappingError, Skeleton, map_atoms
 
@@ -118,7 +118,7 @@ class Molecules:
         from ase.data import atomic_numbers
 
         if metal not in atomic_numbers or metal == "X":
-            raise MoleculeError(f"the metal must be a chemical symbol such as Co, got {metal!r}")
+            raise MoleculeError(f"the metal must be a chemical symbol such as Co, got {excerpt(metal)}")
         found = atoms.numbers == atomic_numbers[metal]
         if not found.any():
             raise MoleculeError(f"the structure {atoms.get_chemical_formula()} contains no {metal}")
@@ -150,7 +150,9 @@ class Molecules:
 def _checked(indices: Any, n_atoms: int) -> np.ndarray:
     array = np.asarray(indices)
     if array.ndim != 1 or not array.size or array.dtype.kind not in "iu":
-        raise MoleculeError(f"a molecule must be a list of whole numbers, the indices of its atoms, got {indices!r}")
+        raise MoleculeError(
+            f"a molecule must be a list of whole numbers, the indices of its atoms, got {excerpt(indices)}"
+        )
     if array.min() < 0 or array.max() >= n_atoms:
         wrong = int(array[(array < 0) | (array >= n_atoms)][0])
         raise MoleculeError(f"indices of atoms must lie between 0 and {n_atoms - 1}, got {wrong}")

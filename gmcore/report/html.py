@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gmcore.errors import shortened
 from gmcore.files import atomic_path
 from gmcore.outputs import REPORT, OutputError, check_outputs
 from gmcore.report import figures, figures_dynamics, figures_training, settings_tables, tables
@@ -39,7 +40,9 @@ def write_report(run: str | Path, output: str | Path | None = None) -> tuple[Pat
     RecordError : if the run has no analysis, or one that another program wrote.
     OutputError : a file must not be written under the name of the page or of the numbers.
     """
-    from gmcore.analysis.records import ANALYSIS_FILE, read_analysis, relative_paths, write_json
+    from jinja2 import UndefinedError
+
+    from gmcore.analysis.records import ANALYSIS_FILE, RecordError, read_analysis, relative_paths, write_json
 
     path = Path(run) / REPORT_FILE if output is None else Path(output)
     numbers = path.with_suffix(".json")
@@ -50,9 +53,16 @@ def write_report(run: str | Path, output: str | Path | None = None) -> tuple[Pat
             f"the numbers of the report would replace {numbers}, which no report has written: choose another name"
         )
     analysis = relative_paths(read_analysis(run), run)  # those of older versions have absolute paths
-    page = sections(analysis, Path(run))
+    try:
+        page = sections(analysis, Path(run))
+        text = render(analysis, page)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError, UndefinedError) as error:
+        raise RecordError(
+            f"{Path(run) / ANALYSIS_FILE} does not hold what a report needs ({type(error).__name__}: "
+            f"{shortened(str(error))}); write it again with: gmtensor analyze {run}"
+        ) from error
     with atomic_path(path) as temporary:
-        temporary.write_text(render(analysis, page), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     write_json(numbers, _numbers(analysis, page))
     return path, numbers
 

@@ -210,6 +210,10 @@ def test_records(tmp_path):
     assert "[1, null, -2.5e-07]" in path.read_text()
     for text, words in (
         ("{", "cannot be read"),
+        ('{"format": "gmtensor-analysis", "schema": "1"}', "must state its schema, a whole number; write it again"),
+        ('{"format": "gmtensor-analysis", "schema": 1e999}', "must state its schema, a whole number"),
+        ('{"format": "gmtensor-analysis", "schema": 1}', "does not hold what it should: date: field required; write"),
+        ("[" * 100_000, "cannot be read"),
         ("[]", "is not an analysis written by gmtensor; write it again with: gmtensor analyze"),
     ):
         (tmp_path / "analysis.json").write_text(text)

@@ -232,6 +232,7 @@ def test_starting_over_removes_what_the_run_has_written(dynamics):
     left = [folder / ".state.0123456789ab.part.npz", folder / "trajectory" / ".000001.0123456789ab.part.h5"]
     for path in left:
         path.write_text("left by a kill")
+        os.utime(path, (0, 0))  # on another machine, long ago
     assert run("md", dynamics / "md.yaml", "--no-resume").code == 0
     names = [".mine.part.h5", "config.yaml", "notes.part.txt", "state.npz", "trajectory.h5"]
     assert sorted(path.name for path in folder.iterdir()) == names

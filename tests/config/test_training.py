@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -167,15 +169,75 @@ def test_an_hdf5_data_set_states_its_own_units():
         ("a: &x {k: 1, k: 2}\n", "the key 'k' is given twice"),
         ("", "c.yaml must contain keys and values, got none"),
         ("- 1\n", "c.yaml must contain keys and values, got \\[1\\]"),
-        ("a: \x00", "c.yaml: .*special characters are not allowed"),
+        ("a: \x00", "c.yaml, line 1: .*special characters are not allowed"),
         ("a: !!python/object:os.system {}", "c.yaml, line 1, column 4: could not determine a constructor"),
         ("? [a]\n: 1\n", "c.yaml, line 1, column 3: found unhashable key"),
+        ("a: 1\nb: !!int ''\n", "c.yaml, line 2, column 4: '' is not a valid int"),
+        ("a: !!float ''\n", "c.yaml, line 1, column 4: '' is not a valid float"),
+        ("a: !!bool maybe\n", "c.yaml, line 1, column 4: 'maybe' is not a valid bool"),
+        ("a: !!timestamp x\n", "c.yaml, line 1, column 4: 'x' is not a valid timestamp"),
+        ("a: 2020-02-31\n", "c.yaml, line 1, column 4: '2020-02-31' is not a valid timestamp"),
+        ("a: !!map [a]\n", "c.yaml, line 1, column 4: expected keys and values here"),
+        ("a: !!set [a]\n", "c.yaml, line 1, column 4: expected keys and values here"),
+        (f"a: {'9' * 5000}\n", r"c.yaml, line 1, column 4: '9{100,200}\.\.\. is not a valid int"),
+        ("a: &a [*a]\n", "c.yaml, line 1, column 8: a value must not contain itself"),
+        ("a: &a {b: {<<: *a}}\n", "a value must not contain itself"),
+        ("[" * 3000, "c.yaml, line 1, column 33: lists and mappings may lie at most 32 levels"),
+        ("- " * 3000, "c.yaml, line 1, column 65: lists and mappings may lie at most 32 levels"),
+        ("a: &a0 [1]\n" + "".join(f"b{k}: &a{k} [*a{k - 1}]\n" for k in range(1, 99)), "at most 32 levels"),
+        (f"a: [{'1,' * 30000}]", "c.yaml, line 1, column 39999: a configuration may hold at most 20000 values"),
+        (f"a: *{'b' * 5000}", r"c.yaml, line 1, column 4: found undefined alias 'b{300,400}\.\.\.$"),
+        (f"!<{'b' * 5000}> a", "could not determine a constructor"),
+        (f"[{'b' * 5000}]", r"c.yaml must contain keys and values, got \['b{100,200}\.\.\.$"),
+        (f"output: a\nproperties: {{}}\ndata: {'b' * 5000}", r"data must contain .*, got 'b{100,200}\.\.\."),
+        (f"{'b' * 500}: 1", r"unknown key 'b{100,200}\.\.\. in the configuration"),
+        ("output: ~nosuchuser/a", "output must be in a folder that exists, got '~nosuchuser/a'"),
+        ('output: "a\\0b"', r"output must be a path without unprintable characters, got 'a\\x00b'"),
+        ('output: "a\\ud800b"', r"output must be a path without unprintable characters, got 'a\\ud800b'"),
     ],
 )
 def test_yaml_errors_name_the_line(text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         parse_config(text, name="c.yaml")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_aliases_serve_what_is_said_once():
+    shared = BASE.replace("validation: 150, test: 150", "validation: &held 150, test: *held")
+    assert "*held" in shared and parse_config(shared) == parse_config(BASE)
+
+
+NESTED = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 12)
+)
+MERGED = "a0: &a0 {k0: 1, l0: 1}\n" + "".join(
+    f"a{k}: &a{k} {{<<: [{', '.join([f'*a{k - 1}'] * 9)}], k{k}: 1}}\n" for k in range(1, 12)
+)
+
+
+@pytest.mark.parametrize("text", [NESTED, MERGED, NESTED.replace("a11: ", "output: ")])
+def test_nested_aliases_are_refused_at_once(tmp_path, text):
+    """In a process of its own with 1 GB: as the value of a message they took minutes and all memory."""
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom gmcore.config.kinds import kind_of\n"
+        "from gmcore.config.loading import ConfigError, load_config\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
+        "path = Path(sys.argv[1])\n"
+        "try:\n    load_config(path, kind_of(path))\nexcept ConfigError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(path)) and len(done.stdout) < 600
+    assert "a configuration may hold at most 20000 values, with all that its aliases repeat" in done.stdout
+
+
+def test_large_files_are_refused_unread(tmp_path):
+    (tmp_path / "large.yaml").write_bytes(b"a: 1\n" * 2**18)
+    with pytest.raises(ConfigError, match=r"large.yaml must not be larger than 1048576 bytes"):
+        load_config(tmp_path / "large.yaml")
 
 
 def test_unreadable_files(tmp_path):

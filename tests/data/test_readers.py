@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -172,6 +176,40 @@ def test_truncated_xyz(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text, message",
+    [
+        ("999999999999\n\nH 0 0 0\n", "line 1 promises 999999999999 atoms, 8 bytes follow"),
+        (f"{'9' * 99}\n\nH 0 0 0\n", "line 1 promises 9+ atoms, 8 bytes follow"),
+        ("-1\n\nH 0 0 0\n", "line 1 promises -1 atoms"),
+        ("1\n\nH 0 0 0\n1000000000\n\nH 0 0 0\n", "line 4 promises 1000000000 atoms, 8 bytes follow"),
+        (
+            "1\nProperties=species:S:1:pos:R:99999999999\nH 0 0 0\n",
+            "line 2 declares 100000000000 columns, the row below has 4",
+        ),
+        ('0\nproperties = "species:S:1:pos:R:99999999999"\n', "line 2 declares 100000000000 columns"),
+    ],
+)
+def test_xyz_that_promises_more_than_it_holds_is_refused_unread(tmp_path, text, message):
+    """In a process of its own, since the reader of ASE would look for every row."""
+    (tmp_path / "a.xyz").write_text(text)
+    code = (
+        "import resource, sys\nfrom gmcore.data.reading import read_frames\nfrom gmcore.errors import DataError\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n"
+        "try:\n    list(read_frames(sys.argv[1]))\nexcept DataError as error:\n    print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.xyz")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert re.search(f"a.xyz cannot be read as extended XYZ: {message}", done.stdout), done.stderr
+
+
+def test_xyz_with_vectors_below_its_atoms_is_read_as_before(tmp_path):
+    frame = "1\nmy_properties=a:b:9\nH 0 0 0\nVEC1 5 0 0\nVEC2 0 5 0\nVEC3 0 0 5\n"
+    (tmp_path / "a.xyz").write_text(2 * frame)
+    frames = list(read_frames(tmp_path / "a.xyz"))
+    assert [frame.atoms.cell.lengths().tolist() for frame in frames] == [[5.0, 5.0, 5.0]] * 2
+
+
+@pytest.mark.parametrize(
     "name, what",
     [
         ("a.npz", "npz"),
@@ -222,6 +260,55 @@ def test_wrong_arrays(tmp_path, arrays, message):
         list(read_frames(tmp_path / "a.npz"))
 
 
+METHANE = {"R": np.arange(15.0).reshape(1, 5, 3), "Z": np.array([[6, 1, 1, 1, 1]])}
+
+
+@pytest.mark.parametrize("suffix", ["npz", "h5"])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"N": np.array([-1])}, r"N of a\.\w+ says -1 atoms for structure 0, whose Z holds 5"),
+        ({"N": np.array([-1], np.int8), "Z": METHANE["Z"][0]}, r"N of a\.\w+ says -1 atoms"),
+        ({"N": np.array([4])}, r"N of a\.\w+ says 4 atoms for structure 0, whose Z holds 5"),
+        ({"N": np.array([2**64 - 1], np.uint64)}, r"N of a\.\w+ says 18446744073709551615 atoms"),
+        ({"N": np.array([2**32 + 5])}, r"N of a\.\w+ says 4294967301 atoms"),
+        ({"Z": METHANE["Z"] + 2**32}, r"Z of a\.\w+ must hold atomic numbers from 1 to 118.*, got 4294967302"),
+        ({"Z": METHANE["Z"] * -1}, r"Z of a\.\w+ must hold atomic numbers from 1 to 118.*, got -6"),
+        (
+            {"Z": np.array([6, 1, 1, 1, 119], np.uint8)},
+            r"Z of a\.\w+ must hold atomic numbers from 1 to 118.*, got 119",
+        ),
+        (
+            {"Z": METHANE["Z"].astype(np.uint64) + 2**63},
+            r"Z of a\.\w+ must hold atomic numbers .*, got 92233720368547758",
+        ),
+        ({"R": METHANE["R"] * 1j}, r"R of a\.\w+ must be numbers, got complex128"),
+        ({"cell": np.zeros((3, 3), [("x", float)])}, r"cell of a\.\w+ must be numbers, got \[\('x', '<f8'\)\]"),
+    ],
+)
+def test_no_atom_is_lost_and_none_changes_its_element(tmp_path, suffix, change, message):
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "npz":
+        np.savez(path, **(METHANE | change))
+    else:
+        with h5py.File(path, "w") as file:
+            for key, array in (METHANE | change).items():
+                file[key] = array
+    with pytest.raises(DataError, match=message):
+        list(read_frames(path))
+
+
+def test_numbers_that_all_structures_share_leave_the_padding_to_the_counts(tmp_path):
+    np.savez(tmp_path / "a.npz", R=np.zeros((2, 5, 3)), Z=METHANE["Z"][0], N=np.array([5, 4], np.uint8))
+    assert [len(frame.atoms) for frame in read_frames(tmp_path / "a.npz")] == [5, 4]
+
+
+def test_atoms_of_other_formats_are_elements_too(tmp_path):
+    (tmp_path / "a.xyz").write_text("2\nProperties=species:S:1:pos:R:3\nC 0 0 0\nX 0 0 1\n")
+    with pytest.raises(DataError, match=r"atomic numbers of frame 0 of a.xyz .* 1 and 118, got 0 for atom 1"):
+        list(read_frames(tmp_path / "a.xyz"))
+
+
 def replaced(file, name, values):
     del file[name]
     file[name] = values
@@ -245,6 +332,12 @@ def replaced(file, name, values):
         (lambda f: f["positions"].attrs.__delitem__("unit"), "cannot be read as an HDF5 data set"),
         (lambda f: replaced(f, "offsets", np.zeros(0, np.int64)), "set.h5 cannot be read as an HDF5 data set"),
         (lambda f: replaced(f, "positions", np.zeros((9, 2))), "set.h5 cannot be read as an HDF5 data set"),
+        (
+            lambda f: replaced(f, "numbers", f["numbers"][()] + np.int64(2**32)),
+            "numbers of structure 0 of set.h5 must lie between",
+        ),
+        (lambda f: replaced(f, "numbers", f["numbers"][()] + 0.5), "numbers of set.h5 must be a list of integers"),
+        (lambda f: replaced(f, "offsets", np.array([0, 7, 2, 9], np.uint8)), "offsets of set.h5 must rise from 0"),
         (lambda f: (f.__delitem__("pbc"), f.create_group("pbc")), "set.h5 cannot be read as an HDF5 data set"),
     ],
 )

@@ -255,7 +255,10 @@ def test_joining_beyond_the_largest_size_of_a_file(run):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
-    sentence = "could not be written: the file would be larger than the system allows; a file of that name is unchanged. No samples"
+    sentence = (
+        "could not be written: the file would be larger than the system allows; an older file of that name is unchanged. "
+        "No samples"
+    )
     assert len(done.stdout.splitlines()) == 25 and all(sentence in line for line in done.stdout.splitlines())
     assert [segment_path(folder, number).read_bytes() for number in range(3)] == before
     check(Trajectory(folder / "trajectory.h5"), joined(*parts))

@@ -108,6 +108,8 @@ BAD = {
     "too few numbers": ({"numbers": [1]}, r"numbers must have shape \(n_atoms,\) = \(2,\), got \(1,\)"),
     "dummy atom": ({"numbers": [1, 0]}, "between 1 and 118, got 0 for atom 1 of structure 0"),
     "huge number": ({"numbers": [1, 2**32 + 1]}, "numbers must be integers that fit 32 bits"),
+    "lowest number": ({"numbers": [1, -(2**63)]}, "numbers must be integers that fit 32 bits"),
+    "huge offsets": ({"offsets": np.array([0, 2**64 - 2], np.uint64)}, "offsets must be integers that fit 64 bits"),
     "float numbers": ({"numbers": [1.0, 8.5]}, "numbers must be integers, got float64"),
     "cell shape": ({"cells": np.zeros((2, 3))}, r"cells must have shape \(1, 3, 3\), got \(2, 3\)"),
     "cell count": ({"cells": np.zeros((2, 3, 3))}, r"cells must have shape \(1, 3, 3\), got \(2, 3, 3\)"),
@@ -131,6 +133,11 @@ def test_bad_arrays(name):
     changes, message = BAD[name]
     with pytest.raises(StructureError, match=message):
         Batch.from_arrays(**arrays(**changes))
+
+
+def test_numbers_of_atoms_are_not_cut_to_32_bits():
+    with pytest.raises(StructureError, match=r"numbers must be integers that fit 32 bits, got \[4294967302, 1\]"):
+        Batch.from_atoms(Atoms([2**32 + 6, 1], [[0, 0, 0], [0, 0, 1]]))
 
 
 def test_moved_atoms_keep_the_rest_of_the_batch():

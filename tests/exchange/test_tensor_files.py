@@ -163,6 +163,50 @@ def test_uncertain_orca_layouts_are_refused(write, change, message):
         read_tensors(write(change(text)))
 
 
+@pytest.mark.parametrize(
+    ("make", "name", "change"),
+    [
+        (lambda: BANNER + orca_geometry(cobalt()) + orca_qdpt(tensor(2), SOC), "job.out", r"(D   = +)\S+"),
+        (lambda: BANNER + orca_geometry(cobalt()) + orca_qdpt(tensor(2), SOC), "job.out", r"(Co +)\S+"),
+        (lambda: BANNER + orca_geometry(cobalt()) + orca_scf(tensor(1)), "job.out", r"(raw-matrix : *\n *)\S+"),
+        (lambda: property_5(cobalt(), tensor(5)), "job_property.txt", r"(?s)(DTensor.*?geom\. index: *)\d+"),
+        (lambda: property_5(cobalt(), tensor(5)), "job_property.txt", r"(Geometry Index: *)\d+"),
+        (lambda: property_6([cobalt()], [tensor(0)]), "job.property.txt", r"(?s)(D_Tensor.*?&GeometryIndex +)\d+"),
+        (lambda: single_aniso(tensor(6), cobalt()), "aniso.out", r"(MULTIPLET +)\d+"),
+        (lambda: single_aniso(tensor(6), cobalt()), "aniso.out", r"(Dx = +)\S+(?=\.)"),
+    ],
+)
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_numbers_of_hundreds_of_digits_are_refused_in_their_place(write, make, name, change, digits):
+    text, n = re.subn(change, lambda found: found[1] + "9" * digits, make(), count=1)
+    assert n == 1
+    with pytest.raises(DataError, match=rf"{name}.* must have (whole )?numbers .* here, got '9") as caught:
+        read_tensors(write(text, name))
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: BANNER + orca_geometry(cobalt()) + orca_qdpt(tensor(2), SOC), "job.out"),
+        (lambda: property_5(cobalt(), tensor(5)), "job_property.txt"),
+        (lambda: property_6([cobalt()], [tensor(0)]), "job.property.txt"),
+        (lambda: single_aniso(tensor(6), cobalt()), "aniso.out"),
+    ],
+)
+def test_files_cut_anywhere_are_read_or_refused(write, make, name):
+    """Also with the end mark of sections after the cut, which a file has that lost lines in its middle."""
+    lines = make().splitlines(keepends=True)
+    refused = 0
+    for kept in range(len(lines)):
+        for end in ("", "$End\n"):
+            try:
+                read_tensors(write("".join(lines[:kept]) + end, name), unit="cm^-1")
+            except DataError as error:
+                refused += name in str(error)
+    assert refused > len(lines) // 2
+
+
 def test_property_file_of_orca_5_and_its_zero_eigenvalues(write):
     matrix = tensor(5, d=4.0, e=0.5, trace=0.3)
     (found,) = read_tensors(write(property_5(cobalt(), matrix), "job_property.txt"))

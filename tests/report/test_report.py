@@ -17,6 +17,7 @@ import gmcore.commands.app
 from gmcore.analysis import analyze as module
 from gmcore.analysis.analyze import analyze
 from gmcore.analysis.records import RecordError
+from gmcore.analysis.sections.training import training_results
 from gmcore.config.analysis import Analysis
 from gmcore.model import load_model
 from gmcore.report.html import write_report
@@ -255,6 +256,50 @@ def test_many_temperatures_and_a_picture_where_data_are_gone(made, tmp_path):
     assert "0 K, 1 K, 2 K, 3 K, 4 K and 5 K" in page.text
     assert sum(source.startswith("data:image/png") for source, _ in page.images) == 1
     assert "This is the figure that the training saved. The data cannot be read: no file data.h5." in page.text
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("metrics.json", "{", "metrics.json cannot be read: .*; train or evaluate the model again"),
+        ("metrics.json", "[]", "metrics.json does not hold what it should: its content: "),
+        ("metrics.json", '{"test": {"d_tensor": 1}}', "metrics.json .* test.d_tensor: .*, got 1;"),
+        ("metrics.json", '{"test": {"d_tensor": {"mae": "a"}}}', "metrics.json .* test.d_tensor.mae: .*, got 'a'"),
+        ("learning_curve/learning_curve.json", '{"d_tensor": {}}', "d_tensor.sizes: .*; compute the learning curve"),
+        ("learning_curve/learning_curve.json", '{"d_tensor": {"sizes": [1e999]}}', "d_tensor.sizes.0: .*, got inf"),
+    ],
+)
+def test_damaged_results_of_a_training_are_refused(tmp_path, file, text, message):
+    (tmp_path / "learning_curve").mkdir()
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / file).write_text(text)
+    with pytest.raises(RecordError, match=message):
+        training_results(tmp_path / "model.h5", None, "cm^-1")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content.pop("run"),
+        lambda content: content.update(states=3),
+        lambda content: content["states"].append({}),
+        lambda content: content["states"][0].update(label=None, target=[]),
+        lambda content: content["run"].update(molecule=3.5),
+        lambda content: content["run"].clear(),
+        lambda content: content.update(unit="furlong"),
+        lambda content: content["training"]["d_tensor"].update(metrics={"test": {"d_tensor": {"mae": "a"}}}),
+        lambda content: content["training"].update(d_tensor={"learning_curve": {"sizes": 1}}),
+    ],
+)
+def test_damaged_analyses_are_refused(made, tmp_path, damage):
+    content = json.loads((made[0] / "analysis.json").read_text())
+    damage(content)
+    (tmp_path / "analysis.json").write_text(json.dumps(content))
+    with pytest.raises(
+        RecordError, match=r"analysis.json does not hold what .*; write it again with: gmtensor analyze"
+    ):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_no_analysis(tmp_path):

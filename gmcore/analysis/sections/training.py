@@ -7,17 +7,19 @@ the validation part if there is no test part. If the data are gone, the parity f
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from gmcore.analysis.records import plain, quantity, rounded, thinned
+from pydantic import BaseModel, ConfigDict
+
+from gmcore.analysis.records import RecordError, plain, quantity, rounded, thinned
 from gmcore.config.loading import load_config
 from gmcore.data.splits import load_datasets
 from gmcore.errors import GMError
 from gmcore.evaluation.evaluation import METRICS_FILE, evaluate_model
 from gmcore.evaluation.learning_curve import FOLDER
 from gmcore.evaluation.metrics import compared
+from gmcore.files import read_json
 from gmcore.model import Model
 from gmcore.model_file import read_model
 from gmcore.model_summary import model_facts
@@ -27,6 +29,34 @@ from gmcore.units import conversion
 KEY = "d_tensor"
 POINTS = 500
 """Maximum number of structures in a parity plot."""
+
+
+class _Errors(BaseModel):
+    """Errors of one quantity in `metrics.json`."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=True)
+    mae: float
+    rmse: float
+    n: int
+    unit: str
+    committee_std: float | None = None
+
+
+class _Metrics(BaseModel):
+    """Content of `metrics.json`, as far as a report shows it."""
+
+    model_config = ConfigDict(extra="allow")
+    train: dict[str, _Errors] = {}
+    validation: dict[str, _Errors] = {}
+    test: dict[str, _Errors] = {}
+
+
+class _Curve(BaseModel):
+    """Learning curve of one quantity."""
+
+    sizes: list[int]
+    mae: list[float]
+    rmse: list[float]
 
 
 def describe_model(path: Path) -> dict[str, Any]:
@@ -70,13 +100,14 @@ def training_results(path: Path, model: Model, unit: str | None = None) -> dict[
         sentence = f"The model file {path.name} is not in the folder of its training"
         return {"folder": None, "missing": dict.fromkeys(("learning_curve", "parity"), sentence)}
     result: dict[str, Any] = {"folder": str(folder), "missing": missing}
-    result["metrics"] = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
+    metrics = read_json(folder / METRICS_FILE, _Metrics, RecordError, "train or evaluate the model again")
+    result["metrics"] = metrics.model_dump(exclude_unset=True)
     if unit is None:
         return result
     factor = 1.0 / conversion(KEY, unit)[0]
     curve_file = folder / FOLDER / "learning_curve.json"
     if curve_file.is_file():
-        curves = json.loads(curve_file.read_text(encoding="utf-8"))
+        curves = read_json(curve_file, dict[str, _Curve], RecordError, "compute the learning curve again")
         result["learning_curve"] = _learning_curve(curves[KEY], factor, unit) if KEY in curves else None
     if not result.get("learning_curve"):
         missing["learning_curve"] = (
@@ -92,11 +123,11 @@ def training_results(path: Path, model: Model, unit: str | None = None) -> dict[
     return result
 
 
-def _learning_curve(curve: dict[str, Any], factor: float, unit: str) -> dict[str, Any]:
+def _learning_curve(curve: _Curve, factor: float, unit: str) -> dict[str, Any]:
     return {
-        "sizes": quantity(curve["sizes"], "structures", "number of training structures"),
-        "mae": quantity([factor * value for value in curve["mae"]], unit, "mean absolute error of the test part"),
-        "rmse": quantity([factor * value for value in curve["rmse"]], unit, "root mean square error of the test part"),
+        "sizes": quantity(curve.sizes, "structures", "number of training structures"),
+        "mae": quantity([factor * value for value in curve.mae], unit, "mean absolute error of the test part"),
+        "rmse": quantity([factor * value for value in curve.rmse], unit, "root mean square error of the test part"),
     }
 
 

@@ -9,7 +9,8 @@ numbers of atoms     N (n_structures,), may be missing      none: all structures
 ===================  =====================================  ====================================
 
 Optional: cell (3, 3) or (n_structures, 3, 3), and pbc (3,) or (n_structures, 3). Every other array whose first axis
-counts structures is available as a label under its own name. Rows beyond N are padding and are cut off.
+counts structures is available as a label under its own name. Rows beyond N are padding and are cut off. Integers are
+checked in their own width: a narrower type would turn a number that is no element into one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import numpy as np
 from ase import Atoms
 
 from gmcore.data.frames import Frame
-from gmcore.errors import DataError
+from gmcore.engine.structures import MAX_ATOMIC_NUMBER
+from gmcore.errors import DataError, shortened
 
 LAYOUTS = (("R", "Z"), ("coords", "nuclear_charges"))
 
@@ -54,7 +56,8 @@ def frames_from_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Iterator[
             break
     else:
         raise DataError(
-            f"{name} must contain R and Z, or coords and nuclear_charges; its keys are: {', '.join(sorted(arrays))}"
+            f"{name} must contain R and Z, or coords and nuclear_charges; "
+            f"its keys are: {shortened(', '.join(sorted(arrays)))}"
         )
     positions, numbers = np.asarray(arrays[key_positions]), np.asarray(arrays[key_numbers])
     if positions.ndim != 3 or positions.shape[2] != 3:
@@ -65,8 +68,16 @@ def frames_from_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Iterator[
             f"{key_numbers} of {name} must be integers of shape ({n_max},) or ({n_structures}, {n_max}), "
             f"got {numbers.dtype} {numbers.shape}"
         )
+    if positions.dtype.kind not in "iuf":
+        raise DataError(f"{key_positions} of {name} must be numbers, got {positions.dtype}")
+    wrong = (numbers < 0) | (numbers > MAX_ATOMIC_NUMBER)
+    if wrong.any():
+        raise DataError(
+            f"{key_numbers} of {name} must hold atomic numbers from 1 to {MAX_ATOMIC_NUMBER}, or 0 for padding, "
+            f"got {numbers[wrong].flat[0]}"
+        )
+    counts = _counts(arrays.get("N"), numbers, n_structures, name)
     numbers = np.broadcast_to(numbers, (n_structures, n_max))
-    counts = _counts(arrays.get("N"), numbers, name)
     cells = _per_structure(arrays, "cell", (3, 3), np.zeros((3, 3)), n_structures, name)
     pbc = _per_structure(arrays, "pbc", (3,), np.any(cells != 0.0, axis=2), n_structures, name)
     used = (key_positions, key_numbers, "N", "cell", "pbc")
@@ -77,18 +88,20 @@ def frames_from_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Iterator[
         yield Frame(atoms, fields, f"structure {k} of {name}", padding=n_max - int(n))
 
 
-def _counts(given: np.ndarray | None, numbers: np.ndarray, name: str) -> np.ndarray:
+def _counts(given: np.ndarray | None, numbers: np.ndarray, n_structures: int, name: str) -> np.ndarray:
     """Return the number of atoms of each structure; padding must follow the atoms and have number 0."""
-    real = numbers > 0
+    n_max = numbers.shape[-1]
+    real = np.broadcast_to(numbers > 0, (n_structures, n_max))
     counts = real.sum(axis=1)
     if given is None:
         given = counts
     given = np.asarray(given)
     if given.shape != counts.shape or given.dtype.kind not in "iu":
         raise DataError(f"N of {name} must be integers of shape {counts.shape}, got {given.dtype} {given.shape}")
-    inside = np.arange(numbers.shape[1]) < given[:, None]
+    wrong = (given < 0) | (given > n_max)
+    inside = np.arange(n_max) < np.where(wrong, 0, given).astype(np.int64)[:, None]
     # numbers shared by all structures cannot show the padding: N alone says where it starts
-    wrong = (~real & inside).any(axis=1) | (given > numbers.shape[1])
+    wrong |= (~real & inside if numbers.ndim == 1 else real ^ inside).any(axis=1)
     if wrong.any():
         k = int(np.argmax(wrong))
         raise DataError(
@@ -104,4 +117,6 @@ def _per_structure(
     value = np.asarray(arrays.get(key, default))
     if value.shape not in (shape, (n, *shape)):
         raise DataError(f"{key} of {name} must have shape {shape} or {(n, *shape)}, got {value.shape}")
+    if value.dtype.kind not in "biuf":
+        raise DataError(f"{key} of {name} must be numbers, got {value.dtype}")
     return np.broadcast_to(value, (n, *shape))

@@ -61,8 +61,11 @@ def _own_layout(file: h5py.File, name: str) -> list[Frame]:
         )
     offsets, numbers, positions = file["offsets"][()], file["numbers"][()], file["positions"][()]
     cells, pbc = file["cells"][()], file["pbc"][()]
+    for key, array in (("offsets", offsets), ("numbers", numbers)):
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise DataError(f"{key} of {name} must be a list of integers, got {array.dtype} {array.shape}")
     n_structures, n_atoms = len(offsets) - 1, len(numbers)
-    if offsets[0] != 0 or offsets[-1] != n_atoms or (np.diff(offsets) < 0).any():
+    if offsets[0] != 0 or offsets[-1] != n_atoms or (offsets[1:] < offsets[:-1]).any():
         raise DataError(f"offsets of {name} must increase from 0 to the number of atoms, {n_atoms}")
     for key, array, n in (
         ("positions", positions, n_atoms),
