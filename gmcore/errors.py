@@ -9,3 +9,7 @@ class GMError(ValueError):
 
 class DataError(GMError):
     """A data file, or a label in it, that cannot be used."""
+
+
+class DamagedFileError(GMError):
+    """A file that is damaged, claims more memory than it can need, or depends on other files."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmcore.errors import GMError
+from gmcore.inputs.seal import seal_of
 
 if TYPE_CHECKING:
     import h5py
@@ -64,6 +65,7 @@ def atomic_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
     """Yield an HDF5 file to be filled; on success it becomes `path` as in `atomic_path`, on any error nothing does.
 
     It is put together in memory: where HDF5 itself meets a full disk, objects that it cannot close crash the process.
+    A seal, see `gmcore.inputs.seal`, is appended.
 
     Raises
     ------
@@ -76,7 +78,9 @@ def atomic_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
         file.flush()
         image = file.id.get_file_image()
     with atomic_path(path) as temporary:
-        temporary.write_bytes(image)
+        with open(temporary, "wb") as stream:
+            stream.write(image)
+            stream.write(seal_of(image))
 
 
 def _flush(path: Path) -> None:
