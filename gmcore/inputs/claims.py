@@ -6,7 +6,7 @@ import os
 
 from gmcore.errors import DamagedFileError
 
-ALLOWANCE = 2**28
+ALLOWANCE = 2**26
 """Bytes that any file may claim."""
 
 RATIO = 100
