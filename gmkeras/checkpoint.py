@@ -75,7 +75,10 @@ def load_checkpoint(path: Path, fingerprint: str, model: GMModel) -> TrainingSta
         progress = json.loads(str(arrays.pop("progress")))
     except (OSError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged: remove it to train from the beginning") from error
-    needed = {"fingerprint": str, "epoch": int, "history": list, "best_error": (int, float), "best_epoch": int}
+    needed: dict[str, type | tuple[type, ...]] = {
+        **{"fingerprint": str, "epoch": int, "history": list, "best_epoch": int},
+        "best_error": (int, float),
+    }
     if not isinstance(progress, dict) or not all(isinstance(progress.get(key), kind) for key, kind in needed.items()):
         raise CheckpointError(f"checkpoint {path} is damaged: remove it to train from the beginning")
     if progress["fingerprint"] != fingerprint:
@@ -86,10 +89,12 @@ def load_checkpoint(path: Path, fingerprint: str, model: GMModel) -> TrainingSta
     def group(name: str) -> list[np.ndarray]:
         return [arrays[f"{name}_{k}"] for k in range(sum(key.startswith(f"{name}_") for key in arrays))]
 
-    for variable, value in zip(model.weights, group("weights"), strict=True):
-        variable.assign(value)
-    for variable, value in zip(model.optimizer.variables, group("optimizer"), strict=True):
-        variable.assign(value)
-    return TrainingState(
-        progress["epoch"], progress["history"], progress["best_error"], progress["best_epoch"], group("best")
-    )
+    try:
+        for variable, value in zip(model.weights, group("weights"), strict=True):
+            variable.assign(value)
+        for variable, value in zip(model.optimizer.variables, group("optimizer"), strict=True):
+            variable.assign(value)
+        best = group("best")
+    except (KeyError, ValueError, TypeError) as error:  # arrays are missing, or have another shape or type
+        raise CheckpointError(f"checkpoint {path} is damaged: remove it to train from the beginning") from error
+    return TrainingState(progress["epoch"], progress["history"], progress["best_error"], progress["best_epoch"], best)
