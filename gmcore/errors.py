@@ -26,6 +26,10 @@ class ExportError(GMError):
     """Values that cannot be written for another program, because it could not read them or would misread them."""
 
 
+class DamagedFileError(GMError):
+    """A file that is damaged, claims more memory than it can need, or depends on other files."""
+
+
 def excerpt(value: Any, limit: int = LONGEST) -> str:
     """Return a value as a message shows it: what Python writes for it, cut off after `limit` characters.
 

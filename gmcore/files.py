@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmcore.errors import GMError, excerpt, shortened
+from gmcore.inputs.seal import seal_file, seal_of
 
 if TYPE_CHECKING:
     import h5py
@@ -92,7 +93,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 def atomic_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
     """Yield an HDF5 file to be filled; on success it becomes `path` as in `atomic_path`, on any error nothing does.
 
-    The file is built in memory, because HDF5 crashes the process when it cannot close its objects on a full disk.
+    The file is built in memory, because HDF5 crashes the process when it cannot close its objects on a full disk. A
+    seal, see `gmcore.inputs.seal`, is appended.
 
     Raises
     ------
@@ -105,7 +107,9 @@ def atomic_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
         file.flush()
         image = file.id.get_file_image()
     with atomic_path(path) as temporary:
-        temporary.write_bytes(image)
+        with open(temporary, "wb") as stream:
+            stream.write(image)
+            stream.write(seal_of(image))
 
 
 @contextmanager
@@ -122,11 +126,13 @@ def streamed_hdf5(path: str | os.PathLike) -> Iterator[tuple[h5py.File, Callable
     """
     import h5py
 
-    with atomic_path(path) as temporary, FileIO(temporary, "w+") as raw:
-        stream = _Stream(raw)
-        with h5py.File(stream, "w") as file:
-            yield file, stream.check
-        stream.check()
+    with atomic_path(path) as temporary:
+        with FileIO(temporary, "w+") as raw:
+            stream = _Stream(raw)
+            with h5py.File(stream, "w") as file:
+                yield file, stream.check
+            stream.check()
+        seal_file(temporary)
 
 
 class _Stream:

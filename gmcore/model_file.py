@@ -7,8 +7,10 @@
     golden       numbers, positions (A), cell, pbc, total_charge of a small structure and, under outputs, what every
                  member predicted for it when the file was written
 
-The checksum detects damaged bytes. The golden output, which `load_model` recomputes, detects a program that interprets
-the numbers differently. Files are written whole or not at all. Nothing is ever unpickled.
+The seal at the end of the file (`gmcore.inputs.seal`) is verified before anything is parsed. The checksum detects
+damage in files without a seal, such as those of earlier versions. The golden output, which `load_model` recomputes,
+detects a program that interprets the numbers differently. Files are written whole or not at all. Nothing is
+ever unpickled.
 """
 
 from __future__ import annotations
@@ -21,19 +23,23 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import h5py
 import numpy as np
 from ase import Atoms
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gmcore.engine.consistency import check_model, member_arrays
 from gmcore.engine.evaluator import Evaluator
 from gmcore.engine.evaluator_base import EvaluatorBase
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
 from gmcore.engine.structures import Batch
-from gmcore.errors import GMError
+from gmcore.errors import DamagedFileError, GMError
 from gmcore.files import atomic_hdf5
+from gmcore.inputs.claims import check_claim
+from gmcore.inputs.hdf5 import has_signature, open_hdf5, read_array
+from gmcore.inputs.hdf5_walk import claimed
 from gmcore.version import __version__
 
 FORMAT = "gmtensor-model"
@@ -148,12 +154,15 @@ def verify_golden(content: ModelContent, evaluator: EvaluatorBase) -> dict[str, 
     tolerance = max(GOLDEN_TOLERANCE[settings.dtype], GOLDEN_TOLERANCE[evaluator.dtype.name])
     deviations = {}
     try:
+        _check_golden(golden, settings)
         outputs = _evaluate(evaluator, golden)
         stored = {key: golden[f"outputs/{key}"] for key in outputs}
     except KeyError as error:
         raise ModelFileError(
             f"{path} is incomplete: its golden input or output has no {error}; use another copy of the file"
         ) from error
+    except GMError as error:
+        raise ModelFileError(f"{path} does not hold a usable model: in its golden structure, {error}") from error
     for key, expected in stored.items():
         value = outputs[key]
         scale = np.abs(expected).max(initial=0.0) or 1.0
@@ -220,6 +229,24 @@ def _golden_input(settings: ModelSettings, atoms: Atoms | None) -> dict[str, np.
     }
 
 
+def _check_golden(golden: dict[str, np.ndarray], settings: ModelSettings) -> None:
+    """Refuse a golden structure that has other arrays than those that `_golden_input` makes."""
+    n_atoms = len(np.atleast_1d(golden["numbers"]))
+    for name, shape, kinds in (
+        ("numbers", (n_atoms,), "iu"),
+        ("positions", (n_atoms, 3), "f"),
+        ("cell", (3, 3), "f"),
+        ("pbc", (3,), "iu"),
+        ("total_charge", (1,), "f"),
+    ):
+        array = golden[name]
+        if array.shape != shape or array.dtype.kind not in kinds or not np.isfinite(array).all():
+            raise GMError(f"{name} must be finite numbers of shape {shape}, got {array.dtype} of shape {array.shape}")
+    unknown = set(golden["numbers"].tolist()) - set(settings.descriptor.species)
+    if unknown:
+        raise GMError(f"its elements must be those of the model, got the atomic numbers {sorted(unknown)[:5]} too")
+
+
 def _evaluate(evaluator: EvaluatorBase, golden: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the outputs of every member for the golden structure; a stress only if it has a cell."""
     batch = Batch.from_arrays(golden["positions"], golden["numbers"], golden["cell"], golden["pbc"] != 0)
@@ -259,10 +286,10 @@ def _opened(path: str | os.PathLike) -> Iterator[h5py.File]:
     if not path.is_file():
         raise ModelFileError(f"model file {path} does not exist")
     try:
-        if not h5py.is_hdf5(path):
+        if not has_signature(path):
             raise ModelFileError(f"{path} is not a gmtensor model: it is not an HDF5 file, or its beginning is missing")
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT or "metadata" not in file:
+        with open_hdf5(path) as file:
+            if not np.array_equal(file.attrs.get("format"), FORMAT) or "metadata" not in file:
                 raise ModelFileError(f"{path} is an HDF5 file, but not a gmtensor model")
             schema = int(file.attrs.get("schema", 0))
             if not 1 <= schema <= SCHEMA:
@@ -273,36 +300,86 @@ def _opened(path: str | os.PathLike) -> Iterator[h5py.File]:
             yield file
     except ModelFileError:
         raise
+    except DamagedFileError as error:
+        raise ModelFileError(str(error)) from error
     except GMError as error:
         raise ModelFileError(f"{path} does not hold a usable model: {error}") from error
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise ModelFileError(f"{path} is truncated or damaged: {' '.join(str(error).split())}") from error
+
+
+class _Part(BaseModel):
+    """A part of the metadata; keys that this version does not use may be there."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class _Descriptor(_Part):
+    species: list[Annotated[int, Field(ge=1, le=118)]]
+    r_max: float = Field(gt=0.0)
+    r_min: float
+    n_basis: int = Field(ge=1)
+    n_radial: int = Field(ge=1)
+
+
+class _Head(_Part):
+    name: str
+    kind: str
+    width: int
+    unit: str
+    options: dict[str, Any]
+
+
+class _Metadata(_Part):
+    """What the JSON text must hold."""
+
+    descriptor: _Descriptor
+    heads: list[_Head]
+    dtype: Literal["float32", "float64"]
+    provenance: dict[str, Any]
 
 
 def _read(path: str | os.PathLike) -> tuple[ModelSettings, dict[str, np.ndarray]]:
     """Return the settings and every array by its path in the file, after checking the checksum."""
-    arrays: dict[str, np.ndarray] = {}
+    items: dict[str, h5py.Dataset] = {}
 
     def collect(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset) and name != "metadata":
-            arrays[name] = item[()]
+        if isinstance(item, h5py.Dataset):
+            items[name] = item
 
     with _opened(path) as file:
         file.visititems(collect)
-        text = file["metadata"].asstr()[()]
+        check_claim(path, "the content", sum(claimed(item) for item in items.values()))
+        metadata = items.pop("metadata", None)
+        if metadata is None or metadata.shape != () or h5py.check_string_dtype(metadata.dtype) is None:
+            raise ModelFileError(f"{path} is HDF5, but not a gmtensor model: its metadata must be one text")
+        text = metadata.asstr()[()]
+        arrays = {name: read_array(item, path, name) for name, item in items.items()}
         if checksum(text, arrays) != file.attrs["sha256"]:
             raise ModelFileError(
                 f"{path} is damaged: its content does not match its checksum; use another copy of the file"
             )
-        content = json.loads(text)
-        descriptor = content["descriptor"] | {"species": tuple(content["descriptor"]["species"])}
-        settings = ModelSettings(
-            descriptor=DescriptorSettings(**descriptor),
-            heads=tuple(HeadSettings.from_dict(head) for head in content["heads"]),
-            dtype=content["dtype"],
-            provenance=content["provenance"],
-        )
+        settings = _settings(path, text)
     return settings, arrays
+
+
+def _settings(path: str | os.PathLike, text: str) -> ModelSettings:
+    """Settings that the metadata of a file hold, checked to be what the program expects."""
+    try:
+        content = _Metadata.model_validate(json.loads(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole text"
+        raise ModelFileError(
+            f"{path} does not hold a usable model: wrong metadata in {place[:200]}: {first['msg'][:200]}"
+        ) from error
+    descriptor = content.descriptor.model_dump() | {"species": tuple(content.descriptor.species)}
+    return ModelSettings(
+        descriptor=DescriptorSettings(**descriptor),
+        heads=tuple(HeadSettings.from_dict(head.model_dump()) for head in content.heads),
+        dtype=content.dtype,
+        provenance=content.provenance,
+    )
 
 
 def _under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -8,7 +8,6 @@ kill during a write leaves the checkpoint before it.
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from gmcore.errors import GMError
 from gmcore.files import atomic_path
+from gmcore.inputs.npz import NpzArrays
 from gmkeras.model import GMModel
 
 
@@ -71,11 +71,16 @@ def load_checkpoint(path: Path, fingerprint: str, model: GMModel) -> TrainingSta
     if not path.is_file():
         return TrainingState()
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            progress = json.loads(str(file["progress"]))
-            arrays = {name: file[name] for name in file.files if name != "progress"}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = NpzArrays(path).everything()
+        progress = json.loads(str(arrays.pop("progress")))
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged: remove it to train from the beginning") from error
+    needed: dict[str, type | tuple[type, ...]] = {
+        **{"fingerprint": str, "epoch": int, "history": list, "best_epoch": int},
+        "best_error": (int, float),
+    }
+    if not isinstance(progress, dict) or not all(isinstance(progress.get(key), kind) for key, kind in needed.items()):
+        raise CheckpointError(f"checkpoint {path} is damaged: remove it to train from the beginning")
     if progress["fingerprint"] != fingerprint:
         raise CheckpointError(
             f"checkpoint {path} belongs to a training with other settings or data: choose another output folder"
@@ -84,10 +89,12 @@ def load_checkpoint(path: Path, fingerprint: str, model: GMModel) -> TrainingSta
     def group(name: str) -> list[np.ndarray]:
         return [arrays[f"{name}_{k}"] for k in range(sum(key.startswith(f"{name}_") for key in arrays))]
 
-    for variable, value in zip(model.weights, group("weights"), strict=True):
-        variable.assign(value)
-    for variable, value in zip(model.optimizer.variables, group("optimizer"), strict=True):
-        variable.assign(value)
-    return TrainingState(
-        progress["epoch"], progress["history"], progress["best_error"], progress["best_epoch"], group("best")
-    )
+    try:
+        for variable, value in zip(model.weights, group("weights"), strict=True):
+            variable.assign(value)
+        for variable, value in zip(model.optimizer.variables, group("optimizer"), strict=True):
+            variable.assign(value)
+        best = group("best")
+    except (KeyError, ValueError, TypeError) as error:  # arrays are missing, or have another shape or type
+        raise CheckpointError(f"checkpoint {path} is damaged: remove it to train from the beginning") from error
+    return TrainingState(progress["epoch"], progress["history"], progress["best_error"], progress["best_epoch"], best)

@@ -16,6 +16,7 @@ from gmcore.engine.consistency import check_model, member_arrays
 from gmcore.engine.evaluator import Evaluator
 from gmcore.engine.settings import HeadSettings
 from gmcore.errors import GMError
+from gmcore.inputs.seal import seal_file
 from gmcore.model import load_model
 from gmcore.model_file import ModelFileError, checksum, golden_cluster, model_identity, read_model, write_model
 from support.models import make_head, random_model, random_parts
@@ -347,3 +348,98 @@ def test_identity_is_that_of_the_predictions(path):
         (settings, [dataclasses.replace(members[0], weights=weights), *members[1:]]),
     ]
     assert len({model_identity(*other) for other in others} - {identity}) == len(others)
+
+
+def _metadata(change):
+    """A change of the JSON text of a model file."""
+
+    def damage(file):
+        content = json.loads(file["metadata"].asstr()[()])
+        file["metadata"][()] = change(content) or json.dumps(content)
+
+    return damage
+
+
+def _replaced(name, value):
+    def damage(file):
+        del file[name]
+        file[name] = value
+
+    return damage
+
+
+ODD = {
+    "a list": _metadata(lambda _: "[1, 2]"),
+    "a number": _metadata(lambda _: "7"),
+    "no JSON": _metadata(lambda _: "{"),
+    "deep brackets": _metadata(lambda _: "[" * 100000),
+    "digits": _metadata(lambda _: "9" * 5000),
+    "no heads": _metadata(lambda c: c.pop("heads") and None),
+    "heads a text": _metadata(lambda c: c.update(heads="energy")),
+    "head a number": _metadata(lambda c: c["heads"].append(3)),
+    "head without kind": _metadata(lambda c: c["heads"][0].pop("kind") and None),
+    "options a list": _metadata(lambda c: c["heads"][0].update(options=[])),
+    "name a list": _metadata(lambda c: c["heads"][0].update(name=[])),
+    "width a text": _metadata(lambda c: c["heads"][0].update(width="1")),
+    "species texts": _metadata(lambda c: c["descriptor"].update(species=["C", "H"])),
+    "species too large": _metadata(lambda c: c["descriptor"].update(species=[1, 6, 7, 119])),
+    "species none": _metadata(lambda c: c["descriptor"].update(species=None)),
+    "infinite radius": _metadata(lambda c: c["descriptor"].update(r_max=float("inf"))),
+    "radius a text": _metadata(lambda c: c["descriptor"].update(r_max="4.2")),
+    "huge basis": _metadata(lambda c: c["descriptor"].update(n_basis=10**30)),
+    "huge radial": _metadata(lambda c: c["descriptor"].update(n_radial=10**9)),
+    "dtype": _metadata(lambda c: c.update(dtype="float16")),
+    "provenance": _metadata(lambda c: c.update(provenance=[1])),
+    "metadata a group": lambda file: (file.__delitem__("metadata"), file.create_group("metadata")),
+    "metadata numbers": _replaced("metadata", np.arange(3)),
+    "metadata texts": _replaced("metadata", ["a", "b"]),
+    "beta texts": _replaced("members/0/beta", ["a", "b"]),
+    "beta structured": _replaced("members/0/beta", np.zeros(2, "f8,i4")),
+    "positions flat": _replaced("golden/positions", np.zeros(3)),
+    "numbers real": _replaced("golden/numbers", np.array([6.5, 1.0])),
+    "numbers unknown": _replaced("golden/numbers", np.array([92] * 8)),
+    "cell": _replaced("golden/cell", np.zeros(9)),
+    "pbc": _replaced("golden/pbc", np.zeros((3, 3), int)),
+    "charge": _replaced("golden/total_charge", np.array([np.nan])),
+    "schema a text": lambda file: file.attrs.__setitem__("schema", "one"),
+    "schema a list": lambda file: file.attrs.__setitem__("schema", [1, 2]),
+    "format a list": lambda file: file.attrs.__setitem__("format", ["gmtensor-model"] * 2),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_content_with_a_right_checksum_is_one_sentence(path, case):
+    with h5py.File(path, "r+") as file:
+        ODD[case](file)
+        arrays, texts = {}, []
+        for name, item in _datasets(file).items():
+            texts.append(item) if name == "metadata" else arrays.update({name: item})
+        text = texts[0].decode() if texts and isinstance(texts[0], bytes) else ""
+        file.attrs["sha256"] = checksum(text, arrays)
+    seal_file(path)
+    with pytest.raises(ModelFileError, match=r"model\.h5") as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def _datasets(file):
+    found = {}
+    file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def test_bytes_inserted_in_mid_file(path):
+    """They made libhdf5 search for ever."""
+    content = path.read_bytes()
+    path.write_bytes(content[:3000] + bytes(8) + content[3000:])
+    with pytest.raises(ModelFileError, match=r"is truncated or damaged: its bytes do not have the checksum"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("n", [3 * 10**9 // 2, 250 * 10**9])
+def test_a_model_that_claims_more_memory_than_it_can_need(path, n):
+    with h5py.File(path, "r+") as file:
+        del file["members/0/beta"]
+        file.create_dataset("members/0/beta", (n,), "f8", chunks=(1000,))
+    with pytest.raises(ModelFileError, match=r"the content of .*model\.h5 would take \d+\.\d [GT]B of memory"):
+        load_model(path)

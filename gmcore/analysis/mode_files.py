@@ -21,6 +21,7 @@ from gmcore.analysis.records import quantity, write_json
 from gmcore.anisotropy import zfs_parameters
 from gmcore.errors import GMError
 from gmcore.files import atomic_hdf5, atomic_path
+from gmcore.inputs.hdf5 import open_hdf5, read_array
 from gmcore.units import conversion
 
 if TYPE_CHECKING:
@@ -158,18 +159,31 @@ def load_expansion(path: str | Path) -> TensorExpansion:
     ------
     GMError : if the file holds none.
     """
-    import h5py
-
     modes = Modes.load(path)
-    with h5py.File(path, "r") as file:
-        if "d_tensor" not in file:
-            raise GMError(f"{path} holds modes without D; write it again with a D model: gmtensor modes --d-tensor")
-        group = file["d_tensor"]
-        arrays = {name: dataset[()] for name, dataset in group.items()}
-        left_out = tuple(int(atom) for atom in group.attrs["left_out"])
-        return TensorExpansion(
-            frequencies=modes.frequencies, unit=str(group.attrs["unit"]), left_out=left_out, **arrays
-        )
+    n_modes, n_atoms = len(modes), len(modes.atoms)
+    shapes = {
+        "value": (3, 3),
+        "gradient": (n_atoms, 3, 3, 3),
+        "first": (n_modes, 3, 3),
+        "first_std": (n_modes, 3, 3),
+        "second": (n_modes, 3, 3),
+    }
+    try:
+        with open_hdf5(path) as file:
+            if "d_tensor" not in file:
+                raise GMError(f"{path} holds modes without D; write it again with a D model: gmtensor modes --d-tensor")
+            group = file["d_tensor"]
+            arrays = {name: read_array(group[name], path, f"d_tensor/{name}") for name in shapes}
+            left_out = tuple(int(atom) for atom in group.attrs["left_out"])
+            unit = str(group.attrs["unit"])
+    except GMError:
+        raise
+    except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise GMError(f"D in {path} is damaged or not complete: {' '.join(str(error).split())[:300]}") from error
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise GMError(f"d_tensor/{name} of {path} must have shape {shape}, got {arrays[name].shape}")
+    return TensorExpansion(frequencies=modes.frequencies, unit=unit, left_out=left_out, **arrays)
 
 
 def _write_expansion(group, expansion: TensorExpansion) -> None:

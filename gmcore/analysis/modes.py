@@ -27,8 +27,9 @@ import numpy as np
 from ase import Atoms
 
 from gmcore.engine.structures import Batch
-from gmcore.errors import GMError, excerpt
+from gmcore.errors import DamagedFileError, GMError
 from gmcore.files import atomic_hdf5
+from gmcore.inputs.hdf5 import open_hdf5, read_array
 from gmcore.model import Model
 from gmcore.units import BOLTZMANN, HBAR, MASS_UNIT, WAVENUMBER
 
@@ -42,6 +43,11 @@ LINEAR = 1e-3
 """A molecule is linear if its atoms lie this close to a line, relative to its length."""
 
 LAYOUT = "gmtensor modes 1"
+NAMES = (
+    *("numbers", "masses", "positions", "cell", "pbc"),
+    *("frequencies", "vectors", "rigid_frequencies", "max_force"),
+)
+"""Datasets of a file of modes."""
 
 _OMEGA = MASS_UNIT**-0.5  # rad/fs per sqrt(eV/(A^2 amu))
 
@@ -113,21 +119,52 @@ class Modes:
         ------
         ModesError : if the file does not exist or holds no modes.
         """
-        import h5py
-
         if not Path(path).is_file():
             raise ModesError(f"no file of modes at {path}; write one with: gmtensor modes")
-        try:
-            with h5py.File(path, "r") as file:
-                if file.attrs.get("layout") != LAYOUT:
-                    raise ModesError(
-                        f"{path} must hold modes ({LAYOUT}), got layout {excerpt(file.attrs.get('layout'))}"
-                    )
-                data = {name: dataset[()] for name, dataset in file.items() if isinstance(dataset, h5py.Dataset)}
-        except OSError as error:
-            raise ModesError(f"{path} must be a file of modes in HDF5: {error}") from None
-        atoms = Atoms(data["numbers"], data["positions"], masses=data["masses"], cell=data["cell"], pbc=data["pbc"])
+        data = read_mode_arrays(path)
+        n_atoms, n_modes = data["numbers"].size, data["frequencies"].size
+        shapes = {
+            "numbers": (n_atoms,),
+            "masses": (n_atoms,),
+            "positions": (n_atoms, 3),
+            "cell": (3, 3),
+            "pbc": (3,),
+            "frequencies": (n_modes,),
+            "vectors": (n_modes, n_atoms, 3),
+            "rigid_frequencies": (data["rigid_frequencies"].size,),
+            "max_force": (),
+        }
+        for name, shape in shapes.items():
+            if data[name].shape != shape:
+                raise ModesError(f"{name} of {path} must have shape {shape}, got {data[name].shape}")
+        numbers = data["numbers"]
+        if numbers.dtype.kind not in "iu" or n_atoms == 0 or not ((numbers > 0) & (numbers < 119)).all():
+            raise ModesError(f"numbers of {path} must be atomic numbers from 1 to 118")
+        atoms = Atoms(numbers, data["positions"], masses=data["masses"], cell=data["cell"], pbc=data["pbc"])
         return cls(atoms, data["frequencies"], data["vectors"], data["rigid_frequencies"], float(data["max_force"]))
+
+
+def read_mode_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Read the datasets at the top of a file of modes.
+
+    Raises
+    ------
+    ModesError : the file is damaged, or holds no modes.
+    """
+    try:
+        with open_hdf5(path) as file:
+            layout = file.attrs.get("layout")
+            if not np.array_equal(layout, LAYOUT):
+                raise ModesError(f"{path} must hold modes ({LAYOUT}), got layout {layout!r}")
+            missing = [name for name in NAMES if name not in file]
+            if missing:
+                raise ModesError(f"{path} is not a complete file of modes: it lacks {', '.join(missing)}")
+            return {name: read_array(file[name], path, name) for name in NAMES}
+    except DamagedFileError as error:
+        reason = str(error).replace(str(path), "it", 1)
+        raise ModesError(f"{path} must be a file of modes in HDF5: {reason}") from error
+    except (OSError, LookupError, RuntimeError, TypeError) as error:
+        raise ModesError(f"{path} must be a file of modes in HDF5: {' '.join(str(error).split())}") from None
 
 
 def write_modes(file, modes: Modes) -> None:

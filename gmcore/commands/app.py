@@ -30,6 +30,16 @@ class _Commands(TyperGroup):
                 raise
             typer.echo(f"error: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(USER_ERROR) from None
+        except MemoryError as error:
+            if ctx.params.get("debug"):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            typer.echo(
+                f"error: this needs more memory than the machine has left{f' ({reason})' if reason else ''}: "
+                "use a smaller input or smaller batches",
+                err=True,
+            )
+            raise typer.Exit(USER_ERROR) from None
 
 
 app = typer.Typer(

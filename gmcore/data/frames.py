@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gmcore.errors import DataError
+from gmcore.quantities import QUANTITIES
+
 if TYPE_CHECKING:
     from ase import Atoms
+
+LARGEST = max(math.prod(quantity.shape) for quantity in QUANTITIES)
+"""Most numbers that a label has for one structure, or for one atom."""
 
 
 @dataclass
@@ -25,7 +33,103 @@ class Frame:
     """
 
     atoms: Atoms
-    fields: dict[str, np.ndarray]
+    fields: Mapping[str, Any]
     origin: str
     units: dict[str, str] = field(default_factory=dict)
     padding: int = 0
+
+
+class Columns(Mapping[str, np.ndarray]):
+    """Arrays of a file that hold a field of all its structures; each is read once, when it is first asked for.
+
+    Attributes
+    ----------
+    name : name of the file, for messages.
+    shapes : shape of each array.
+    """
+
+    def __init__(self, name: str, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray]):
+        self.name, self.shapes = name, dict(shapes)
+        self._read, self._known = read, dict[str, np.ndarray]()
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """Read an array, or return what was read before."""
+        if key not in self._known:
+            if key not in self.shapes:
+                raise KeyError(key)
+            self._known[key] = self._read(key)
+            if self._known[key].shape != self.shapes[key]:
+                raise DataError(f"{key} of {self.name} has changed while it was read: read the file again")
+        return self._known[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        """Return the number of arrays."""
+        return len(self.shapes)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is an array of this name; reads nothing."""
+        return key in self.shapes
+
+    def check_rows(self, key: str, n_atoms: int) -> None:
+        """Refuse an array with more numbers per row than a label of `n_atoms` atoms can have.
+
+        Raises
+        ------
+        DataError : the array is too large.
+        """
+        if math.prod(self.shapes[key][1:]) > LARGEST * max(n_atoms, 1):
+            raise DataError(
+                f"{key} of {self.name} must have at most {LARGEST * max(n_atoms, 1)} numbers per row, "
+                f"got shape {self.shapes[key]}"
+            )
+
+
+class Fields(Mapping[str, Any]):
+    """Fields of one structure: its rows of the columns.
+
+    Parameters
+    ----------
+    columns : the fields of all structures.
+    names : the columns that are fields.
+    structure : index of the structure.
+    atoms : rows of its atoms in columns with one row per atom.
+    per_atom : names of these columns.
+    n_rows : atoms that the rows of the other columns may be about, for the check of their size.
+    """
+
+    __slots__ = ("atoms", "columns", "n_rows", "names", "per_atom", "structure")
+
+    def __init__(
+        self,
+        columns: Columns,
+        names: Collection[str],
+        structure: int,
+        n_rows: int,
+        atoms: slice = slice(0),
+        per_atom: Collection[str] = (),
+    ):
+        self.columns, self.names, self.structure, self.n_rows = columns, names, structure, n_rows
+        self.atoms, self.per_atom = atoms, per_atom
+
+    def __getitem__(self, key: str) -> Any:
+        """Return the value of a field of the structure."""
+        if key not in self.names:
+            raise KeyError(key)
+        self.columns.check_rows(key, 1 if key in self.per_atom else self.n_rows)
+        return self.columns[key][self.atoms if key in self.per_atom else self.structure]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        """Return the number of fields."""
+        return len(self.names)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is a field of this name; reads nothing."""
+        return key in self.names

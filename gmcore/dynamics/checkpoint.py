@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from gmcore.config.dynamics import MDConfig
 from gmcore.dynamics.state import State
 from gmcore.errors import GMError
 from gmcore.files import atomic_path
+from gmcore.inputs.npz import NpzArrays
 from gmcore.model_file import model_identity, read_model
 
 CHECKPOINT = "state.npz"
@@ -133,14 +133,20 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = NpzArrays(path).everything()
         state = State.from_arrays(
             {name.removeprefix(_STATE): values for name, values in arrays.items() if name.startswith(_STATE)}
         )
-        start = Atoms(state.numbers, arrays[_START + "positions"], cell=arrays[_START + "cell"], pbc=state.pbc)
-        return Checkpoint(state, start, json.loads(str(arrays["identity"])))
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        positions, cell = arrays[_START + "positions"], arrays[_START + "cell"]
+        identity, numbers = json.loads(str(arrays["identity"])), arrays[_STATE + "numbers"]
+        shapes_fit = positions.shape == (state.n_atoms, 3) and cell.shape == (3, 3)
+        if not (isinstance(identity, dict) and shapes_fit and np.isfinite(positions).all() and np.isfinite(cell).all()):
+            raise ValueError("a part of the checkpoint is not what a run writes")
+        if numbers.dtype.kind not in "iu" or numbers.min() < 1 or numbers.max() > 118 or state.step < 0:
+            raise ValueError("atomic numbers or the step are impossible")
+        start = Atoms(state.numbers, positions, cell=cell, pbc=state.pbc)
+        return Checkpoint(state, start, identity)
+    except (GMError, OSError, LookupError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         # the reasons that NumPy gives (it speaks of pickles) are misleading
         raise RunError(
             f"{path} is damaged or is not a checkpoint: restore the file, or start over with gmtensor md --no-resume"

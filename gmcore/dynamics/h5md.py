@@ -15,7 +15,7 @@ Not supported: a changing number of atoms, and positions wrapped into the cell.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +24,9 @@ import numpy as np
 
 from gmcore.errors import GMError
 from gmcore.files import WriteError, atomic_hdf5, streamed_hdf5
+from gmcore.inputs.claims import check_claim
+from gmcore.inputs.hdf5 import open_hdf5, read_array
+from gmcore.inputs.hdf5_walk import claimed
 from gmcore.quantities import BY_NAME
 from gmcore.version import __version__
 
@@ -200,7 +203,12 @@ def merge_segments(target: str | Path, header: Header, sources: Sequence[Path], 
             "the files of the chunks are complete and can be read as they are"
         )
     try:
-        _join(target, header, sources, n_segments)
+        with streamed_hdf5(target) as (file, check):
+            _write_frame(file, header)
+            file["parameters"].attrs["n_segments"] = n_segments
+            for source in sources:
+                with open_hdf5(source) as part:
+                    _join(file, header, part, len(sources), check)
     except WriteError as error:
         raise WriteError(
             f"{error}. No samples are lost, the files of the chunks are complete: make room for a larger file and run "
@@ -208,24 +216,17 @@ def merge_segments(target: str | Path, header: Header, sources: Sequence[Path], 
         ) from error
 
 
-def _join(target: str | Path, header: Header, sources: Sequence[Path], n_segments: int) -> None:
-    """Write the joined file."""
-    import h5py
-
-    with streamed_hdf5(target) as (file, check):
-        _write_frame(file, header)
-        file["parameters"].attrs["n_segments"] = n_segments
-        for source in sources:
-            with h5py.File(source, "r") as part:
-                for name in names_in(part):
-                    groups = [part[group_path(name, replica)] for replica in range(header.n_replicas)]
-                    if group_path(name, 0) not in file:
-                        values = groups[0]["value"]
-                        _create(file, header, name, values.shape[1:], values.dtype, len(values) * len(sources))
-                    for rows in _blocks(groups[0]["value"], header.n_replicas):
-                        values = np.stack([group["value"][rows] for group in groups])
-                        _append(file, name, groups[0]["step"][rows], groups[0]["time"][rows], values)
-                        check()
+def _join(file: h5py.File, header: Header, part: h5py.File, n_parts: int, check: Callable[[], None]) -> None:
+    """Append the samples of one of `n_parts` files; `check` is called after each piece."""
+    for name in names_in(part):
+        groups = [recorded_group(part, header, name, replica) for replica in range(header.n_replicas)]
+        if group_path(name, 0) not in file:
+            values = groups[0]["value"]
+            _create(file, header, name, values.shape[1:], values.dtype, len(values) * n_parts)
+        for rows in _blocks(groups[0]["value"], header.n_replicas):
+            values = np.stack([group["value"][rows] for group in groups])
+            _append(file, name, groups[0]["step"][rows], groups[0]["time"][rows], values)
+            check()
 
 
 def names_in(file: h5py.File) -> tuple[str, ...]:
@@ -235,19 +236,87 @@ def names_in(file: h5py.File) -> tuple[str, ...]:
 
 def read_header(file: h5py.File) -> Header:
     """Read the data of a trajectory file that do not change in time."""
-    fixed, first = file["parameters"], file[f"particles/{replica_name(0)}"]
-    molecules = fixed["molecules"][()] if "molecules" in fixed else None
-    return Header(
-        numbers=first["species"][()],
-        masses=first["mass"][()],
-        pbc=np.array([boundary == "periodic" for boundary in first["box"].attrs["boundary"]]),
+    fixed, first, path = file["parameters"], file[f"particles/{replica_name(0)}"], file.filename
+    molecules = read_array(fixed["molecules"], path, "parameters/molecules") if "molecules" in fixed else None
+    boundary = np.asarray(first["box"].attrs["boundary"]).tolist()
+    header = Header(
+        numbers=read_array(first["species"], path, "species"),
+        masses=read_array(first["mass"], path, "mass"),
+        pbc=np.array([side == "periodic" for side in boundary]),
         time_step=float(fixed.attrs["time_step"]),
         ensemble=str(fixed.attrs["ensemble"]),
-        temperatures=fixed["temperatures"][()],
-        seeds=fixed["seeds"][()],
-        molecule_numbers=fixed["molecule_species"][()] if molecules is not None else None,
+        temperatures=read_array(fixed["temperatures"], path, "parameters/temperatures"),
+        seeds=read_array(fixed["seeds"], path, "parameters/seeds"),
+        molecule_numbers=(
+            read_array(fixed["molecule_species"], path, "parameters/molecule_species")
+            if molecules is not None
+            else None
+        ),
         molecules=molecules,
     )
+    _check_header(header)
+    return header
+
+
+def _check_header(header: Header) -> None:
+    """Refuse a header that no run writes.
+
+    Raises
+    ------
+    TrajectoryError : wrong shapes or types, atomic numbers that do not exist, or molecules of atoms that do not exist.
+    """
+    n_atoms, n_replicas = header.numbers.size, header.seeds.size
+    parts: list[tuple[str, np.ndarray, tuple[int, ...], str]] = [
+        ("species", header.numbers, (n_atoms,), "iu"),
+        ("mass", header.masses, (n_atoms,), "f"),
+        ("boundary", header.pbc, (3,), "b"),
+        ("seeds", header.seeds, (n_replicas,), "iu"),
+        ("temperatures", header.temperatures, (n_replicas,), "f"),
+    ]
+    known = [header.numbers]
+    if header.molecules is not None and header.molecule_numbers is not None:
+        n_molecule_atoms = header.molecule_numbers.size
+        parts.append(("molecule_species", header.molecule_numbers, (n_molecule_atoms,), "iu"))
+        parts.append(("molecules", header.molecules, (len(np.atleast_1d(header.molecules)), n_molecule_atoms), "iu"))
+        known.append(header.molecule_numbers)
+    for name, array, shape, kinds in parts:
+        if array.shape != shape or array.dtype.kind not in kinds:
+            raise TrajectoryError(f"{name} must have shape {shape}, got {array.dtype} of shape {array.shape}")
+    if not n_atoms or not n_replicas or not (np.isfinite(header.time_step) and header.time_step > 0.0):
+        raise TrajectoryError("there must be atoms, replicas and a positive time step")
+    if not all(((numbers > 0) & (numbers < 119)).all() for numbers in known):
+        raise TrajectoryError("the species must be atomic numbers from 1 to 118")
+    if header.molecules is not None and not ((header.molecules >= 0) & (header.molecules < n_atoms)).all():
+        raise TrajectoryError(f"the atoms of the molecules must be indices from 0 to {n_atoms - 1}")
+
+
+def recorded_group(file: h5py.File, header: Header, name: str, replica: int) -> h5py.Group:
+    """Return the group of a quantity of a replica, with datasets step, time and value that fit the header.
+
+    Raises
+    ------
+    TrajectoryError : something is missing, has another shape, or claims more memory than the file can account for.
+    """
+    import h5py
+
+    where = group_path(name, replica)
+    group = file.get(where)
+    if not isinstance(group, h5py.Group):
+        raise TrajectoryError(f"{file.filename} has no {where}")
+    items = {key: group.get(key) for key in ("step", "time", "value")}
+    sizes, n = header.sizes(), None
+    for key, kinds in (("step", "iu"), ("time", "f"), ("value", "f")):
+        item = items[key]
+        if not isinstance(item, h5py.Dataset) or not item.shape or item.dtype.kind not in kinds:
+            raise TrajectoryError(f"{where}/{key} of {file.filename} must be an array of numbers")
+        n = item.shape[0] if n is None else n
+        sample = QUANTITIES[name].shape if key == "value" else ()
+        shape = (n, *(sizes.get(size, size) if isinstance(size, str) else size for size in sample))
+        fits = len(shape) == len(item.shape) and all(isinstance(a, str) or a == b for a, b in zip(shape, item.shape))
+        if not fits:
+            raise TrajectoryError(f"{where}/{key} of {file.filename} must have shape {shape}, got {item.shape}")
+        check_claim(file.filename, f"{where}/{key}", claimed(item))
+    return group
 
 
 def _checked(header: Header, name: str, steps: Any, values: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -78,6 +78,12 @@ class State:
         ):
             if getattr(self, name).shape != shape:
                 raise DynamicsError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
+        for name, values in self.extended.items():
+            if values.shape[:1] != (n_replicas,) or values.dtype.kind not in "fiub" or not np.isfinite(values).all():
+                raise DynamicsError(
+                    f"{name} must be finite numbers with one row per replica ({n_replicas}), "
+                    f"got {values.dtype} {values.shape}"
+                )
         if len(self.generators) != n_replicas:
             raise DynamicsError(f"there must be one generator per replica ({n_replicas}), got {len(self.generators)}")
         for name in ("masses", "positions", "velocities", "cells"):

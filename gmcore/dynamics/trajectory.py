@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,10 @@ from gmcore.dynamics.h5md import (
     group_path,
     names_in,
     read_header,
+    recorded_group,
     write_segment,
 )
+from gmcore.inputs.hdf5 import open_hdf5
 from gmcore.suggest import did_you_mean
 from gmcore.units import ASE_TIME
 
@@ -181,14 +184,13 @@ class Trajectory:
 
     def _frames(self, replica: int, every: int) -> Iterator[Atoms]:
         """Yield the frames; a generator of its own, so that `frames` checks its arguments when it is called."""
-        import h5py
-
         names = (name for name in ("potential_energy", *SCALARS, "d_tensor") if name in self._names)
         series = {name: (self.steps(name), self.values(name, replica)) for name in names}
         count = 0
         for path in self.files:
-            with h5py.File(path, "r") as file:
-                here = {name: file[group_path(name, replica)] for name in names_in(file) if name in PARTICLES}
+            with _opened(path) as file:
+                recorded_here = [name for name in names_in(file) if name in PARTICLES]
+                here = {name: recorded_group(file, self.header, name, replica) for name in recorded_here}
                 steps = here["position"]["step"][()] if here else ()
                 if "velocity" in here:  # read from the file one by one
                     series["velocity"] = here["velocity"]["step"][()], here["velocity"]["value"]
@@ -223,17 +225,17 @@ class Trajectory:
 
     def _series(self, name: str, replica: int, key: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Read the dataset `key` of a quantity from all files and join it."""
-        import h5py
-
         self._check(name, replica)
         parts, before = [], 0
         for path in self.files:
-            with h5py.File(path, "r") as file:
-                if group_path(name, replica) in file:
-                    data = file[group_path(name, replica)][key]
+            with _opened(path) as file:
+                if group_path(name, 0) in file:
+                    data = recorded_group(file, self.header, name, replica)[key]
                     last = len(data) if stop is None else max(stop - before, 0)
                     parts.append(data[max(start - before, 0) : last])
                     before += len(data)
+        if len({part.shape[1:] for part in parts}) != 1:
+            raise TrajectoryError(f"the files of {self.path} do not belong together: {name} differs in shape")
         return np.concatenate(parts)
 
 
@@ -247,16 +249,28 @@ def _recorded(known: dict[str, tuple[np.ndarray, np.ndarray]], step: int) -> dic
     return found
 
 
-def _open(path: Path, read: Any) -> Any:
-    """Open a file and call `read` with it; errors of HDF5 and missing groups become a TrajectoryError."""
-    import h5py
-
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Yield a file of a trajectory; errors of HDF5 and missing groups become a TrajectoryError."""
     if not path.is_file():
         raise TrajectoryError(f"the trajectory {path} does not exist")
     try:
-        with h5py.File(path, "r") as file:
-            return read(file)
-    except (OSError, KeyError) as error:
-        raise TrajectoryError(
-            f"{path} is not a trajectory of gmtensor, or it is damaged: {' '.join(str(error).split())}"
-        ) from error
+        with open_hdf5(path) as file:
+            yield file
+    except (
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
+        reason = " ".join(str(error).split()).replace(str(path), "it", 1)[:500]
+        raise TrajectoryError(f"{path} is not a trajectory of gmtensor, or it is damaged: {reason}") from error
+
+
+def _open(path: Path, read: Any) -> Any:
+    """Open a file and call `read` with it; raises as `_opened`."""
+    with _opened(path) as file:
+        return read(file)

@@ -344,3 +344,12 @@ def test_a_real_interrupt(folder):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip() == f"interrupted; continue with: gmtensor train {folder / 'config.yaml'}"
+
+
+def test_too_little_memory_is_one_sentence(folder, monkeypatch):
+    def greedy(*args, **options):
+        raise MemoryError("Unable to allocate 12. GiB")
+
+    monkeypatch.setattr("gmcore.model_file.read_model", greedy)
+    words = "this needs more memory than the machine has left (Unable to allocate 12. GiB): use a smaller input"
+    assert refused("info", folder / "model.h5").startswith(words)

@@ -256,8 +256,8 @@ def test_joining_beyond_the_largest_size_of_a_file(run):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     sentence = (
-        "could not be written: the file would be larger than the system allows; an older file of that name is unchanged. "
-        "No samples"
+        "could not be written: the file would be larger than the system allows; an older file of that name is "
+        "unchanged. No samples"
     )
     assert len(done.stdout.splitlines()) == 25 and all(sentence in line for line in done.stdout.splitlines())
     assert [segment_path(folder, number).read_bytes() for number in range(3)] == before

@@ -175,9 +175,14 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, no_figures):
         train(config(tmp_path, properties, "dtype: float64", epochs=1))
     train(config(tmp_path, properties, "dtype: float64", epochs=1), resume=False)
     checkpoint = tmp_path / "run" / "member_0" / "checkpoint.npz"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    content, stored = checkpoint.read_bytes(), dict(np.load(checkpoint))
+    checkpoint.write_bytes(content[:1000])
     with pytest.raises(CheckpointError, match="is damaged: remove it to train from the beginning"):
         train(config(tmp_path, properties, "dtype: float64", epochs=1))
+    for odd in ({"progress": np.array("[1]")}, {"weights_0": np.zeros(2)}, {"weights_0": np.array("text")}):
+        np.savez(checkpoint, **stored | odd)
+        with pytest.raises(CheckpointError, match="is damaged: remove it to train from the beginning"):
+            train(config(tmp_path, properties, "dtype: float64", epochs=1))
 
 
 def test_a_finished_model_is_left_alone(tmp_path, monkeypatch, no_figures):

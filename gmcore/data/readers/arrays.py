@@ -15,15 +15,16 @@ checked in their own width: a narrower type would turn a number that is no eleme
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
-from gmcore.data.frames import Frame
+from gmcore.data.frames import Columns, Fields, Frame
 from gmcore.engine.structures import MAX_ATOMIC_NUMBER
-from gmcore.errors import DataError, shortened
+from gmcore.errors import DamagedFileError, DataError, shortened
+from gmcore.inputs.npz import NpzArrays
 
 LAYOUTS = (("R", "Z"), ("coords", "nuclear_charges"))
 
@@ -36,21 +37,29 @@ def read_npz(path: Path) -> Iterator[Frame]:
     DataError : the file cannot be read, or its arrays do not fit together.
     """
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except Exception as error:  # zipfile.BadZipFile, ValueError (pickled objects), zlib.error, EOFError, ...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} cannot be read as npz: {reason}") from error
-    return frames_from_arrays(arrays, path.name)
+        arrays = NpzArrays(path)
+    except DamagedFileError as error:
+        raise DataError(str(error)) from error
+
+    def read(key: str) -> np.ndarray:
+        if arrays.headers[key].dtype.kind not in "biuf":
+            raise DataError(f"{key} of {path.name} must be numbers, got data of type {arrays.headers[key].dtype}")
+        try:
+            return arrays[key]
+        except DamagedFileError as error:
+            raise DataError(str(error)) from error
+
+    return frames_from_arrays(Columns(path.name, {key: h.shape for key, h in arrays.headers.items()}, read))
 
 
-def frames_from_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Iterator[Frame]:
-    """Yield the structures in the arrays; `name` is the name of the file, for error messages.
+def frames_from_arrays(arrays: Columns) -> Iterator[Frame]:
+    """Yield the structures in the arrays; labels are read when they are asked for.
 
     Raises
     ------
     DataError : arrays are missing or have the wrong shape or type.
     """
+    name, shapes = arrays.name, arrays.shapes
     for key_positions, key_numbers in LAYOUTS:
         if key_positions in arrays and key_numbers in arrays:
             break
@@ -59,33 +68,40 @@ def frames_from_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Iterator[
             f"{name} must contain R and Z, or coords and nuclear_charges; "
             f"its keys are: {shortened(', '.join(sorted(arrays)))}"
         )
-    positions, numbers = np.asarray(arrays[key_positions]), np.asarray(arrays[key_numbers])
-    if positions.ndim != 3 or positions.shape[2] != 3:
-        raise DataError(f"{key_positions} of {name} must have shape (n_structures, n_atoms, 3), got {positions.shape}")
-    n_structures, n_max = positions.shape[:2]
-    if numbers.shape not in ((n_max,), (n_structures, n_max)) or numbers.dtype.kind not in "iu":
-        raise DataError(
-            f"{key_numbers} of {name} must be integers of shape ({n_max},) or ({n_structures}, {n_max}), "
-            f"got {numbers.dtype} {numbers.shape}"
-        )
-    if positions.dtype.kind not in "iuf":
-        raise DataError(f"{key_positions} of {name} must be numbers, got {positions.dtype}")
+    shape = shapes[key_positions]
+    if len(shape) != 3 or shape[2] != 3 or shape[1] == 0:
+        raise DataError(f"{key_positions} of {name} must have shape (n_structures, n_atoms, 3), got {shape}")
+    n_structures, n_max = shape[:2]
+    numbers = _integers(arrays, key_numbers, [(n_max,), (n_structures, n_max)])
     wrong = (numbers < 0) | (numbers > MAX_ATOMIC_NUMBER)
     if wrong.any():
         raise DataError(
-            f"{key_numbers} of {name} must hold atomic numbers from 1 to {MAX_ATOMIC_NUMBER}, or 0 for padding, "
+            f"{key_numbers} of {name} must contain atomic numbers from 1 to {MAX_ATOMIC_NUMBER}, or 0 for padding, "
             f"got {numbers[wrong].flat[0]}"
         )
-    counts = _counts(arrays.get("N"), numbers, n_structures, name)
+    positions = arrays[key_positions]
+    if positions.dtype.kind not in "iuf":
+        raise DataError(f"{key_positions} of {name} must be numbers, got {positions.dtype}")
+    given = _integers(arrays, "N", [(n_structures,)]) if "N" in arrays else None
+    counts = _counts(given, numbers, n_structures, name)
     numbers = np.broadcast_to(numbers, (n_structures, n_max))
-    cells = _per_structure(arrays, "cell", (3, 3), np.zeros((3, 3)), n_structures, name)
-    pbc = _per_structure(arrays, "pbc", (3,), np.any(cells != 0.0, axis=2), n_structures, name)
+    cells = _per_structure(arrays, "cell", (3, 3), np.zeros((3, 3)), n_structures)
+    pbc = _per_structure(arrays, "pbc", (3,), np.any(cells != 0.0, axis=2), n_structures)
     used = (key_positions, key_numbers, "N", "cell", "pbc")
-    labels = {k: a for k, a in arrays.items() if k not in used and np.ndim(a) and len(a) == n_structures}
+    labels = {key for key, shape in shapes.items() if key not in used and shape[:1] == (n_structures,)}
     for k, n in enumerate(counts):
         atoms = Atoms(numbers[k, :n], positions[k, :n], cell=cells[k], pbc=pbc[k])
-        fields = {key: array[k] for key, array in labels.items()}
-        yield Frame(atoms, fields, f"structure {k} of {name}", padding=n_max - int(n))
+        yield Frame(atoms, Fields(arrays, labels, k, n_max), f"structure {k} of {name}", padding=n_max - int(n))
+
+
+def _integers(arrays: Columns, key: str, allowed: list[tuple[int, ...]]) -> np.ndarray:
+    """Read an array of integers after its shape was checked."""
+    shape = arrays.shapes[key]
+    array = arrays[key] if shape in allowed else None
+    if array is None or array.dtype.kind not in "iu":
+        got = shape if array is None else f"{array.dtype} {shape}"
+        raise DataError(f"{key} of {arrays.name} must be integers of shape {' or '.join(map(str, allowed))}, got {got}")
+    return array
 
 
 def _counts(given: np.ndarray | None, numbers: np.ndarray, n_structures: int, name: str) -> np.ndarray:
@@ -111,12 +127,11 @@ def _counts(given: np.ndarray | None, numbers: np.ndarray, n_structures: int, na
     return given
 
 
-def _per_structure(
-    arrays: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], default: np.ndarray, n: int, name: str
-) -> np.ndarray:
-    value = np.asarray(arrays.get(key, default))
-    if value.shape not in (shape, (n, *shape)):
-        raise DataError(f"{key} of {name} must have shape {shape} or {(n, *shape)}, got {value.shape}")
+def _per_structure(arrays: Columns, key: str, shape: tuple[int, ...], default: np.ndarray, n: int) -> np.ndarray:
+    given = arrays.shapes.get(key, default.shape)
+    if given not in (shape, (n, *shape)):
+        raise DataError(f"{key} of {arrays.name} must have shape {shape} or {(n, *shape)}, got {given}")
+    value = arrays[key] if key in arrays else default
     if value.dtype.kind not in "biuf":
-        raise DataError(f"{key} of {name} must be numbers, got {value.dtype}")
+        raise DataError(f"{key} of {arrays.name} must be numbers, got {value.dtype}")
     return np.broadcast_to(value, (n, *shape))

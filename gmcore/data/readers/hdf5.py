@@ -17,17 +17,21 @@ A file without the attribute `format` but with arrays R, Z, N, ... at its top is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 from ase import Atoms
 
-from gmcore.data.frames import Frame
+from gmcore.data.frames import Columns, Fields, Frame
 from gmcore.data.readers.arrays import frames_from_arrays
-from gmcore.errors import DataError
+from gmcore.errors import DamagedFileError, DataError
 from gmcore.files import atomic_hdf5
+from gmcore.inputs.claims import check_claim
+from gmcore.inputs.hdf5 import open_hdf5, read_array
+from gmcore.inputs.hdf5_walk import claimed
 
 FORMAT = "gmtensor-dataset"
 VERSION = 1
@@ -40,64 +44,110 @@ def read_hdf5(path: Path) -> Iterator[Frame]:
     ------
     DataError : the file cannot be read, has a newer version, or its arrays do not fit together.
     """
+    with _errors_of(path), open_hdf5(path) as file:
+        if np.array_equal(file.attrs.get("format"), FORMAT):
+            return iter(_own_layout(file, path))
+        shapes = {name: item.shape for name, item in file.items() if isinstance(item, h5py.Dataset) and item.shape}
+    return frames_from_arrays(Columns(path.name, shapes, _later(path, "")))
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Turn the errors of HDF5, NumPy and ASE into one sentence with the name of the file."""
     try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") == FORMAT:
-                return iter(_own_layout(file, path.name))
-            arrays = {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        yield
     except DataError:
         raise
-    except (OSError, LookupError, TypeError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as an HDF5 data set: {' '.join(str(error).split())}") from error
-    return frames_from_arrays(arrays, path.name)
+    except DamagedFileError as error:
+        reason = str(error).replace(str(path), "it", 1)
+        raise DataError(f"{path} cannot be read as an HDF5 data set: {reason}") from error
+    except (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"{path} cannot be read as an HDF5 data set: {reason}") from error
 
 
-def _own_layout(file: h5py.File, name: str) -> list[Frame]:
+def _later(path: Path, group: str) -> Callable[[str], np.ndarray]:
+    """Return a function that opens the file again and reads a dataset of a group."""
+
+    def read(key: str) -> np.ndarray:
+        with _errors_of(path), open_hdf5(path) as file:
+            return read_array(file[group + key], path, group + key)
+
+    return read
+
+
+def _own_layout(file: h5py.File, path: Path) -> list[Frame]:
+    name = path.name
     version = int(file.attrs.get("version", 0))
     if version > VERSION:
         raise DataError(
             f"{name} has version {version} of the layout, but this program reads versions up to {VERSION}: "
             "update gmtensor"
         )
-    offsets, numbers, positions = file["offsets"][()], file["numbers"][()], file["positions"][()]
-    cells, pbc = file["cells"][()], file["pbc"][()]
-    for key, array in (("offsets", offsets), ("numbers", numbers)):
-        if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise DataError(f"{key} of {name} must be a list of integers, got {array.dtype} {array.shape}")
-    n_structures, n_atoms = len(offsets) - 1, len(numbers)
-    if offsets[0] != 0 or offsets[-1] != n_atoms or (offsets[1:] < offsets[:-1]).any():
+    needed = {key: file[key] for key in ("offsets", "numbers", "positions", "cells", "pbc")}
+    for key, item in needed.items():
+        if not isinstance(item, h5py.Dataset) or not item.shape:
+            raise ValueError(f"{key} must be an array")
+    if len(needed["offsets"]) == 0:
+        raise ValueError("offsets must have at least one element")
+    n_structures, n_atoms = len(needed["offsets"]) - 1, len(needed["numbers"])
+    for key, rows, row in (("positions", n_atoms, (3,)), ("cells", n_structures, (3, 3)), ("pbc", n_structures, (3,))):
+        shape = needed[key].shape
+        if shape[0] != rows:
+            raise DataError(f"{key} of {name} must have {rows} rows, got {shape[0]}")
+        if shape[1:] != row:
+            raise ValueError(f"{key} must have shape {(rows, *row)}, got {shape}")
+    check_claim(path, "the content", sum(claimed(item) for item in needed.values()))
+    arrays = {key: read_array(item, path, key) for key, item in needed.items()}
+    for key in ("offsets", "numbers"):
+        if arrays[key].ndim != 1 or arrays[key].dtype.kind not in "iu":
+            raise ValueError(f"{key} must be a list of integers, got {arrays[key].dtype} {arrays[key].shape}")
+    given = arrays["offsets"]
+    if given[0] != 0 or given[-1] != n_atoms or (given[1:] < given[:-1]).any():
         raise DataError(f"offsets of {name} must increase from 0 to the number of atoms, {n_atoms}")
-    for key, array, n in (
-        ("positions", positions, n_atoms),
-        ("cells", cells, n_structures),
-        ("pbc", pbc, n_structures),
-    ):
-        if len(array) != n:
-            raise DataError(f"{key} of {name} must have {n} rows, got {len(array)}")
+    offsets = given.astype(np.int64)
     units = {"length": _unit(file["positions"])}
     if _unit(file["cells"]) != units["length"]:
         raise DataError(
             f"cells and positions of {name} must have the same unit, got {_unit(file['cells'])} and {units['length']}"
         )
-    labels, per_atom = {}, set()
-    for key, item in file.get("labels", {}).items():
-        labels[key] = item[()]
-        if item.attrs.get("per") == "atom":
-            per_atom.add(key)
-        n = n_atoms if key in per_atom else n_structures
-        if len(labels[key]) != n:
-            raise DataError(f"labels/{key} of {name} must have {n} rows, got {len(labels[key])}")
-        if "unit" in item.attrs:
-            units[key] = _unit(item)
-    if "total_charge" in file:
-        labels["total_charge"] = file["total_charge"][()]
+    columns, per_atom = _columns(file, path, n_structures, n_atoms, units)
     frames = []
     for k in range(n_structures):
-        rows = slice(offsets[k], offsets[k + 1])
-        fields = {key: array[rows] if key in per_atom else array[k] for key, array in labels.items()}
-        atoms = Atoms(numbers[rows], positions[rows], cell=cells[k], pbc=pbc[k])
+        own = slice(offsets[k], offsets[k + 1])
+        cell, pbc = arrays["cells"][k], arrays["pbc"][k]
+        atoms = Atoms(arrays["numbers"][own], arrays["positions"][own], cell=cell, pbc=pbc)
+        fields = Fields(columns, columns.shapes, k, 1, own, per_atom)
         frames.append(Frame(atoms, fields, f"structure {k} of {name}", units=units))
     return frames
+
+
+def _columns(
+    file: h5py.File, path: Path, n_structures: int, n_atoms: int, units: dict[str, str]
+) -> tuple[Columns, set[str]]:
+    """Return the labels and which of them have a row per atom; their units are added to `units`."""
+    items = {}
+    if "labels" in file:
+        if not isinstance(file["labels"], h5py.Group):
+            raise ValueError("labels must be a group")
+        items = dict(file["labels"].items())
+    places = {key: f"labels/{key}" for key in items}
+    if "total_charge" in file:
+        items["total_charge"], places["total_charge"] = file["total_charge"], "total_charge"
+    shapes, per_atom = {}, set()
+    for key, item in items.items():
+        if not isinstance(item, h5py.Dataset) or not item.shape:
+            raise ValueError(f"{places[key]} must be an array")
+        if places[key] != key and np.array_equal(item.attrs.get("per"), "atom"):
+            per_atom.add(key)
+        n = n_atoms if key in per_atom else n_structures
+        if item.shape[0] != n:
+            raise DataError(f"{places[key]} of {path.name} must have {n} rows, got {item.shape[0]}")
+        if places[key] != key and "unit" in item.attrs:
+            units[key] = _unit(item)
+        shapes[key] = item.shape
+    read = _later(path, "")
+    return Columns(path.name, shapes, lambda key: read(places[key])), per_atom
 
 
 def _unit(item: h5py.Dataset) -> str:
