@@ -151,7 +151,7 @@ def verify_golden(content: ModelContent, evaluator: EvaluatorBase) -> dict[str, 
         if key == "energy" and difference.shape:
             tolerances, scale = ENERGY_TOLERANCE, _energy_scale(settings, members, golden["numbers"], expected)
         else:
-            tolerances, scale = GOLDEN_TOLERANCE, np.abs(expected).max(initial=0.0) or 1.0
+            tolerances, scale = GOLDEN_TOLERANCE, np.asarray(np.abs(expected).max(initial=0.0) or 1.0)
         tolerance = max(tolerances[precision] for precision in precisions)
         deviations[key] = float((difference / scale).max(initial=0.0))
         if not deviations[key] <= tolerance:
