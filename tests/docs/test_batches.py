@@ -14,8 +14,8 @@ from support.systems import large_cluster, molecule, triclinic, water_molecule
 
 TEXT = re.sub(r"\s+", " ", page("data.md"))
 BOUNDS = re.search(
-    r"float32 the forces differ by less than (\S+) of.{,60} energies by less than (\S+) of .{,150} float64 both by less "
-    r"than (\S+)\. ",
+    r"float32 the forces differ by less than (\S+) of.{,60} energies by less than (\S+) of .{,150} float64 both by "
+    r"less than (\S+)\. ",
     TEXT,
 )
 
