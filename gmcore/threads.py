@@ -19,6 +19,11 @@ from gmcore.errors import GMError
 
 # Held while kernels run: their scratch and Numba's fallback threading layer belong to one Python thread at a time.
 one_at_a_time = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    # A fork waits until kernels have ended: the child would find the lock taken by a thread that it does not have.
+    os.register_at_fork(
+        before=one_at_a_time.acquire, after_in_parent=one_at_a_time.release, after_in_child=one_at_a_time.release
+    )
 
 
 def available_cores() -> int:

@@ -14,13 +14,17 @@ import contextlib
 import functools
 import hashlib
 import os
+import stat
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import llvmlite
 import numba
 from numba import config
+
+from gmcore.kernels.after_fork import serve_forked_children
 
 FAST_MATH = {"reassoc", "contract", "nsz", "arcp", "afn"}
 FLAGS = {"error_model": "numpy", "fastmath": FAST_MATH}
@@ -30,8 +34,11 @@ config.THREADING_LAYER_PRIORITY = ["tbb", "omp", "workqueue"]
 
 # Idle OpenMP threads spin for a millisecond by default. On a machine that does anything else that costs more than the
 # kernels: energy and forces of 64 atoms took 18 us an atom alone and up to 600 beside one busy process; with a short
-# spin 18.5 and 40. Read when the OpenMP library is loaded, which happens at the first parallel kernel.
+# spin 18.5 and 40. Read when the OpenMP library is loaded, which happens just below.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+if hasattr(os, "register_at_fork"):
+    serve_forked_children()
 
 
 def source_hash(folder: Path = Path(__file__).parent) -> str:
@@ -44,16 +51,49 @@ def source_hash(folder: Path = Path(__file__).parent) -> str:
 
 
 def _cache_folder() -> str | None:
-    """Folder of compiled kernels, None where nothing can be written (kernels are then compiled in each process)."""
+    """Folder of compiled kernels; None, with a warning, where there cannot be one that is safe to read.
+
+    Numba's cache files are pickles: who can write one can run code in the process that reads it.
+    """
     base = os.environ.get("NUMBA_CACHE_DIR")
     if not base:
         base = os.path.join(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "gmtensor")
+    base = os.path.realpath(base)
     folder = os.path.join(base, f"kernels-{source_hash()}")
     try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError:
+        os.makedirs(base, mode=0o700, exist_ok=True)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        objection = _objection(base, shared=True) or _objection(folder, shared=False)
+    except OSError as error:
+        objection = f"{folder} cannot be used: {error.strerror}"
+    if objection is None and not os.access(folder, os.W_OK):
+        objection = f"{folder} cannot be written to"
+    if objection is None:
+        return folder
+    warnings.warn(
+        f"kernels are compiled anew in every process, which takes a minute or more, because {objection}; set "
+        "NUMBA_CACHE_DIR to a folder of your own that nobody else can write to",
+        stacklevel=2,
+    )
+    return None
+
+
+def _objection(folder: str, *, shared: bool) -> str | None:
+    """Why a folder, or a `shared` one that holds it, may contain files of others; None if it cannot.
+
+    A shared folder may belong to root, and everybody may write to it if only the owner of an entry may replace it, as
+    in /tmp.
+    """
+    if os.name != "posix":
         return None
-    return folder if os.access(folder, os.W_OK) else None
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode):
+        return f"{folder} is not a folder"
+    if status.st_uid != os.geteuid() and not (shared and status.st_uid == 0):
+        return f"{folder} belongs to another user"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not (shared and status.st_mode & stat.S_ISVTX):
+        return f"others may write to {folder} (chmod go-w takes that from them)"
+    return None
 
 
 CACHE_FOLDER = _cache_folder()

@@ -18,7 +18,16 @@ from gmcore.engine.settings import HeadSettings
 from gmcore.errors import GMError
 from gmcore.inputs.seal import seal_file
 from gmcore.model import load_model
-from gmcore.model_file import ModelFileError, checksum, golden_cluster, model_identity, read_model, write_model
+from gmcore.model_file import (
+    ModelFileError,
+    checksum,
+    golden_cluster,
+    model_identity,
+    read_content,
+    read_model,
+    verify_golden,
+    write_model,
+)
 from support.models import make_head, random_model, random_parts
 from support.places import TESTS, environment
 from support.systems import mixed_batch, triclinic, water_molecule
@@ -159,6 +168,46 @@ def test_golden_reveals_a_changed_program(path, monkeypatch):
     monkeypatch.setattr(Evaluator, "evaluate", lambda self, *a, **k: _double(original(self, *a, **k), "charges"))
     with pytest.raises(ModelFileError, match=r"golden output: charges must agree .*, but differs by 1"):
         load_model(path)
+
+
+@pytest.mark.parametrize(("dtype", "offset"), [("float32", 0.05), ("float32", 1e-3), ("float64", 1e-6)])
+@pytest.mark.parametrize("where", ["program", "file"])
+def test_golden_reveals_an_offset_of_the_energy(tmp_path, monkeypatch, dtype, offset, where):
+    """eV an atom, beside energies of isolated atoms of tens of keV, which make it a rounding error of the total."""
+    settings, members = random_parts(n_members=2, dtype=dtype)
+    for member in members:
+        member.shift["energy"] -= np.array([[14.0], [1030.0], [1480.0], [40000.0]])
+    path = tmp_path / "model.h5"
+    write_model(path, settings, members)
+    assert max(verify_golden(read_content(path), load_model(path).evaluator).values()) < 1e-12
+    assert load_model(path, "float64").evaluator.dtype == "float64"
+    if where == "file":
+        with h5py.File(path, "r+") as file:
+            file["members/1/shift/energy"][...] += offset
+        reseal(path)
+    else:
+        original = Evaluator.evaluate
+
+        def shifted(self, batch, *rest, **options):
+            outputs = original(self, batch, *rest, **options)
+            return outputs | {"energy": outputs["energy"] + offset * batch.n_atoms}
+
+        monkeypatch.setattr(Evaluator, "evaluate", shifted)
+    with pytest.raises(ModelFileError, match=r"no longer reproduces its golden output: energy must agree within"):
+        load_model(path)
+
+
+def test_golden_accepts_the_rounding_of_large_atomic_energies(tmp_path):
+    """The network contributes nearly nothing here; energies that are equal to the last digits are still accepted."""
+    settings, members = random_parts(dtype="float64")
+    members[0].scale["energy"] *= 1e-9
+    members[0].shift["energy"] -= 3e5
+    path = tmp_path / "model.h5"
+    write_model(path, settings, members)
+    with h5py.File(path, "r+") as file:
+        file["golden/outputs/energy"][...] *= 1.0 + 4.0 * np.finfo(float).eps
+    reseal(path)
+    load_model(path)
 
 
 def _double(outputs, key):

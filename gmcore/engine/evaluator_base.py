@@ -29,9 +29,11 @@ class EvaluatorBase(ABC):
     species : SpeciesTable
     cutoff : float, A
     batch_atoms : int, atoms evaluated together; bounds the memory, whatever the number of structures.
+    matmul : "float32" or "tf32", precision of float32 matrix products.
     """
 
     batch_atoms: int
+    matmul = "float32"
 
     def __init__(self, settings: ModelSettings, members: Sequence[Member], dtype: str | None = None):
         check_model(settings, members)

@@ -57,7 +57,7 @@ class DeviceEvaluator(EvaluatorBase):
         matmul: str = "float32",
     ):
         super().__init__(settings, members, dtype)
-        check_matmul(matmul)
+        self.matmul = check_matmul(matmul)
         self.device = device
         self._moments = DeviceMoments(self.device, settings.descriptor, self.dtype.name)
         self._contractions = DeviceContractions(self.device, settings.descriptor.n_radial, self.dtype.name)

@@ -1,0 +1,30 @@
+"""Processes that are started after a prediction predict the same, whether they are forked or spawned."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from gmcore.model import load_model
+from support.models import random_model
+from support.places import environment
+from support.systems import large_cluster
+
+HANG = 300  # seconds, most of them for kernels that are not in the cache
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return random_model(tmp_path_factory.mktemp("model") / "model.h5", hidden=(8, 8))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+@pytest.mark.parametrize(("way", "n_processes"), [("generations", 4), ("thread", 2), ("fork", 4), ("spawn", 4)])
+def test_other_processes_predict_the_same(path, way, n_processes):
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "support.forked_predictions", way, str(path)]
+    run = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=HANG)
+    assert run.returncode == 0, run.stderr
+    found = [float(line) for line in run.stdout.split()]
+    expected = float(load_model(path).predict(large_cluster())["energy"][0])
+    assert found == pytest.approx([expected] * n_processes, rel=1e-12)
