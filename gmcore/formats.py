@@ -1,10 +1,22 @@
-"""Formats of data files, told from their suffixes. Needs no reader, so that a configuration is checked quickly."""
+"""Formats of data files, told from their suffixes, and what files that ASE reads may claim.
+
+Needs no reader, so that a configuration is checked quickly. ASE believes what a file says about its size: numbers of
+atoms, columns and bytes. They are compared with the file before ASE makes room for them.
+"""
 
 from __future__ import annotations
 
+import io
+import math
+import mmap
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gmcore.errors import DataError
+from gmcore.errors import DataError, shortened
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 SUFFIXES = {
     ".xyz": "extxyz",
@@ -32,3 +44,120 @@ def file_format(path: str | Path, declared: str = "auto") -> str:
             f"the format of {path} cannot be told from its suffix {suffix!r} (known: {', '.join(SUFFIXES)}); state it"
         )
     return SUFFIXES[suffix]
+
+
+_PROPERTIES = re.compile(r'properties="?([^\s"]+)', re.IGNORECASE)
+_ARRAY = re.compile(rb'"__ndarray__"\s*:\s*\[\s*\[([\d\s,.eE+]*)\]')
+_COLUMNS = 1000
+"""Columns that a frame may have where no row shows how many there are."""
+
+
+def check_extxyz(path: str | Path) -> None:
+    """Compare the numbers of atoms and columns that an extended XYZ file states with its length and its rows.
+
+    Whatever else may be wrong is left to the reader.
+
+    Raises
+    ------
+    DataError : a frame claims more atoms or columns than the file can hold.
+    """
+    size, frame = Path(path).stat().st_size, 0
+    with open(path, "rb") as file:
+        while line := file.readline():
+            if line.startswith(b"VEC"):  # cell vectors that follow a frame in some files
+                continue
+            try:
+                n_atoms = int(line.decode("utf-8", errors="replace"))
+            except ValueError:
+                return
+            if n_atoms < 0 or 2 * n_atoms > size - file.tell() + 1:  # a row has at least a letter and an end
+                raise DataError(
+                    f"frame {frame} of {path} claims {n_atoms:.10g} atoms, but the file is too short for them: "
+                    "it is damaged or cut off"
+                )
+            comment = file.readline().decode("utf-8", errors="replace")
+            row = file.readline() if n_atoms else b""
+            columns = _stated_columns(comment)
+            if columns > max(len(row.split()), _COLUMNS):
+                raise DataError(f"frame {frame} of {path} claims {columns:.10g} columns, but its rows have fewer")
+            for _ in range(n_atoms - 1):
+                if not file.readline():
+                    return
+            frame += 1
+
+
+def _stated_columns(comment: str) -> float:
+    """Return the number of columns in the Properties of a comment line; 0 if it states none."""
+    stated = _PROPERTIES.search(comment)
+    try:
+        return float(sum(abs(int(part)) for part in stated[1].split(":")[2::3])) if stated else 0.0
+    except ValueError:
+        return 0.0
+    except OverflowError:
+        return float("inf")
+
+
+def check_arrays(path: str | Path) -> None:
+    """Compare the arrays in the JSON of an ASE database or trajectory with the length of the file.
+
+    Raises
+    ------
+    DataError : an array claims more elements than the file has bytes; ASE makes room for it before it looks.
+    """
+    size = Path(path).stat().st_size
+    if size == 0:
+        return
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for found in _ARRAY.finditer(content):
+            try:
+                count = math.prod(float(part) for part in found[1].split(b",") if part.strip())
+            except ValueError:  # no number: ASE refuses it
+                continue
+            if count > size:
+                raise DataError(f"{path} claims an array of {count:.3g} numbers, more than it has bytes")
+
+
+class BoundedFile(io.FileIO):
+    """A file that is never asked for more than it has: ASE reads as many bytes as a damaged header says.
+
+    It has no `fileno`, because with one ASE lets NumPy make arrays of any size in advance.
+    """
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read at most what is left."""
+        at = self.tell()
+        rest = max(self.seek(0, io.SEEK_END) - at, 0)
+        self.seek(at)
+        return super().read(rest if size is None or size < 0 else min(size, rest)) or b""
+
+    def fileno(self) -> int:
+        """Not given away."""
+        raise io.UnsupportedOperation("fileno")
+
+
+def read_structure(path: str | Path, index: int = 0) -> Atoms:
+    """Read one structure of a file of any format of ASE.
+
+    Raises
+    ------
+    DataError : no such structure, or a file that cannot be read or claims more than it has.
+    """
+    from ase.io import read
+
+    suffix = Path(path).suffix.lower()
+    try:
+        if suffix in (".xyz", ".extxyz"):
+            check_extxyz(path)
+        if suffix in (".traj", ".json"):
+            check_arrays(path)
+        if suffix == ".traj":
+            with BoundedFile(path) as file:
+                return read(file, index=index, format="traj")
+        return read(path, index=index)
+    except DataError:
+        raise
+    except (IndexError, StopIteration) as error:
+        raise DataError(f"the file {path} has no structure of index {index}; indices start at 0") from error
+    except Exception as error:  # ASE's parsers raise anything
+        reason = shortened(str(error)) or type(error).__name__
+        raise DataError(f"structure {index} of the file {path} cannot be read: {reason}") from error

@@ -20,7 +20,7 @@ from gmcore.data.readers.hdf5 import write_hdf5
 from gmcore.data.reading import read_frames
 from gmcore.engine.neighbors import NeighborError, build_pairs
 from gmcore.engine.structures import Batch, StructureError
-from gmcore.errors import DataError
+from gmcore.errors import DataError, shortened
 from gmcore.quantities import BY_NAME, PER_ATOM
 from gmcore.suggest import nearest
 from gmcore.units import conversion, not_stated
@@ -204,7 +204,7 @@ def _missing(
         if near is not None and counts[label] == 0:
             hints.append(f"{label}: {near}")
     hint = f"; did you mean {', '.join(hints)} (data: keys: {{label: name}})?" if hints else ""
-    return f"labels asked for are missing: {table}; available keys: {', '.join(available) or 'none'}{hint}"
+    return f"labels asked for are missing: {table}; available keys: {shortened(', '.join(available)) or 'none'}{hint}"
 
 
 def _label(

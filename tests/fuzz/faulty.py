@@ -49,7 +49,7 @@ FAULTS = {
     "SystemExit": _raise(SystemExit(0)),
     "not one sentence: several lines": _raise(GMError("one line\nanother")),
     "not one sentence: no message": _raise(OSError()),
-    "not one sentence: 2000 characters": _raise(GMError("x" * 2000)),
+    "not one sentence: too long": _raise(GMError("x" * 2000)),
     "growth": _memory_in_a_sentence,
     "growth (error not caught)": lambda: bytearray(1 << 34),
     "hang": _spin,

@@ -61,10 +61,8 @@ def _damage(file: h5py.File, rng: Random) -> str:
         file.create_group(name).attrs.update(attributes)
         return f"{name} is a group instead of a data set"
     if what == 6:
-        shape, dtype = (
-            rng.choice(((10**9,), (2**36,), (10**9, 3), (5, 10**8, 3), (2**40, 3, 3))),
-            rng.choice(("f8", "i4")),
-        )
+        shape = rng.choice(((10**9,), (2**36,), (10**9, 3), (5, 10**8, 3), (2**40, 3, 3)))
+        dtype = rng.choice(("f8", "i4"))
         name = rng.choice((name, f"{name.rpartition('/')[0]}/unused".lstrip("/"), "labels/energy"))
         if name in file:
             del file[name]

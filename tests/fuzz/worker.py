@@ -78,7 +78,7 @@ def read(kind, folder: Path) -> dict[str, str]:
             return {"found": "growth", "detail": _where(error)}
         text = str(error)
         wrong = "no message" if not text.strip() else "several lines" if len(text.splitlines()) != 1 else ""
-        wrong = wrong or (f"{len(text)} characters" if len(text) > SENTENCE else "")
+        wrong = wrong or ("too long" if len(text) > SENTENCE else "")
         return {"found": f"not one sentence: {wrong}", "detail": _where(error)} if wrong else {}
     except MemoryError as error:
         return {"found": "growth", "detail": _where(error)}

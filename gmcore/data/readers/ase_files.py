@@ -13,23 +13,34 @@ from pathlib import Path
 from ase import Atoms
 
 from gmcore.data.frames import Frame
-from gmcore.errors import DataError
+from gmcore.errors import DataError, shortened
+from gmcore.formats import BoundedFile, check_arrays, check_extxyz
 
 
 def read_extxyz(path: Path) -> Iterator[Frame]:
     """Yield the frames of an extended XYZ file."""
     from ase.io import iread
 
+    check_extxyz(path)
     return _frames(path, "extended XYZ", iread(path, index=":", format="extxyz"))
 
 
 def read_ase(path: Path) -> Iterator[Frame]:
     """Yield the frames of an ASE trajectory, or the rows of an ASE database with their key-value pairs and data."""
+    if path.suffix.lower() != ".db":
+        check_arrays(path)
     if path.suffix.lower() in (".db", ".json"):
         return _frames(path, "an ASE database", _rows(path))
-    from ase.io import iread
+    return _frames(path, "an ASE trajectory", _images(path))
 
-    return _frames(path, "an ASE trajectory", iread(path, index=":", format="traj"))
+
+def _images(path: Path) -> Iterator[Atoms]:
+    from ase.io.trajectory import TrajectoryReader
+
+    with BoundedFile(path) as file:
+        trajectory = TrajectoryReader(file)
+        for k in range(len(trajectory)):
+            yield trajectory[k]
 
 
 def _rows(path: Path) -> Iterator[Atoms]:
@@ -50,7 +61,7 @@ def _frames(path: Path, what: str, structures: Iterator[Atoms]) -> Iterator[Fram
         except StopIteration:
             break
         except Exception as error:  # parsers raise anything: IndexError, KeyError, sqlite3.DatabaseError, ...
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = shortened(str(error)) or type(error).__name__
             raise DataError(f"{path} cannot be read as {what} at frame {index}: {reason}") from error
         yield _frame(atoms, f"frame {index} of {path.name}")
         index += 1
