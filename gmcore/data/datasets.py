@@ -98,6 +98,9 @@ class Dataset:
         for label, values in self.labels.items():
             numbers = np.concatenate([np.ravel(value) for value in values])
             numbers = numbers[np.isfinite(numbers)]
+            if not numbers.size:  # stresses of molecules, forces of structures without atoms
+                lines.append(f"{label}: no values")
+                continue
             lines.append(
                 f"{label}: mean {numbers.mean():.6g}, deviation {numbers.std():.4g}, "
                 f"from {numbers.min():.6g} to {numbers.max():.6g} {self.units[label]}"
