@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmcore.errors import DataError, shortened
+from gmcore.errors import DataError, excerpt, shortened
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -46,55 +46,55 @@ def file_format(path: str | Path, declared: str = "auto") -> str:
     return SUFFIXES[suffix]
 
 
-_PROPERTIES = re.compile(r'properties="?([^\s"]+)', re.IGNORECASE)
+_PROPERTIES = re.compile(rb"(?:^|\s)Properties\s*=\s*[\"'{]?([^\s\"'}]+)", re.IGNORECASE)
 _ARRAY = re.compile(rb'"__ndarray__"\s*:\s*\[\s*\[([\d\s,.eE+]*)\]')
-_COLUMNS = 1000
-"""Columns that a frame may have where no row shows how many there are."""
 
 
-def check_extxyz(path: str | Path) -> None:
-    """Compare the numbers of atoms and columns that an extended XYZ file states with its length and its rows.
-
-    Whatever else may be wrong is left to the reader.
+def check_extxyz(path: Path) -> None:
+    """Refuse more atoms or columns than an extended XYZ file has room for: ASE would look for them all.
 
     Raises
     ------
-    DataError : a frame claims more atoms or columns than the file can hold.
+    DataError : a frame claims more than the file can hold.
     """
-    size, frame = Path(path).stat().st_size, 0
-    with open(path, "rb") as file:
-        while line := file.readline():
-            if line.startswith(b"VEC"):  # cell vectors that follow a frame in some files
-                continue
+    size, number = path.stat().st_size, 1
+    with open(path, "rb") as stream:
+        while (header := stream.readline(100)).strip():
             try:
-                n_atoms = int(line.decode("utf-8", errors="replace"))
-            except ValueError:
+                n_atoms = int(header)
+            except ValueError:  # not XYZ, which the reader says better
                 return
-            if n_atoms < 0 or 2 * n_atoms > size - file.tell() + 1:  # a row has at least a letter and an end
+            comment = stream.readline()
+            left = size - stream.tell()
+            if not 0 <= 2 * n_atoms <= left + 1:  # a row has a character and the end of its line
                 raise DataError(
-                    f"frame {frame} of {path} claims {n_atoms:.10g} atoms, but the file is too short for them: "
-                    "it is damaged or cut off"
+                    f"{path} cannot be read as extended XYZ: line {number} promises {excerpt(n_atoms)} atoms, "
+                    f"{left} bytes follow"
                 )
-            comment = file.readline().decode("utf-8", errors="replace")
-            row = file.readline() if n_atoms else b""
-            columns = _stated_columns(comment)
-            if columns > max(len(row.split()), _COLUMNS):
-                raise DataError(f"frame {frame} of {path} claims {columns:.10g} columns, but its rows have fewer")
-            for _ in range(n_atoms - 1):
-                if not file.readline():
-                    return
-            frame += 1
+            rows = (stream.readline() for _ in range(n_atoms))
+            words = len(next(rows, comment).split())
+            columns = _columns(comment)
+            if columns > words:
+                raise DataError(
+                    f"{path} cannot be read as extended XYZ: line {number + 1} declares {columns} columns, "
+                    f"the row below has {words}"
+                )
+            for _ in rows:
+                pass
+            number += n_atoms + 2
+            while (start := stream.tell()) and (line := stream.readline()).lstrip().startswith(b"VEC"):
+                number += 1
+            if line:
+                stream.seek(start)
 
 
-def _stated_columns(comment: str) -> float:
-    """Return the number of columns in the Properties of a comment line; 0 if it states none."""
-    stated = _PROPERTIES.search(comment)
+def _columns(comment: bytes) -> int:
+    """Return the number of columns that a comment line declares, 0 where it does not."""
+    declared = _PROPERTIES.search(comment)
     try:
-        return float(sum(abs(int(part)) for part in stated[1].split(":")[2::3])) if stated else 0.0
+        return sum(int(count) for count in declared[1].split(b":")[2::3]) if declared else 0
     except ValueError:
-        return 0.0
-    except OverflowError:
-        return float("inf")
+        return 0
 
 
 def check_arrays(path: str | Path) -> None:
@@ -147,7 +147,7 @@ def read_structure(path: str | Path, index: int = 0) -> Atoms:
     suffix = Path(path).suffix.lower()
     try:
         if suffix in (".xyz", ".extxyz"):
-            check_extxyz(path)
+            check_extxyz(Path(path))
         if suffix in (".traj", ".json"):
             check_arrays(path)
         if suffix == ".traj":

@@ -22,20 +22,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
 
 from gmcore.engine.structures import Batch
-from gmcore.errors import GMError, shortened
+from gmcore.errors import GMError
 from gmcore.files import atomic_hdf5
 from gmcore.model import Model
 from gmcore.units import BOLTZMANN, HBAR, MASS_UNIT, WAVENUMBER
-
-if TYPE_CHECKING:
-    import h5py
 
 STEP = 0.01
 """A; large enough for forces in single precision, small enough for C-H bonds."""
@@ -126,41 +121,11 @@ class Modes:
             with h5py.File(path, "r") as file:
                 if file.attrs.get("layout") != LAYOUT:
                     raise ModesError(f"{path} must hold modes ({LAYOUT}), got layout {file.attrs.get('layout')!r}")
-                numbers = stored_array(path, file, "numbers", (None,))
-                frequencies = stored_array(path, file, "frequencies", (None,))
-                n_atoms, n_modes = len(numbers), len(frequencies)
-                shapes: dict[str, tuple[int | None, ...]] = {"positions": (n_atoms, 3), "masses": (n_atoms,)}
-                shapes |= {"cell": (3, 3), "pbc": (3,)}
-                shapes |= {"vectors": (n_modes, n_atoms, 3), "rigid_frequencies": (None,), "max_force": ()}
-                data = {name: stored_array(path, file, name, shape) for name, shape in shapes.items()}
-        except ModesError:
-            raise
-        except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:  # of h5py
-            raise ModesError(f"{path} must be a file of modes in HDF5: {shortened(str(error))}") from None
-        elements = numbers.dtype.kind in "iu" and ((numbers > 0) & (numbers < len(chemical_symbols))).all()
-        if not elements or not (data["masses"] > 0).all():
-            raise ModesError(f"{path} is damaged: numbers must be those of elements and masses positive")
-        atoms = Atoms(numbers, data["positions"], masses=data["masses"], cell=data["cell"], pbc=data["pbc"])
-        return cls(atoms, frequencies, data["vectors"], data["rigid_frequencies"], float(data["max_force"]))
-
-
-def stored_array(path: str | os.PathLike, group: h5py.Group, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Read an array of a file of modes, if it has the shape; None stands for any length.
-
-    Raises
-    ------
-    ModesError : there is no such array, or it has another shape, no numbers, or less data than it claims.
-    """
-    import h5py
-
-    item = group.get(name)
-    found = item.shape if isinstance(item, h5py.Dataset) and item.dtype.kind in "iufb" else None
-    wanted = ", ".join("any" if length is None else str(length) for length in shape)
-    if found is None or len(found) != len(shape) or any(w not in (None, f) for w, f in zip(shape, found)):
-        raise ModesError(f"{path} is damaged: {name} must be numbers of shape ({wanted}), got {found or 'none'}")
-    if item.nbytes > os.stat(path).st_size:  # they are stored as they are, not compressed
-        raise ModesError(f"{path} is damaged: {name} claims {item.nbytes} bytes, which the file does not have")
-    return item[()]
+                data = {name: dataset[()] for name, dataset in file.items() if isinstance(dataset, h5py.Dataset)}
+        except OSError as error:
+            raise ModesError(f"{path} must be a file of modes in HDF5: {error}") from None
+        atoms = Atoms(data["numbers"], data["positions"], masses=data["masses"], cell=data["cell"], pbc=data["pbc"])
+        return cls(atoms, data["frequencies"], data["vectors"], data["rigid_frequencies"], float(data["max_force"]))
 
 
 def write_modes(file, modes: Modes) -> None:

@@ -10,12 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from typing import Any
 
 from gmcore.data.datasets import Dataset
-from gmcore.errors import GMError, shortened
+from gmcore.errors import GMError
 from gmcore.evaluation.figures import parity_figures
 from gmcore.evaluation.metrics import evaluate_arrays
 from gmcore.files import atomic_path
@@ -26,21 +24,6 @@ METRICS_FILE = "metrics.json"
 
 class EvaluationError(GMError):
     """Labels of a data set that the model does not predict, or that have another kind of unit."""
-
-
-class _Errors(BaseModel):
-    """What the errors of one quantity in metrics.json must have; there may be more."""
-
-    mae: float | None
-    rmse: float | None
-    unit: str
-    n: int
-    committee_std: float | None = None
-
-
-_PART: TypeAdapter[dict[str, _Errors]] = TypeAdapter(dict[str, _Errors])
-_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
-Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -111,45 +94,6 @@ def write_evaluation(folder: str | Path, evaluations: Mapping[str, Evaluation], 
     last = list(evaluations.values())[-1]
     parity_figures(folder, last.reference, last.predicted, last.units)
     return path
-
-
-def read_metrics(path: Path) -> dict[str, Any]:
-    """Read `metrics.json`; part -> quantity -> errors, and further entries.
-
-    Raises
-    ------
-    EvaluationError : missing, not JSON, or a part without the errors that it must have.
-    """
-    content = read_json(path, _OBJECT)
-    for part in content.keys() & {"train", "validation", "test"}:
-        _checked(path, _PART, content[part], f"{part}.")
-    return content
-
-
-def read_json(path: Path, form: TypeAdapter[Content]) -> Content:
-    """Read a JSON file that must have the form given.
-
-    Raises
-    ------
-    EvaluationError : missing, not JSON, or of another form; the message names the file.
-    """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, not UTF-8, numbers of many digits
-        raise EvaluationError(f"{path} is damaged and cannot be read as JSON: {shortened(str(error))}") from error
-    return _checked(path, form, raw)
-
-
-def _checked(path: Path, form: TypeAdapter[Content], raw: Any, inside: str = "") -> Content:
-    try:
-        return form.validate_python(raw, strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = f"{inside}{'.'.join(str(part) for part in first['loc'])}" or "it"
-        raise EvaluationError(
-            f"{path} is damaged: {shortened(place)} does not have the form that gmtensor writes "
-            f"({shortened(first['msg'])}); repeat the command that wrote it"
-        ) from error
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -11,35 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, model_validator
-
 from gmcore.config.training import TrainConfig
 from gmcore.errors import GMError
-from gmcore.evaluation.evaluation import read_json
 from gmcore.evaluation.figures import learning_curve
 from gmcore.files import atomic_path
 from gmcore.quantities import BY_NAME
 
 FOLDER = "learning_curve"
-TABLE = "learning_curve.json"
-
-
-class Curve(BaseModel):
-    """The errors of one quantity, one for each number of training structures."""
-
-    sizes: list[int]
-    mae: list[float]
-    rmse: list[float]
-    unit: str
-
-    @model_validator(mode="after")
-    def _alike(self) -> Curve:
-        if not len(self.sizes) == len(self.mae) == len(self.rmse) or min(self.sizes, default=0) < 1:
-            raise ValueError("sizes, mae and rmse must have the same length, and sizes be positive")
-        return self
-
-
-_CURVES: TypeAdapter[dict[str, Curve]] = TypeAdapter(dict[str, Curve])
 
 
 def run_learning_curve(config: TrainConfig, sizes: Sequence[int], train: Callable[[TrainConfig], Any]) -> list[Path]:
@@ -63,7 +41,7 @@ def run_learning_curve(config: TrainConfig, sizes: Sequence[int], train: Callabl
     for size in sorted(sizes):
         metrics = train(with_training_size(config, size)).metrics
         points[size] = metrics["test" if "test" in metrics else "validation"]
-    table = folder / TABLE
+    table = folder / "learning_curve.json"
     curves: dict[str, dict[str, Any]] = {}
     for quantity in next(iter(points.values())):
         entries = [errors[quantity] for errors in points.values()]
@@ -91,13 +69,3 @@ def with_training_size(config: TrainConfig, size: int) -> TrainConfig:
     split = config.data.split.model_copy(update={"train": size})
     data = config.data.model_copy(update={"split": split})
     return config.model_copy(update={"data": data, "output": config.output / FOLDER / f"train_{size}"})
-
-
-def read_curves(path: Path) -> dict[str, Curve]:
-    """Read the table that `run_learning_curve` writes; quantity -> curve.
-
-    Raises
-    ------
-    EvaluationError : missing, not JSON, or of another form.
-    """
-    return read_json(path, _CURVES)

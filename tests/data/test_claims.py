@@ -51,17 +51,20 @@ def read_within_limits(path: Path) -> str:
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("999999999999\n\nH 0 0 0\n", "frame 0 of {} claims 1e+12 atoms, but the file is too short"),
-        ("1\n\nH 0 0 0\n" * 2 + "5000\n\nH 0 0 0\n", "frame 2 of {} claims 5000 atoms"),
-        ("-1\n\nH 0 0 0\n", "frame 0 of {} claims -1 atoms"),
-        ("1\nProperties=species:S:1:pos:R:9999999999\nH 0 0 0\n", "frame 0 of {} claims 1e+10 columns"),
+        ("999999999999\n\nH 0 0 0\n", "line 1 promises 999999999999 atoms, 8 bytes follow"),
+        ("1\n\nH 0 0 0\n" * 2 + "5000\n\nH 0 0 0\n", "line 7 promises 5000 atoms"),
+        ("-1\n\nH 0 0 0\n", "line 1 promises -1 atoms"),
+        (
+            "1\nProperties=species:S:1:pos:R:9999999999\nH 0 0 0\n",
+            "line 2 declares 10000000000 columns, the row below has 4",
+        ),
     ],
 )
 def test_extended_xyz(tmp_path, content, message):
     path = tmp_path / "a.extxyz"
     path.write_text(content)
-    assert message.format(path) in read_within_limits(path)
-    with pytest.raises(DataError, match="claims"):
+    assert message in read_within_limits(path)
+    with pytest.raises(DataError, match=message):
         read_structure(path)
 
 

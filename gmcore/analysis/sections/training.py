@@ -7,6 +7,7 @@ the validation part if there is no test part. If the data are gone, the parity f
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from gmcore.analysis.records import plain, quantity, rounded, thinned
 from gmcore.config.loading import load_config
 from gmcore.data.splits import load_datasets
 from gmcore.errors import GMError
-from gmcore.evaluation.evaluation import METRICS_FILE, evaluate_model, read_metrics
-from gmcore.evaluation.learning_curve import FOLDER, TABLE, Curve, read_curves
+from gmcore.evaluation.evaluation import METRICS_FILE, evaluate_model
+from gmcore.evaluation.learning_curve import FOLDER
 from gmcore.evaluation.metrics import compared
 from gmcore.model import Model
 from gmcore.model_file import read_model
@@ -62,10 +63,6 @@ def training_results(path: Path, model: Model, unit: str | None = None) -> dict[
     Returns
     -------
     dict with "metrics", "learning_curve", "parity", and under "missing" a sentence for each of these that is not known.
-
-    Raises
-    ------
-    EvaluationError : the files of the training are damaged.
     """
     folder = training_folder(path)
     missing: dict[str, str] = {}
@@ -73,13 +70,13 @@ def training_results(path: Path, model: Model, unit: str | None = None) -> dict[
         sentence = f"The model file {path.name} is not in the folder of its training"
         return {"folder": None, "missing": dict.fromkeys(("learning_curve", "parity"), sentence)}
     result: dict[str, Any] = {"folder": str(folder), "missing": missing}
-    result["metrics"] = read_metrics(folder / METRICS_FILE)
+    result["metrics"] = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     if unit is None:
         return result
     factor = 1.0 / conversion(KEY, unit)[0]
-    curve_file = folder / FOLDER / TABLE
+    curve_file = folder / FOLDER / "learning_curve.json"
     if curve_file.is_file():
-        curves = read_curves(curve_file)
+        curves = json.loads(curve_file.read_text(encoding="utf-8"))
         result["learning_curve"] = _learning_curve(curves[KEY], factor, unit) if KEY in curves else None
     if not result.get("learning_curve"):
         missing["learning_curve"] = (
@@ -95,11 +92,11 @@ def training_results(path: Path, model: Model, unit: str | None = None) -> dict[
     return result
 
 
-def _learning_curve(curve: Curve, factor: float, unit: str) -> dict[str, Any]:
+def _learning_curve(curve: dict[str, Any], factor: float, unit: str) -> dict[str, Any]:
     return {
-        "sizes": quantity(curve.sizes, "structures", "number of training structures"),
-        "mae": quantity([factor * value for value in curve.mae], unit, "mean absolute error of the test part"),
-        "rmse": quantity([factor * value for value in curve.rmse], unit, "root mean square error of the test part"),
+        "sizes": quantity(curve["sizes"], "structures", "number of training structures"),
+        "mae": quantity([factor * value for value in curve["mae"]], unit, "mean absolute error of the test part"),
+        "rmse": quantity([factor * value for value in curve["rmse"]], unit, "root mean square error of the test part"),
     }
 
 
