@@ -1,10 +1,22 @@
-"""Formats of data files, recognized by their suffixes. No reader is imported, so a configuration is checked quickly."""
+"""Formats of data files, recognized by their suffixes, and what files that ASE reads may claim.
+
+No reader is imported, so a configuration is checked quickly. ASE believes what a file says about its size: numbers of
+atoms, columns and bytes. They are compared with the file before ASE makes room for them.
+"""
 
 from __future__ import annotations
 
+import io
+import math
+import mmap
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gmcore.errors import DataError, excerpt
+from gmcore.errors import DataError, excerpt, shortened
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 SUFFIXES = {
     ".xyz": "extxyz",
@@ -39,3 +51,120 @@ def file_format(path: str | Path, declared: str = "auto") -> str:
             f"{', '.join(SUFFIXES)}: rename the file or state its format"
         )
     return SUFFIXES[suffix]
+
+
+_PROPERTIES = re.compile(rb"(?:^|\s)Properties\s*=\s*[\"'{]?([^\s\"'}]+)", re.IGNORECASE)
+_ARRAY = re.compile(rb'"__ndarray__"\s*:\s*\[\s*\[([\d\s,.eE+]*)\]')
+
+
+def check_extxyz(path: Path) -> None:
+    """Refuse more atoms or columns than an extended XYZ file has room for: ASE would look for them all.
+
+    Raises
+    ------
+    DataError : a frame claims more than the file can hold.
+    """
+    size, number = path.stat().st_size, 1
+    with open(path, "rb") as stream:
+        while (header := stream.readline(100)).strip():
+            try:
+                n_atoms = int(header)
+            except ValueError:  # not XYZ, which the reader says better
+                return
+            comment = stream.readline()
+            left = size - stream.tell()
+            if not 0 <= 2 * n_atoms <= left + 1:  # a row has a character and the end of its line
+                raise DataError(
+                    f"{path} cannot be read as extended XYZ: line {number} promises {excerpt(n_atoms)} atoms, "
+                    f"{left} bytes follow"
+                )
+            rows = (stream.readline() for _ in range(n_atoms))
+            words = len(next(rows, comment).split())
+            columns = _columns(comment)
+            if columns > words:
+                raise DataError(
+                    f"{path} cannot be read as extended XYZ: line {number + 1} declares {columns} columns, "
+                    f"the row below has {words}"
+                )
+            for _ in rows:
+                pass
+            number += n_atoms + 2
+            while (start := stream.tell()) and (line := stream.readline()).lstrip().startswith(b"VEC"):
+                number += 1
+            if line:
+                stream.seek(start)
+
+
+def _columns(comment: bytes) -> int:
+    """Return the number of columns that a comment line declares, 0 where it does not."""
+    declared = _PROPERTIES.search(comment)
+    try:
+        return sum(int(count) for count in declared[1].split(b":")[2::3]) if declared else 0
+    except ValueError:
+        return 0
+
+
+def check_arrays(path: str | Path) -> None:
+    """Compare the arrays in the JSON of an ASE database or trajectory with the length of the file.
+
+    Raises
+    ------
+    DataError : an array claims more elements than the file has bytes; ASE makes room for it before it looks.
+    """
+    size = Path(path).stat().st_size
+    if size == 0:
+        return
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for found in _ARRAY.finditer(content):
+            try:
+                count = math.prod(float(part) for part in found[1].split(b",") if part.strip())
+            except ValueError:  # no number: ASE refuses it
+                continue
+            if count > size:
+                raise DataError(f"{path} claims an array of {count:.3g} numbers, more than it has bytes")
+
+
+class BoundedFile(io.FileIO):
+    """A file that is never asked for more than it has: ASE reads as many bytes as a damaged header says.
+
+    It has no `fileno`, because with one ASE lets NumPy make arrays of any size in advance.
+    """
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read at most what is left."""
+        at = self.tell()
+        rest = max(self.seek(0, io.SEEK_END) - at, 0)
+        self.seek(at)
+        return super().read(rest if size is None or size < 0 else min(size, rest)) or b""
+
+    def fileno(self) -> int:
+        """Not given away."""
+        raise io.UnsupportedOperation("fileno")
+
+
+def read_structure(path: str | Path, index: int = 0) -> Atoms:
+    """Read one structure of a file of any format of ASE.
+
+    Raises
+    ------
+    DataError : no such structure, or a file that cannot be read or claims more than it has.
+    """
+    from ase.io import read
+
+    suffix = Path(path).suffix.lower()
+    try:
+        if suffix in (".xyz", ".extxyz"):
+            check_extxyz(Path(path))
+        if suffix in (".traj", ".json"):
+            check_arrays(path)
+        if suffix == ".traj":
+            with BoundedFile(path) as file:
+                return read(file, index=index, format="traj")
+        return read(path, index=index)
+    except DataError:
+        raise
+    except (IndexError, StopIteration) as error:
+        raise DataError(f"the file {path} has no structure of index {index}; indices start at 0") from error
+    except Exception as error:  # ASE's parsers raise anything
+        reason = shortened(str(error)) or type(error).__name__
+        raise DataError(f"structure {index} of the file {path} cannot be read: {reason}") from error

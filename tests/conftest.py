@@ -11,6 +11,16 @@ import pytest
 from support.places import ROOT
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that are marked `fuzz` unless -m names the mark; other marks do not bring them back."""
+    if "fuzz" in config.getoption("markexpr"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("fuzz")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def two_threads():
     """Two Numba threads, or what there is."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from gmcore.config.dynamics import MDConfig
 from gmcore.dynamics.trajectory import Trajectory
+from gmcore.formats import read_structure
 from gmcore.molecules.superposition import GeometryError, align, rotate_tensors
 
 
@@ -76,8 +77,6 @@ def body_frame(trajectory: Trajectory, config: MDConfig | None) -> BodyFrame:
 
 
 def _reference(trajectory: Trajectory, config: MDConfig | None) -> tuple[np.ndarray, str]:
-    from ase.io import read
-
     if config is not None and config.d_tensor is not None and config.d_tensor.reference is not None:
         path, index, order = config.d_tensor.reference, 0, None
     elif config is not None and not trajectory.pbc.any():
@@ -85,7 +84,7 @@ def _reference(trajectory: Trajectory, config: MDConfig | None) -> tuple[np.ndar
     else:
         path = None
     if path is not None and Path(path).is_file():
-        atoms = read(path, index=index)
+        atoms = read_structure(path, index)
         atoms = atoms if order is None else atoms[order]
         if np.array_equal(atoms.numbers, trajectory.molecule_numbers):
             return atoms.positions, f"axes of {Path(path).name}, onto which the molecule is aligned in every frame"

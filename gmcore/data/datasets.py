@@ -20,7 +20,7 @@ from gmcore.data.readers.hdf5 import write_hdf5
 from gmcore.data.reading import read_frames
 from gmcore.engine.neighbors import NeighborError, build_pairs
 from gmcore.engine.structures import Batch, StructureError
-from gmcore.errors import DataError, excerpt
+from gmcore.errors import DataError, excerpt, shortened
 from gmcore.quantities import BY_NAME, PER_ATOM
 from gmcore.suggest import nearest
 from gmcore.units import conversion, not_stated
@@ -98,6 +98,9 @@ class Dataset:
         for label, values in self.labels.items():
             numbers = np.concatenate([np.ravel(value) for value in values])
             numbers = numbers[np.isfinite(numbers)]
+            if not numbers.size:  # stresses of molecules, forces of structures without atoms
+                lines.append(f"{label}: no values")
+                continue
             lines.append(
                 f"{label}: mean {numbers.mean():.6g}, standard deviation {numbers.std():.4g}, "
                 f"from {numbers.min():.6g} to {numbers.max():.6g} {self.units[label]}"
@@ -212,7 +215,7 @@ def _missing(
     settings = [f"keys: {{{', '.join(settings)}}}"] if settings else []
     settings += [f"total_charge: {similar['total_charge']}"] if "total_charge" in similar else []
     hint = f"; did you mean {', '.join(similar.values())} (data: {', '.join(settings)})?" if similar else ""
-    return f"labels are missing: {table}; available keys: {', '.join(available) or 'none'}{hint}"
+    return f"labels are missing: {table}; available keys: {shortened(', '.join(available)) or 'none'}{hint}"
 
 
 def _label(

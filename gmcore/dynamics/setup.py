@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
 
 from gmcore.config.dynamics import MDConfig
 from gmcore.dynamics.checkpoint import RunError
 from gmcore.dynamics.h5md import Header
 from gmcore.dynamics.state import State, initial_state
 from gmcore.dynamics.tensor_observer import TensorObserver, declared_molecules
+from gmcore.errors import DataError
+from gmcore.formats import read_structure
 from gmcore.model import Model, load_model
 
 
@@ -78,12 +79,9 @@ def make_header(config: MDConfig, state: State, observer: TensorObserver | None)
 def _structure(key: str, file: Path, index: int) -> Atoms:
     """Read one structure of a file; `key` is the key of the configuration, for messages."""
     try:
-        return _without_constraints(read(file, index=index))
-    except (IndexError, StopIteration) as error:
-        raise RunError(f"{key}: the file {file} has no structure of index {index}; indices start at 0") from error
-    except Exception as error:  # ASE's parsers raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RunError(f"{key}: structure {index} of the file {file} cannot be read: {reason}") from error
+        return _without_constraints(read_structure(file, index))
+    except DataError as error:
+        raise RunError(f"{key}: {error}") from error
 
 
 def _without_constraints(atoms: Atoms) -> Atoms:

@@ -75,7 +75,7 @@ def _tensor(block: list[str], origin: str) -> np.ndarray:
         raise DataError(f"{origin} must contain Dx, Dy and Dz with their axes; this layout is not known")
     values = np.array([_printed(match[2], origin) for match in rows])
     axes = np.array([numbers_in(_apart(match[4]), 3, origin) for match in rows])
-    if np.abs(axes @ axes.T - np.eye(3)).max() > ORTHOGONAL:
+    if not np.abs(axes @ axes.T - np.eye(3)).max() <= ORTHOGONAL:  # also where a cosine is not a number
         raise DataError(f"the anisotropy axes of {origin} must be orthonormal, got {axes.tolist()}")
     _compare(values, block, origin)
     axes = _orthonormal(axes)

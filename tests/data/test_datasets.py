@@ -214,3 +214,9 @@ def test_shared_crystals_and_potentials(shared_data):
     units = {"length": "A", "energy": "kcal/mol", "forces": "kcal/mol/A"}
     ethanol = read_dataset(shared_data / "rmd17" / "rmd17_ethanol_train_01.npz", ["energy", "forces"], units=units)
     assert len(ethanol) == 1000 and np.mean(ethanol.labels["energy"]) == pytest.approx(-4209.6, abs=0.1)
+
+
+def test_summary_of_a_label_without_values(rng):
+    dataset = reference(rng)
+    dataset.labels["stress"] = [np.full((3, 3), np.nan) for _ in dataset.atoms]
+    assert "stress: no values" in dataset.summary()
