@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 
@@ -13,6 +11,7 @@ import numpy as np
 
 from fuzz.arrays import changed_array
 from fuzz.mutations import Unreadable
+from gmcore.inputs.seal import seal_file
 
 ATTRIBUTES = (0, -1, 10**18, 1e308, np.nan, "", "x", "x" * 5000, b"\xff\xfe", [], [1, 2, 3], ["a", "b"], 2**63 - 1)
 METADATA = ("{}", "[]", "null", "", "[" * 3000, '{"descriptor": 1}', '{"descriptor": {"species": 5}}', "1e999", '"')
@@ -133,6 +132,5 @@ def _sign(file: h5py.File) -> None:
 
 
 def _seal(path: Path) -> None:
-    """Append the checksum of the bytes where this version has one; writing with HDF5 has cut it off."""
-    if find_spec("gmcore.inputs") is not None:
-        import_module("gmcore.inputs.seal").seal_file(path)
+    """Append the checksum of the bytes, which writing with HDF5 has cut off."""
+    seal_file(path)
