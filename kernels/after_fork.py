@@ -15,12 +15,20 @@ import llvmlite.binding as llvm
 import numba
 from llvmlite import ir
 
+KNOWN = (0, 61), (0, 68)
+"""First and last version of Numba whose `parallel_for` is known to take these arguments; others are left alone."""
+
 _forked = ctypes.c_uint8(0)  # read by compiled code
 _compiled: list[llvm.ExecutionEngine] = []  # keeps that code in memory
 
 
 def serve_forked_children() -> None:
-    """Make parallel kernels that are linked from now on usable after a fork; to be called once."""
+    """Make parallel kernels that are linked from now on usable after a fork; to be called once.
+
+    With a version of Numba that is not `KNOWN` nothing is done, and Numba ends a forked child that runs a kernel.
+    """
+    if not KNOWN[0] <= numba.version_info.short <= KNOWN[1]:
+        return
     try:
         omppool: Any = importlib.import_module("numba.np.ufunc.omppool")  # loads OpenMP, starts no threads
     except ImportError:  # Numba uses another threading layer

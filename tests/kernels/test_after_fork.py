@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 
+import numba
 import pytest
 
+from gmcore.kernels.after_fork import KNOWN
 from gmcore.model import load_model
 from support.models import random_model
 from support.places import environment
@@ -22,6 +24,8 @@ def path(tmp_path_factory):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 @pytest.mark.parametrize(("way", "n_processes"), [("generations", 4), ("thread", 2), ("fork", 4), ("spawn", 4)])
 def test_other_processes_predict_the_same(path, way, n_processes):
+    if way != "spawn" and not KNOWN[0] <= numba.version_info.short <= KNOWN[1]:
+        pytest.skip(f"Numba {numba.__version__} is not known to gmcore.kernels.after_fork")
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "support.forked_predictions", way, str(path)]
     run = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=HANG)
     assert run.returncode == 0, run.stderr
