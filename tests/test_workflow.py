@@ -212,7 +212,10 @@ def test_the_module_executes_nothing_of_the_current_folder(traps):
 
 
 STEP = """
-import os, sys, time
+import os, signal, sys, time
+# a test run in the background of a shell inherits signals that are ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from gmcore import workflow
 workflow.START = workflow.START.split("from gmcore.commands")[0] + '''
 import os, sys, time

@@ -136,7 +136,7 @@ def test_a_compressed_npz_is_asked_for_its_shapes_first(tmp_path):
         ({"E": np.zeros(1, "f8,i4")}, "E of .* must be (numbers|an array of numbers)"),
         ({"N": np.array([[2]])}, r"N of .* must be integers of shape \(1,\), got \(1, 1\)"),
         ({"pbc": np.zeros((1, 2))}, r"pbc of .* must have shape \(3,\) or \(1, 3\), got \(1, 2\)"),
-        ({"R": np.zeros(())}, "R of .* must have shape|must hold R and Z"),
+        ({"R": np.zeros(())}, "R of .* must have shape|must contain R and Z"),
     ],
 )
 def test_flat_arrays_of_a_wrong_kind(tmp_path, suffix, arrays, message):
@@ -192,5 +192,5 @@ def test_labels_are_read_when_they_are_asked_for(own, monkeypatch):
 def test_a_file_without_arrays(tmp_path):
     with atomic_hdf5(tmp_path / "empty.h5"):
         pass
-    with pytest.raises(DataError, match=r"empty\.h5 must hold R and Z, or coords and nuclear_charges"):
+    with pytest.raises(DataError, match=r"empty\.h5 must contain R and Z, or coords and nuclear_charges"):
         list(read_frames(tmp_path / "empty.h5"))
