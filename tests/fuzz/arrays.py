@@ -72,7 +72,7 @@ def changed_array(array: np.ndarray, rng: Random) -> tuple[np.ndarray, str]:
             "flattened": lambda: array.ravel(),
             "transposed": lambda: array.T,
             "an axis more": lambda: array[None],
-            "emptied": lambda: array[:0] if array.ndim else array.reshape(0, *array.shape),
+            "emptied": lambda: array[:0] if array.ndim else np.empty(0, array.dtype),
             "made one number": lambda: array.ravel()[0] if array.size else np.array(0.0),
             "cut": lambda: array[:-1] if array.ndim else array,
             "doubled": lambda: np.concatenate([array, array]) if array.ndim else np.stack([array, array]),
