@@ -11,6 +11,8 @@ from gmcore.quantities import BY_NAME, HEAD_KINDS, QUANTITIES, predicted_by
 from gmcore.units import UNITS
 from support.more_quantities import copy_with_more_quantities, run_in
 
+pytestmark = pytest.mark.slow
+
 DATA = """
 import json
 from pathlib import Path

@@ -21,6 +21,8 @@ from gmcore.files import LockError, lock_folder
 from gmcore.workflow import WorkflowError, run_workflow, steps_of
 from support.places import ROOT
 
+pytestmark = pytest.mark.slow
+
 MD = """
 output: md
 potential: potential/model.h5

@@ -26,6 +26,8 @@ from gmcore.molecules.superposition import GeometryError
 from support.models import random_model
 from support.synthetic_runs import D_ZERO, WAVENUMBERS, complex_molecule, synthetic_run
 
+pytestmark = pytest.mark.slow
+
 ELEMENTS = {"xx": (0, 0), "xy": (0, 1), "xz": (0, 2), "yy": (1, 1), "yz": (1, 2), "zz": (2, 2)}
 
 

@@ -18,6 +18,8 @@ from gmcore.errors import DataError
 from gmcore.formats import BoundedFile, check_extxyz, read_structure
 from support.places import ROOT, environment
 
+pytestmark = pytest.mark.slow
+
 GIGABYTE = 1 << 30
 READ = """
 import resource, sys

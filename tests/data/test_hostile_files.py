@@ -15,6 +15,8 @@ from gmcore.files import atomic_hdf5
 from gmcore.inputs.seal import is_sealed, seal_file
 from support.labeled_data import UNITS, reference
 
+pytestmark = pytest.mark.slow
+
 HUGE = 3 * 10**9
 """Numbers; as float64 they take 24 GB."""
 

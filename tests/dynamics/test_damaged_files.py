@@ -19,6 +19,8 @@ from gmcore.dynamics.trajectory import Trajectory
 from gmcore.errors import GMError
 from gmcore.inputs.seal import is_sealed, seal_file
 
+pytestmark = pytest.mark.slow
+
 HUGE = 3 * 10**9
 FIRST = "particles/replica_000"
 

@@ -16,6 +16,8 @@ from support.models import random_parts
 from support.systems import molecule, slab, triclinic
 from support.tolerances import relative_error
 
+pytestmark = pytest.mark.slow
+
 CELL = np.array([[4.0, 0.0, 0.0], [0.5, 5.0, 0.0], [-0.6, 0.3, 4.5]])
 KT = BOLTZMANN * 300.0
 ELASTICITY = 0.05  # eV/A^4: a cell that is about as stiff as a molecular crystal

@@ -20,6 +20,8 @@ from gmcore.model_file import read_model, write_model
 from support.md_runs import ENSEMBLES, assert_same_run, configured, raw
 from support.places import ROOT
 
+pytestmark = pytest.mark.slow
+
 DRIVER = """
 import os, random, signal, sys
 from pathlib import Path

@@ -13,6 +13,8 @@ from fuzz.pool import fuzz, spread, summary
 from fuzz.readers import KINDS
 from fuzz.samples import write_samples
 
+pytestmark = pytest.mark.slow
+
 IN_THE_SUITE = 1000
 IN_FULL = int(os.environ.get("GMTENSOR_FUZZ_INPUTS", "100000"))
 

@@ -23,6 +23,8 @@ from support.gradients import check_gradient
 from support.keras_models import WEIGHTS, keras_model, make_head, mixed_frames, prepared
 from support.systems import molecule, small_cell, triclinic
 
+pytestmark = pytest.mark.slow
+
 HEADS = {
     "energy": make_head("energy", 3),
     "charges": make_head("charges", 3, conserve=True, origin="center_of_mass"),

@@ -13,6 +13,8 @@ from support.models import random_model
 from support.places import environment
 from support.systems import large_cluster
 
+pytestmark = pytest.mark.slow
+
 HANG = 300  # seconds, most of them for kernels that are not in the cache
 
 

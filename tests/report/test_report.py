@@ -34,6 +34,8 @@ from gmcore.report.numbers import (
 from support.models import random_model
 from support.synthetic_runs import complex_molecule, synthetic_run
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = """
 mesa_order: 30
 blocks: 4
