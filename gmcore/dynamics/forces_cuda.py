@@ -23,6 +23,7 @@ from ase import Atoms
 from gmcore.device.cuda import Array
 from gmcore.dynamics.forces import ForceResult
 from gmcore.dynamics.state import DynamicsError
+from gmcore.engine.evaluator_base import stress
 from gmcore.engine.evaluator_cuda import DeviceEvaluator
 from gmcore.engine.step_cuda import DeviceStep
 from gmcore.engine.structures import Batch
@@ -120,15 +121,12 @@ class DeviceForces:
         if not np.array_equal(cells, self._batch.host.cells):
             self.set_cells(cells)
         result, download = self.evaluate(), self._evaluator.device.download
-        stress = None
-        if want_stress:
-            strain = download(result.strain)
-            stress = 0.5 * (strain + strain.swapaxes(1, 2)) / self._host.volumes[:, None, None]
+        found = stress(download(result.strain), self._host.volumes) if want_stress else None
         energies, forces = download(result.energy), download(result.forces).reshape(shape)
         if self._evaluator.n_members == 1:
-            return ForceResult(energies, forces, stress)
+            return ForceResult(energies, forces, found)
         members = download(result.member_energies), download(result.member_forces).reshape(-1, *shape)
-        return ForceResult(energies, forces, stress, *members)
+        return ForceResult(energies, forces, found, *members)
 
     def evaluate(self) -> DeviceResult:
         """Compute energies and forces at the present positions and cells; everything stays on the device.
