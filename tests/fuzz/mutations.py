@@ -44,7 +44,7 @@ def mutated(path: Path, kind: str, structure: str, seed: int, target: Path) -> s
     words: list[str] = []
     wanted = rng.choice((1, 1, 1, 1, 2, 3))
     while len(words) < wanted or (content == original and len(words) < 20):
-        content, done, intact = _one(content, structure, rng, target)
+        content, done, intact = _one(content, structure, rng, target, content == original)
         words.append(done)
         if structure == "hdf5" and not intact:  # HDF5 may hang on it; here nobody watches
             structure = "bytes"
@@ -53,7 +53,7 @@ def mutated(path: Path, kind: str, structure: str, seed: int, target: Path) -> s
     return ", then ".join(words)
 
 
-def _one(content: bytes, structure: str, rng: Random, target: Path) -> tuple[bytes, str, bool]:
+def _one(content: bytes, structure: str, rng: Random, target: Path, whole: bool) -> tuple[bytes, str, bool]:
     """Return the content, what was done to it, and whether it still has its structure."""
     by_structure = structure != "bytes" and rng.random() < 0.65
     if by_structure and structure == "hdf5":
@@ -70,8 +70,10 @@ def _one(content: bytes, structure: str, rng: Random, target: Path) -> tuple[byt
         return (*_bytes(content, rng), False)
     try:
         return (*damage(content, structure, rng, target), True)
-    except Unreadable:  # an earlier mutation broke the structure
-        return (*_bytes(content, rng), False)
+    except Exception as error:
+        if whole and not isinstance(error, Unreadable):
+            raise
+        return (*_bytes(content, rng), False)  # an earlier mutation broke the structure, in whatever way
 
 
 class Unreadable(Exception):
