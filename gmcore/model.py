@@ -1,7 +1,10 @@
 """A trained model: from structures to energies, forces, charges and tensors, with the spread of the committee.
 
 Prediction needs no TensorFlow. Of a committee the mean is returned under the name of the quantity and the population
-standard deviation over the members, element by element, under the name with `_std` (P eq. 12).
+standard deviation over the members, element by element, under the name with `_std` (P eq. 12); of a single model the
+deviation over draws of its last layer. That is raw: members agree more closely with each other than with the truth.
+The calibrated standard error is under the name with `_error`, see `gmcore.uncertainty.calibration`. How far a structure
+is from the training data is under `extrapolation`: above 1 it lies outside (`gmcore.uncertainty.environments`).
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from gmcore.engine.settings import Member, ModelSettings
 from gmcore.engine.structures import Batch
 from gmcore.errors import GMError, excerpt
 from gmcore.model_file import read_content, verify_golden
-from gmcore.quantities import PER_ATOM
+from gmcore.quantities import PER_ATOM_GRADE, is_per_atom
+from gmcore.uncertainty.uncertainty import Uncertainty, component_axes
 
 
 class Model:
@@ -41,6 +45,7 @@ class Model:
     cutoff : float, A.
     units : dict, what the model predicts and in which unit.
     n_members : int
+    uncertainty : Uncertainty, what the model file says about errors; without calibrations where it says nothing.
     """
 
     def __init__(
@@ -50,8 +55,13 @@ class Model:
         dtype: str | None = None,
         device: str = "cpu",
         matmul: str = "float32",
+        uncertainty: Uncertainty | None = None,
     ):
+        self.uncertainty = uncertainty or Uncertainty()
         self.evaluator = _make_evaluator(settings, members, dtype, device, matmul)
+        if device == "cpu":
+            self.evaluator.environments = self.uncertainty.environments
+        self._axes = component_axes(settings.heads)
         self.settings, self.species = settings, self.evaluator.species
         self.cutoff, self.units, self.n_members = self.evaluator.cutoff, self.evaluator.units, len(members)
 
@@ -61,6 +71,7 @@ class Model:
         properties: Iterable[str] | None = None,
         batch_size: int | None = None,
         total_charge: float | Sequence[float] | None = None,
+        errors: bool | None = None,
     ) -> dict[str, np.ndarray | list[np.ndarray]]:
         """Predict for one structure or many.
 
@@ -70,13 +81,18 @@ class Model:
         batch_size : structures evaluated together; as many as have 8192 atoms (65536 on a GPU) if not given.
         total_charge : e, one number or one per structure, for models whose charges must sum to it; if not given,
             `atoms.info["total_charge"]` and then the constant of the training data.
+        errors : True for errors and extrapolation grades of everything, False for none. If not given, those of forces
+            and stress of a single model are left out, because they take several times as long as the forces.
 
         Returns
         -------
         dict with the keys asked for, in the units of `units`: energy (n_structures,); forces (n_structures, n_atoms, 3)
         and charges (n_structures, n_atoms), a list of arrays where the structures differ in size; stress (n_structures,
-        3, 3), NaN for structures that are not periodic; dipole (n_structures, 3); tensors (n_structures, 3, 3). For a
-        committee each also with `_std`, the population standard deviation over the members.
+        3, 3), NaN for structures that are not periodic; dipole (n_structures, 3); tensors (n_structures, 3, 3).
+        Each also with `_std`, the raw standard deviation over members or draws, in the same shape, and with `_error`,
+        the calibrated standard error of each component, one number per structure, or per atom for forces and charges.
+        extrapolation (n_structures,) and extrapolation_atoms (n_structures, n_atoms), no unit: grades, above 1 outside
+        the training data. What the model file does not know is left out; so is everything but `_std` on a GPU.
 
         Raises
         ------
@@ -97,14 +113,11 @@ class Model:
                 where = f" (structure 0 here is number {first} of the input)" if first else ""
                 raise NeighborError(f"{error}{where}") from error
             charge = None if charges is None else charges[first:last]
-            for key, values in self.evaluate(batch, pairs, keys, charge).items():
-                per_atom = key.removesuffix("_std") in PER_ATOM
+            for key, values in self.evaluate(batch, pairs, keys, charge, errors).items():
+                per_atom = is_per_atom(key)
                 parts.setdefault(key, []).extend(np.split(values, batch.offsets[1:-1]) if per_atom else values)
         alike = len(set(np.diff(whole.offsets))) == 1
-        return {
-            key: np.stack(values) if alike or key.removesuffix("_std") not in PER_ATOM else values
-            for key, values in parts.items()
-        }
+        return {key: np.stack(values) if alike or not is_per_atom(key) else values for key, values in parts.items()}
 
     def evaluate(
         self,
@@ -112,6 +125,7 @@ class Model:
         pairs: Any,
         properties: Iterable[str] | None = None,
         total_charge: np.ndarray | None = None,
+        errors: bool | None = None,
     ) -> dict[str, np.ndarray]:
         """Predict for a batch and its pairs, which `build_pairs`, `NeighborList` or the evaluator find.
 
@@ -122,12 +136,27 @@ class Model:
         ------
         GMError : a property is unknown, or a total charge is missing.
         """
-        members = self.evaluator.evaluate(batch, pairs, properties, total_charge)
-        result = {}
-        for key, values in members.items():
-            result[key] = values[0] if self.n_members == 1 else values.mean(axis=0)
-        if self.n_members > 1:
-            result |= {f"{key}_std": values.std(axis=0) for key, values in members.items()}
+        evaluator, keys = self.evaluator, self.evaluator.check_keys(properties)
+        left_out = () if errors else ("forces", "stress")
+        draw_keys = [] if errors is False else [key for key in keys if key not in left_out]
+        found = evaluator.evaluate(batch, pairs, keys, total_charge, draw_keys, errors is not False)
+        result = {key: found[key][0] if self.n_members == 1 else found[key].mean(axis=0) for key in keys}
+        if errors is False and self.n_members == 1:
+            return result
+        deviations = {}
+        for key in keys:
+            if self.n_members > 1:
+                deviations[key] = found[key].std(axis=0)
+            elif f"{key}_draws" in found:
+                deviations[key] = np.sqrt(np.mean((found[f"{key}_draws"] - result[key]) ** 2, axis=0))
+        result |= {f"{key}_std": values for key, values in deviations.items()}
+        if errors is False:
+            return result
+        result |= self.uncertainty.errors(deviations, self._axes)
+        environments = self.uncertainty.environments
+        if environments is not None and PER_ATOM_GRADE in found:
+            result[PER_ATOM_GRADE] = found[PER_ATOM_GRADE][0]
+            result["extrapolation"] = environments.structure_grades(result[PER_ATOM_GRADE], batch.offsets)
         return result
 
 
@@ -149,7 +178,7 @@ def load_model(
     """
     check_device(device)
     content = read_content(path)
-    model = Model(content.settings, content.members, dtype, device, matmul)
+    model = Model(content.settings, content.members, dtype, device, matmul, content.uncertainty)
     verify_golden(content, model.evaluator)
     return model
 

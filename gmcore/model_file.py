@@ -1,9 +1,10 @@
 """Model files: HDF5 with plain arrays and one JSON text, readable without this package and without Keras.
 
     attributes   format "gmtensor-model", schema (integer), sha256 of everything else
-    metadata     JSON: descriptor, heads, dtype, units of every output, package versions, provenance
-    members/K    beta, feature_mean, feature_std, weights/L, biases/L, scale/HEAD, shift/HEAD, as in
-                 gmcore.engine.settings.Member
+    metadata     JSON: descriptor, heads, dtype, units of every output, calibrations, package versions, provenance
+    members/K    beta, feature_mean, feature_std, weights/L, biases/L, scale/HEAD, shift/HEAD, and for a single model
+                 draws, as in gmcore.engine.settings.Member
+    environments the training data in the space of features, as in gmcore.uncertainty.environments
     golden       numbers, positions (A), cell, pbc, total_charge of a small structure and, under outputs, what every
                  member predicted for it when the file was written
 
@@ -40,10 +41,14 @@ from gmcore.files import atomic_hdf5
 from gmcore.inputs.claims import check_claim
 from gmcore.inputs.hdf5 import has_signature, open_hdf5, read_array
 from gmcore.inputs.hdf5_walk import claimed
+from gmcore.uncertainty.calibration import Calibration
+from gmcore.uncertainty.environments import TrainingEnvironments
+from gmcore.uncertainty.uncertainty import Uncertainty
 from gmcore.version import __version__
 
 FORMAT = "gmtensor-model"
-SCHEMA = 1
+SCHEMA = 2
+"""Files of schema 1 have no draws, environments and calibrations."""
 GOLDEN_TOLERANCE = {"float32": 1e-3, "float64": 1e-8, "tf32": 3e-2}  # relative to the largest magnitude of an output
 ENERGY_TOLERANCE = {"float32": 1e-4, "float64": 1e-8, "tf32": 3e-2}  # relative to `_energy_scale`
 
@@ -57,6 +62,7 @@ def write_model(
     settings: ModelSettings,
     members: Sequence[Member],
     golden_atoms: Atoms | None = None,
+    uncertainty: Uncertainty | None = None,
 ) -> None:
     """Write a model file.
 
@@ -64,6 +70,7 @@ def write_model(
     ----------
     golden_atoms : small structure whose prediction is stored, and recomputed when the file is loaded. A structure from
         the training data is best; a cluster of all species is used if not given.
+    uncertainty : what is known of the errors of the model.
 
     Raises
     ------
@@ -76,7 +83,10 @@ def write_model(
     arrays = {f"golden/{name}": array for name, array in golden.items()}
     for k, member in enumerate(members):
         arrays |= {f"members/{k}/{name}": _floating(array) for name, array in member_arrays(member).items()}
-    metadata = _metadata_text(settings, evaluator.units)
+    uncertainty = uncertainty or Uncertainty()
+    if uncertainty.environments is not None:
+        arrays |= {f"environments/{name}": array for name, array in uncertainty.environments.arrays().items()}
+    metadata = _metadata_text(settings, evaluator.units, uncertainty)
     with atomic_hdf5(path) as file:
         file.attrs["format"] = FORMAT
         file.attrs["schema"] = SCHEMA
@@ -93,6 +103,7 @@ class ModelContent(NamedTuple):
     settings: ModelSettings
     members: list[Member]
     golden: dict[str, np.ndarray]
+    uncertainty: Uncertainty
 
 
 def read_model(path: str | os.PathLike) -> tuple[ModelSettings, list[Member]]:
@@ -113,7 +124,7 @@ def read_content(path: str | os.PathLike) -> ModelContent:
     ------
     ModelFileError : the file is missing, truncated, damaged or foreign, or has a newer schema.
     """
-    settings, arrays = _read(path)
+    settings, calibrations, arrays = _read(path)
     members = []
     for k in range(_count(arrays, "members/")):
         own = _under(arrays, f"members/{k}/")
@@ -127,6 +138,7 @@ def read_content(path: str | os.PathLike) -> ModelContent:
                 biases=[own[f"biases/{layer}"] for layer in layers[1]],
                 scale=_under(own, "scale/"),
                 shift=_under(own, "shift/"),
+                draws=own.get("draws"),
             )
         except KeyError as error:
             raise ModelFileError(
@@ -135,9 +147,13 @@ def read_content(path: str | os.PathLike) -> ModelContent:
         members.append(member)
     try:
         check_model(settings, members)
+        environments = _under(arrays, "environments/")
+        sizes = len(settings.descriptor.species), len(members[0].feature_mean)
+        known = TrainingEnvironments.from_arrays(environments, *sizes) if environments else None
     except GMError as error:
         raise ModelFileError(f"{path} does not hold a usable model: {error}") from error
-    return ModelContent(Path(path), settings, members, _under(arrays, "golden/"))
+    uncertainty = Uncertainty(calibrations, known)
+    return ModelContent(Path(path), settings, members, _under(arrays, "golden/"), uncertainty)
 
 
 def verify_golden(content: ModelContent, evaluator: EvaluatorBase) -> dict[str, float]:
@@ -151,7 +167,7 @@ def verify_golden(content: ModelContent, evaluator: EvaluatorBase) -> dict[str, 
     ------
     ModelFileError : a deviation is larger than the precision can explain.
     """
-    path, settings, members, golden = content
+    path, settings, members, golden, _ = content
     precisions = {settings.dtype, evaluator.dtype.name, *{evaluator.matmul} & {"tf32"}}
     deviations = {}
     try:
@@ -208,10 +224,10 @@ def checksum(metadata: str, arrays: dict[str, np.ndarray]) -> str:
 
 
 def model_identity(settings: ModelSettings, members: Sequence[Member]) -> str:
-    """SHA-256 of everything that decides what a model predicts.
+    """SHA-256 of everything that decides what a model predicts, but for its errors.
 
-    Provenance with its dates and paths, versions and golden outputs have no part in it: a model that is written again
-    keeps its identity.
+    Provenance with its dates and paths, versions, golden outputs, calibrations and draws have no part in it: a model
+    that is written again keeps its identity.
     """
     content = {
         "descriptor": asdict(settings.descriptor),
@@ -222,6 +238,7 @@ def model_identity(settings: ModelSettings, members: Sequence[Member]) -> str:
         f"{k}/{name}": _floating(array)
         for k, member in enumerate(members)
         for name, array in member_arrays(member).items()
+        if name != "draws"
     }
     return checksum(json.dumps(content, default=_plain, sort_keys=True), arrays)
 
@@ -290,10 +307,11 @@ def _plain(value: Any) -> Any:
     raise GMError(f"the metadata of a model must be values that JSON can hold, got one of type {type(value).__name__}")
 
 
-def _metadata_text(settings: ModelSettings, units: dict[str, str]) -> str:
+def _metadata_text(settings: ModelSettings, units: dict[str, str], uncertainty: Uncertainty) -> str:
     content = asdict(settings) | {
         "heads": [head.to_dict() for head in settings.heads],
         "units": units,
+        "calibrations": {name: asdict(entry) for name, entry in uncertainty.calibrations.items()},
         "written_by": {"gmtensor": __version__, "numpy": np.__version__},
     }
     return json.dumps(content, default=_plain, indent=1, sort_keys=True)
@@ -350,6 +368,16 @@ class _Head(_Part):
     options: dict[str, Any]
 
 
+class _Calibration(_Part):
+    source: Literal["committee", "last_layer"]
+    factor: float = Field(gt=0.0)
+    factor_error: float = Field(ge=0.0)
+    floor: float = Field(ge=0.0)
+    n_structures: int = Field(ge=1)
+    coverage_raw: Annotated[tuple[float, float], Field(strict=False)]
+    coverage: Annotated[tuple[float, float], Field(strict=False)]
+
+
 class _Metadata(_Part):
     """What the JSON text must hold."""
 
@@ -357,10 +385,11 @@ class _Metadata(_Part):
     heads: list[_Head]
     dtype: Literal["float32", "float64"]
     provenance: dict[str, Any]
+    calibrations: dict[str, _Calibration] = {}
 
 
-def _read(path: str | os.PathLike) -> tuple[ModelSettings, dict[str, np.ndarray]]:
-    """Return the settings and every array by its path in the file, after checking the checksum."""
+def _read(path: str | os.PathLike) -> tuple[ModelSettings, dict[str, Calibration], dict[str, np.ndarray]]:
+    """Return settings, calibrations, and every array by its path in the file, after checking the checksum."""
     items: dict[str, h5py.Dataset] = {}
 
     def collect(name: str, item: h5py.Group | h5py.Dataset) -> None:
@@ -379,12 +408,12 @@ def _read(path: str | os.PathLike) -> tuple[ModelSettings, dict[str, np.ndarray]
             raise ModelFileError(
                 f"{path} is damaged: its content does not match its checksum; use another copy of the file"
             )
-        settings = _settings(path, text)
-    return settings, arrays
+        settings, calibrations = _settings(path, text)
+    return settings, calibrations, arrays
 
 
-def _settings(path: str | os.PathLike, text: str) -> ModelSettings:
-    """Settings that the metadata of a file hold, checked to be what the program expects."""
+def _settings(path: str | os.PathLike, text: str) -> tuple[ModelSettings, dict[str, Calibration]]:
+    """Settings and calibrations that the metadata of a file hold, checked to be what the program expects."""
     try:
         content = _Metadata.model_validate(json.loads(text))
     except ValidationError as error:
@@ -394,12 +423,13 @@ def _settings(path: str | os.PathLike, text: str) -> ModelSettings:
             f"{path} does not hold a usable model: wrong metadata in {place[:200]}: {first['msg'][:200]}"
         ) from error
     descriptor = content.descriptor.model_dump() | {"species": tuple(content.descriptor.species)}
-    return ModelSettings(
+    settings = ModelSettings(
         descriptor=DescriptorSettings(**descriptor),
         heads=tuple(HeadSettings.from_dict(head.model_dump()) for head in content.heads),
         dtype=content.dtype,
         provenance=content.provenance,
     )
+    return settings, {name: Calibration(**entry.model_dump()) for name, entry in content.calibrations.items()}
 
 
 def _under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

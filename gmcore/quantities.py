@@ -65,6 +65,20 @@ ELEMENTS = tuple("xyz"[i] + "xyz"[j] for i, j in UNIQUE)
 """Names of `UNIQUE`: xx, xy, xz, yy, yz, zz."""
 
 
+PER_ATOM_GRADE = "extrapolation_atoms"
+"""Prediction that is no quantity: the extrapolation grade of every atom."""
+
+
+def quantity_of(key: str) -> str:
+    """Return the output that a key of predictions belongs to: forces for forces_std and forces_error."""
+    return key.removesuffix("_std").removesuffix("_error")
+
+
+def is_per_atom(key: str) -> bool:
+    """Whether a key of predictions has one value for each atom."""
+    return key == PER_ATOM_GRADE or quantity_of(key) in PER_ATOM
+
+
 def predicted_by(head: str) -> tuple[Quantity, ...]:
     """Return the quantities that a head of this kind predicts.
 

@@ -35,6 +35,7 @@ from gmcore.engine.heads import check_heads
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
 from gmcore.evaluation.evaluation import evaluate_model, write_evaluation
 from gmcore.evaluation.figures import loss_curves
+from gmcore.evaluation.trust import learn_uncertainty
 from gmcore.files import atomic_path, lock_folder
 from gmcore.model import Model, load_model
 from gmcore.model_file import ModelFileError, model_identity, read_model, write_model
@@ -152,7 +153,8 @@ def _train_committee(
     provenance = _provenance(config, parts, list(states), folder)
     settings = ModelSettings(descriptor, heads, config.training.dtype, provenance)
     if not (resume and _holds(path, settings, members)):
-        write_model(path, settings, members, min(training.atoms, key=len))
+        known, uncertainty = learn_uncertainty(settings, members, training, parts["validation"])
+        write_model(path, settings, known, min(training.atoms, key=len), uncertainty)
     return path
 
 

@@ -20,7 +20,7 @@ def member_arrays(member: Member) -> dict[str, np.ndarray]:
     arrays |= {f"biases/{k}": bias for k, bias in enumerate(member.biases)}
     arrays |= {f"scale/{name}": scale for name, scale in member.scale.items()}
     arrays |= {f"shift/{name}": shift for name, shift in member.shift.items()}
-    return arrays
+    return arrays if member.draws is None else arrays | {"draws": member.draws}
 
 
 def expected_shapes(settings: ModelSettings, member: Member) -> dict[str, tuple[int, ...]]:
@@ -34,6 +34,8 @@ def expected_shapes(settings: ModelSettings, member: Member) -> dict[str, tuple[
     shapes |= {f"biases/{k}": (layer_sizes[k + 1],) for k in range(len(layer_sizes) - 1)}
     for head in settings.heads:
         shapes |= {f"scale/{head.name}": (n_species, head.n_outputs), f"shift/{head.name}": (n_species, head.n_outputs)}
+    if member.draws is not None:
+        shapes["draws"] = (len(member.draws), layer_sizes[-2] + 1, layer_sizes[-1])
     return shapes
 
 

@@ -5,16 +5,27 @@ back. Features and hidden layers exist for one chunk at a time, so memory is lin
 factor: pairs, moments and their cotangents.
 
     forces = -dE/dr;  stress = sym(dE/deps)/V, eV/A^3, NaN where no cell is defined    (docs/method.md, section 5)
+
+A single model can have draws of its last layer in place of members (`gmcore.uncertainty.last_layer`). A draw changes
+the outputs linearly: it costs next to nothing, but for forces and stress, whose way down the network it takes anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from gmcore.engine.evaluator_base import EvaluatorBase, stress
-from gmcore.engine.heads import basis_cotangents, head_outputs, output_cotangents, output_units
+from gmcore.engine.heads import (
+    basis_cotangents,
+    head_changes,
+    head_columns,
+    head_outputs,
+    output_cotangents,
+    output_units,
+)
 from gmcore.engine.neighbors import NeighborList, Pairs, build_pairs
 from gmcore.engine.network import Network
 from gmcore.engine.settings import HeadSettings, Member, ModelSettings
@@ -24,6 +35,8 @@ from gmcore.threads import get_threads, serial_blas
 
 CHUNK = 1024  # atoms; with many threads more, so that each has enough rows for its matrix products
 ROWS_PER_THREAD = 128
+FORCE_DRAWS = 4
+"""Draws of the last layer that forces and stress are computed for."""
 
 
 class Evaluator(EvaluatorBase):
@@ -32,13 +45,21 @@ class Evaluator(EvaluatorBase):
     batch_atoms = 8192
     """Atoms evaluated together; bounds the memory of neighbor lists, whatever the number of structures."""
 
-    def __init__(self, settings: ModelSettings, members: Sequence[Member], dtype: str | None = None):
+    def __init__(
+        self,
+        settings: ModelSettings,
+        members: Sequence[Member],
+        dtype: str | None = None,
+        environments: Any = None,
+    ):
         super().__init__(settings, members, dtype)
+        self.environments = environments
         self._moments = Moments(settings.descriptor, self.dtype.name)
         self._contractions = Contractions(settings.descriptor.n_radial, self.dtype.name)
         self._betas = [self._moments.pack(member.beta) for member in members]
         self._tables = [self.scale_and_shift(member) for member in members]
         self._networks = [Network(member, self.dtype.name) for member in members]
+        self.n_draws = len(self._networks[0].draws) if len(members) == 1 else 0
 
     def find_pairs(self, batch: Batch) -> Pairs:
         """All pairs of a batch within the cutoff."""
@@ -54,6 +75,8 @@ class Evaluator(EvaluatorBase):
         pairs: Pairs,
         keys: Iterable[str] | None = None,
         total_charge: np.ndarray | None = None,
+        draw_keys: Iterable[str] = (),
+        want_extrapolation: bool = False,
     ) -> dict[str, np.ndarray]:
         """Outputs of every member.
 
@@ -62,12 +85,14 @@ class Evaluator(EvaluatorBase):
         pairs : all pairs within the cutoff; pairs farther apart, as in a list with a skin, do no harm.
         keys : outputs wanted; what is not asked for is not computed.
         total_charge : (n_structures,), e; needed only where charges sum up to it.
+        draw_keys : outputs of `keys` that a single model also gives for every draw of its last layer.
+        want_extrapolation : also the grade of every atom, where the model knows its training data.
 
         Returns
         -------
         dict of float64 arrays whose first axis is the member: energy (n_members, n_structures); forces (n_members,
         n_atoms, 3); charges (n_members, n_atoms); stress and tensors (n_members, n_structures, 3, 3); dipole
-        (n_members, n_structures, 3).
+        (n_members, n_structures, 3). Under "X_draws" the same for each draw; "extrapolation_atoms" (1, n_atoms).
 
         Raises
         ------
@@ -75,10 +100,15 @@ class Evaluator(EvaluatorBase):
         GMError : unknown key, or a total charge that is needed and missing.
         """
         keys = self.check_keys(keys)
+        draw_keys = tuple(draw_keys) if self.n_draws else ()
         geometry = make_geometry(batch, batch.species(self.species), pairs)
         with serial_blas():  # also keeps other Python threads out of the networks' work arrays
-            results = [self._member(k, batch, geometry, keys, total_charge) for k in range(self.n_members)]
-        return {key: np.stack([result[key] for result in results]) for key in keys}
+            results = [
+                self._member(k, batch, geometry, keys, total_charge, draw_keys, want_extrapolation and k == 0)
+                for k in range(self.n_members)
+            ]
+        found = {key: np.stack([result[key] for result in results]) for key in keys}
+        return found | {key: values for key, values in results[0].items() if key not in self.units}
 
     def tensor_gradients(self, batch: Batch, pairs: Pairs, head: HeadSettings, cotangents: np.ndarray) -> np.ndarray:
         """Gradient of sum <W, tensor> over the structures, in the positions, of every member.
@@ -100,7 +130,7 @@ class Evaluator(EvaluatorBase):
 
     def _tensor_gradient(self, k, batch, geometry, head, cotangents) -> np.ndarray:
         network, beta = self._networks[k], self._betas[k]
-        columns = {known.name: columns for known, columns in self._columns()}[head.name]
+        columns = {known.name: columns for known, columns in head_columns(self.settings.heads)}[head.name]
         scale, shift = (table[geometry.species, columns] for table in self._tables[k])
         moments = self._moments.forward(geometry, batch.positions, beta)
         m = np.empty((batch.n_atoms, head.n_outputs))
@@ -122,7 +152,20 @@ class Evaluator(EvaluatorBase):
         size = max(CHUNK, ROWS_PER_THREAD * get_threads())
         return (slice(start, start + size) for start in range(0, n_atoms, size))
 
-    def _member(self, k, batch, geometry, keys, total_charge) -> dict[str, np.ndarray]:
+    def hidden(self, batch: Batch, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return features, last hidden layer and moments of the first member: (n_atoms, ...) each, in working type."""
+        network, geometry = self._networks[0], make_geometry(batch, batch.species(self.species), pairs)
+        features = np.empty((batch.n_atoms, network.n_features), self.dtype)
+        hidden = np.empty((batch.n_atoms, network.n_hidden), self.dtype)
+        with serial_blas():
+            moments = self._moments.forward(geometry, batch.positions, self._betas[0])
+            for rows in self._chunks(batch.n_atoms):
+                features[rows] = self._contractions.forward(moments[rows])
+                network.forward(features[rows])
+                hidden[rows] = network.last_hidden()
+        return features, hidden, moments
+
+    def _member(self, k, batch, geometry, keys, total_charge, draw_keys, want_extrapolation) -> dict[str, np.ndarray]:
         network, beta = self._networks[k], self._betas[k]
         want_forces = "forces" in keys or "stress" in keys
         moments = self._moments.forward(geometry, batch.positions, beta)
@@ -130,20 +173,42 @@ class Evaluator(EvaluatorBase):
         g_moments = np.empty_like(moments if want_forces else moments[:0])
         scale, shift = (table[geometry.species] for table in self._tables[k])
         g_outputs = self.energy_scale(scale if want_forces else scale[:0]).astype(self.dtype)
+        n_force_draws = 0 if {"forces", "stress"}.isdisjoint(draw_keys) else min(FORCE_DRAWS, self.n_draws)
+        changes = np.empty((self.n_draws if draw_keys else 0, *outputs.shape))
+        drawn_g_moments = np.empty((n_force_draws, *moments.shape), self.dtype)
+        grades = np.empty(batch.n_atoms if want_extrapolation and self.environments else 0)
         for rows in self._chunks(batch.n_atoms):
-            outputs[rows] = network.forward(self._contractions.forward(moments[rows]))
+            features = self._contractions.forward(moments[rows])
+            outputs[rows] = network.forward(features)
+            if len(grades):
+                grades[rows] = self.environments.grades(features, geometry.species[rows])
+            if len(changes):
+                changes[:, rows] = network.drawn_outputs()
+            for draw in range(n_force_draws):
+                g_features = network.drawn_backward(draw, g_outputs[rows])
+                drawn_g_moments[draw, rows] = self._contractions.backward(moments[rows], g_features)
             if want_forces:
                 g_features = network.backward(g_outputs[rows])
                 g_moments[rows] = self._contractions.backward(moments[rows], g_features)
         outputs = scale * outputs + shift
         result: dict[str, np.ndarray] = {}
-        for head, columns in self._columns():
+        for head, columns in head_columns(self.settings.heads):
             if not set(keys).isdisjoint(output_units([head])):
                 result |= head_outputs(head, outputs[:, columns], batch, moments, total_charge)
+            if not set(draw_keys).isdisjoint(output_units([head])):
+                drawn = head_changes(head, scale[:, columns] * changes[..., columns], batch, moments)
+                result |= {f"{key}_draws": result[key] + change for key, change in drawn.items()}
         if want_forces:
-            g_positions, g_strain, _ = self._moments.backward(
-                geometry, batch.positions, beta, g_moments, want_beta=False
-            )
-            result["forces"] = -g_positions
-            result["stress"] = stress(g_strain, batch.volumes)
+            result["forces"], result["stress"] = self._forces(batch, geometry, beta, g_moments)
+        if n_force_draws:
+            drawn_forces = [self._forces(batch, geometry, beta, g) for g in drawn_g_moments]
+            for key, parts in zip(("forces", "stress"), zip(*drawn_forces)):
+                result[f"{key}_draws"] = result[key] + np.stack(parts)
+        if len(grades):
+            result["extrapolation_atoms"] = grades[None]
         return result
+
+    def _forces(self, batch, geometry, beta, g_moments) -> tuple[np.ndarray, np.ndarray]:
+        """Forces and stress of the energy whose derivative in the moments is given."""
+        g_positions, g_strain, _ = self._moments.backward(geometry, batch.positions, beta, g_moments, want_beta=False)
+        return -g_positions, stress(g_strain, batch.volumes)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from gmcore.engine.consistency import check_model
-from gmcore.engine.heads import output_units
-from gmcore.engine.settings import HeadSettings, Member, ModelSettings
+from gmcore.engine.heads import head_columns, output_units
+from gmcore.engine.settings import Member, ModelSettings
 from gmcore.engine.stages import check_dtype
 from gmcore.engine.structures import Batch, SpeciesTable
 from gmcore.errors import GMError
@@ -30,10 +30,14 @@ class EvaluatorBase(ABC):
     cutoff : float, A
     batch_atoms : int, atoms evaluated together; bounds the memory, whatever the number of structures.
     matmul : "float32" or "tf32", precision of float32 matrix products.
+    environments : what tells how far an atom is from the training data (`gmcore.uncertainty.environments`), or None.
+    n_draws : draws of the last layer that stand in for members; 0 for a committee.
     """
 
     batch_atoms: int
     matmul = "float32"
+    environments: Any = None
+    n_draws = 0
 
     def __init__(self, settings: ModelSettings, members: Sequence[Member], dtype: str | None = None):
         check_model(settings, members)
@@ -68,6 +72,8 @@ class EvaluatorBase(ABC):
         pairs: Any,
         keys: Iterable[str] | None = None,
         total_charge: np.ndarray | None = None,
+        draw_keys: Iterable[str] = (),
+        want_extrapolation: bool = False,
     ) -> dict[str, np.ndarray]:
         """Return the outputs of every member, on the host; see `gmcore.engine.evaluator.Evaluator.evaluate`."""
 
@@ -80,13 +86,6 @@ class EvaluatorBase(ABC):
             if key not in self.units:
                 raise GMError(f"this model predicts {', '.join(self.units)}, it cannot predict {key!r}")
         return keys
-
-    def _columns(self) -> Iterator[tuple[HeadSettings, slice]]:
-        """Heads with the columns of the network's outputs that are theirs."""
-        start = 0
-        for head in self.settings.heads:
-            yield head, slice(start, start + head.n_outputs)
-            start += head.n_outputs
 
     def scale_and_shift(self, member: Member) -> tuple[np.ndarray, np.ndarray]:
         """Scale and shift of every species and network output, (n_species, n_outputs) float64 each."""
@@ -101,7 +100,7 @@ class EvaluatorBase(ABC):
     def energy_columns(self) -> np.ndarray:
         """(n_outputs,) bool: which outputs of the network add up to the energy."""
         chosen = np.zeros(sum(head.n_outputs for head in self.settings.heads), bool)
-        for head, columns in self._columns():
+        for head, columns in head_columns(self.settings.heads):
             chosen[columns] = head.kind == "energy"
         return chosen
 

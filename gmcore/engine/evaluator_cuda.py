@@ -2,6 +2,8 @@
 
 Neighbor list, descriptor, network, energies, forces and stress are computed on the device. Charges and tensors are
 small sums over its outputs and are left to `gmcore.engine.heads` on the host.
+
+Not supported: draws of the last layer and the extrapolation grade; what asks for them is ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 from gmcore.device.cuda import Device
 from gmcore.device.memory import ModelSize, plan_evaluation
 from gmcore.engine.evaluator_base import EvaluatorBase, stress
-from gmcore.engine.heads import head_outputs, output_units
+from gmcore.engine.heads import head_columns, head_outputs, output_units
 from gmcore.engine.neighbors import Pairs
 from gmcore.engine.neighbors_cuda import DeviceNeighborList
 from gmcore.engine.network_cuda import check_matmul, workspace_columns
@@ -108,6 +110,8 @@ class DeviceEvaluator(EvaluatorBase):
         pairs: DevicePairs | Pairs,
         keys: Iterable[str] | None = None,
         total_charge: np.ndarray | None = None,
+        draw_keys: Iterable[str] = (),
+        want_extrapolation: bool = False,
     ) -> dict[str, np.ndarray]:
         """Outputs of every member on the host; as `gmcore.engine.evaluator.Evaluator.evaluate`.
 
@@ -124,7 +128,7 @@ class DeviceEvaluator(EvaluatorBase):
         download = self.device.download
         outputs = None
         result: dict[str, list[np.ndarray]] = {key: [] for key in keys}
-        for head, columns in self._columns():
+        for head, columns in head_columns(self.settings.heads):
             if set(keys).isdisjoint(output_units([head])):
                 continue
             if head.kind == "energy":

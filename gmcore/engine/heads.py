@@ -22,7 +22,7 @@ Formulas: docs/method.md, sections 5 and 6.4. The TensorFlow twin is `gmkeras.he
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from ase.data import atomic_masses
@@ -85,6 +85,14 @@ def check_heads(heads: Sequence[HeadSettings], n_radial: int) -> None:
         if set(outputs) & set(taken) or (head.kind in ("d_tensor", "tensor") and head.name in TAKEN):
             raise GMError(f"the outputs of two heads must differ, got {', '.join(outputs)} again from head {head.name}")
         taken += outputs
+
+
+def head_columns(heads: Sequence[HeadSettings]) -> Iterator[tuple[HeadSettings, slice]]:
+    """Heads with the columns of the network's outputs that are theirs."""
+    start = 0
+    for head in heads:
+        yield head, slice(start, start + head.n_outputs)
+        start += head.n_outputs
 
 
 def structure_sum(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -170,6 +178,33 @@ def head_outputs(
             tensor = 3.0 * tensor - (rhat * rhat).sum(axis=1)[:, None, None] * np.eye(3)
         return {head.name: structure_sum(m[:, :, None] * tensor, batch.offsets)}
     return {head.name: structure_sum(_moment_tensors(head, m, moments), batch.offsets)}
+
+
+def head_changes(head: HeadSettings, changes: np.ndarray, batch: Batch, moments: np.ndarray) -> dict[str, np.ndarray]:
+    """Change of the quantities of one head by changes of m, in which they are linear.
+
+    Parameters
+    ----------
+    changes : (n_draws, n_atoms, n_outputs) float64, each a change of m.
+    moments : as in `head_outputs`.
+
+    Returns
+    -------
+    As `head_outputs`, with a first axis n_draws.
+    """
+    if head.options.basis == "moments":
+        n_channels = n_moment_channels(moments.shape[1])
+        flat = np.empty((batch.n_atoms, len(changes), 9))
+        for i in range(0, batch.n_atoms, CHUNK):
+            channels = moment_channels(moments[i : i + CHUNK]).reshape(-1, n_channels, 9)
+            flat[i : i + CHUNK] = changes[:, i : i + CHUNK, :n_channels].swapaxes(0, 1) @ channels
+        tensors = flat.reshape(batch.n_atoms, len(changes), 3, 3)
+        if head.kind == "tensor":
+            tensors += changes[..., n_channels].T[..., None, None] * np.eye(3)
+        return {head.name: structure_sum(tensors, batch.offsets).swapaxes(0, 1)}
+    neutral = np.zeros(batch.n_structures)  # a change leaves the total charge as it is
+    parts = [head_outputs(head, change, batch, moments, neutral) for change in changes]
+    return {key: np.stack([part[key] for part in parts]) for key in parts[0]}
 
 
 def _moment_tensors(head: HeadSettings, m: np.ndarray, moments: np.ndarray) -> np.ndarray:

@@ -39,14 +39,15 @@ class Network:
 
     Attributes
     ----------
-    n_features, n_outputs : int
+    n_features, n_hidden, n_outputs : int
+    draws : (n_draws, n_hidden + 1, n_outputs), those of the member; none if it has none.
     """
 
     def __init__(self, member: Member, dtype: str = "float32"):
         self.dtype = np.dtype(dtype)
         folded = fold(member)
         self._sizes = np.array(folded.layer_sizes)
-        self.n_features, self.n_outputs = folded.layer_sizes[0], folded.layer_sizes[-1]
+        self.n_features, self.n_hidden, self.n_outputs = (folded.layer_sizes[k] for k in (0, -2, -1))
         self._mean = folded.mean.astype(self.dtype)
         self._weights = np.concatenate([w.ravel() for w in folded.weights]).astype(self.dtype)
         self._transposed = np.concatenate([w.T.ravel() for w in folded.weights]).astype(self.dtype)
@@ -54,6 +55,8 @@ class Network:
         self._inputs = np.empty((0, self.n_features), self.dtype)
         self._hidden = self._slopes = self._products = np.empty(0, self.dtype)
         self._grid: tuple[np.ndarray, int] | None = None
+        draws = np.zeros((0, self._sizes[-2] + 1, self.n_outputs)) if member.draws is None else member.draws
+        self.draws = np.asarray(draws, self.dtype)
 
     def _reserve(self, n_atoms: int) -> None:
         """Work arrays for at least `n_atoms` rows."""
@@ -77,6 +80,37 @@ class Network:
             )  # fmt: skip
         return outputs
 
+    def last_hidden(self) -> np.ndarray:
+        """The last hidden layer h (n_atoms, n_hidden) of the last `forward`, to be read before `backward`."""
+        starts, _ = self._after_forward("last_hidden")
+        n_atoms, n_hidden = starts[-1], self._sizes[-2]
+        last = n_atoms * int(self._sizes[1:-1].sum())
+        return self._hidden[last - n_atoms * n_hidden : last].reshape(n_atoms, n_hidden)
+
+    def drawn_outputs(self) -> np.ndarray:
+        """Change of the outputs of the last `forward` by each draw of the last layer, (n_draws, n_atoms, n_outputs)."""
+        return self.last_hidden() @ self.draws[:, :-1] + self.draws[:, -1:]
+
+    def drawn_backward(self, draw: int, g_outputs: np.ndarray) -> np.ndarray:
+        """As `backward`, for the change of the outputs by a draw of the last layer; once or more.
+
+        It leaves what `backward` needs, which may still follow.
+        """
+        grid, drawn = self._after_forward("drawn_backward"), self.draws[draw, :-1].ravel()
+        last_layer = self._weights[self._weights.size - drawn.size :]
+        own = last_layer.copy()
+        last_layer[:] = drawn
+        try:
+            return self.backward(g_outputs)
+        finally:
+            last_layer[:], self._grid = own, grid
+
+    def _after_forward(self, name: str) -> tuple[np.ndarray, int]:
+        """The grid of the last `forward`; GMError if it has been used up."""
+        if self._grid is None:
+            raise GMError(f"Network.{name} must follow a forward of its own, got a second backward or none before it")
+        return self._grid
+
     def backward(self, g_outputs: np.ndarray) -> np.ndarray:
         """Cotangent of the features of the last `forward`: (n_atoms, n_features) from (n_atoms, n_outputs).
 
@@ -86,9 +120,7 @@ class Network:
         ------
         GMError : no `forward` since the last `backward`.
         """
-        if self._grid is None:
-            raise GMError("Network.backward must follow a forward of its own, got a second backward or none before it")
-        (starts, n_columns), self._grid = self._grid, None
+        (starts, n_columns), self._grid = self._after_forward("backward"), None
         g_outputs = np.ascontiguousarray(g_outputs, self.dtype)
         g_features = self._inputs[: starts[-1]]
         with serial_blas():

@@ -136,6 +136,8 @@ class Member:
         z = (h @ W) / sqrt(n_in) + 0.1 b, scaled swish between the layers, linear last layer whose columns are the
         heads' outputs one after another in the order of `ModelSettings.heads`.
     scale, shift : per head name (n_species, n_outputs): m_i -> scale[Z_i] m_i + shift[Z_i].
+    draws : (n_draws, n_hidden + 1, n_outputs) or None: changes of the last layer that the training data allow, drawn
+        at random (`gmcore.uncertainty.last_layer`). With h the last hidden layer, y = z_last becomes y + [h, 1] @ draw.
     """
 
     beta: np.ndarray
@@ -145,6 +147,7 @@ class Member:
     biases: list[np.ndarray]
     scale: dict[str, np.ndarray]
     shift: dict[str, np.ndarray]
+    draws: np.ndarray | None = None
 
 
 @dataclass
