@@ -90,17 +90,15 @@ def calibrate(
         raise GMError("a calibration needs deviations that are not all zero, got none")
     mean_square = float(np.mean(deviations**2))
     raw = np.broadcast_to(deviations[:, None] if raw is None else raw, errors.shape)
-    best = None
+    tried = []
     for share in SHARES:
         floor = float(np.sqrt(share * mean_square))
         scaled = np.abs(errors) / np.maximum(np.hypot(deviations, floor), 1e-12 * np.sqrt(mean_square))[:, None]
         factor = _factor(scaled)
         sizes = factor * np.hypot(deviations, floor)[:, None]
         likelihood = float(np.mean(np.log(sizes) + 0.5 * (errors / sizes) ** 2)) if np.all(sizes > 0.0) else np.inf
-        if best is None or likelihood < best[0]:
-            best = likelihood, floor, factor, scaled
-    assert best is not None
-    _, floor, factor, scaled = best
+        tried.append((likelihood, floor, factor, scaled))
+    _, floor, factor, scaled = min(tried, key=lambda entry: entry[0])
     return Calibration(
         source,
         factor,

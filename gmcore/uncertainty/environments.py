@@ -21,6 +21,7 @@ like those trained on.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -133,7 +134,9 @@ class TrainingEnvironments:
             own = {name: arrays[f"{index}/{name}"] for name in names}
             basis, means, centers = own["basis"], own["means"], own["centers"]
             if np.ndim(basis) != 2 or np.ndim(means) != 2 or np.ndim(centers) != 2:
-                raise GMError(f"basis, means and centers of species {index} must be matrices")
+                raise GMError(
+                    f"basis, means and centers of the training environments of species {index} must be matrices"
+                )
             n_components, n_clusters = basis.shape[1], len(means)
             shapes = {
                 "center": (n_features,),
@@ -186,11 +189,11 @@ def learn_environments(
             inside, outside = rows[fold[rows] == k], rows[fold[rows] != k]
             learned = _learn_species(features[outside if len(outside) else inside])
             grades[inside] = learned.grades(features[inside])
-        limit = max(float(np.quantile(grades[rows] ** 2, PERCENTILE)), 1.0)
+        limit = max(float(np.quantile(grades[rows] ** 2, PERCENTILE, method="higher")), 1.0)
         grades[rows] /= np.sqrt(limit)
         found.append(replace(_learn_species(features[rows]), limit=np.array([limit])))
     all_species = TrainingEnvironments(tuple(found), 1.0)
-    limit = float(np.quantile(all_species.structure_grades(grades, offsets), PERCENTILE))
+    limit = float(np.quantile(all_species.structure_grades(grades, offsets), PERCENTILE, method="higher"))
     return TrainingEnvironments(tuple(found), max(limit, 1.0))
 
 
@@ -241,10 +244,10 @@ def _clusters(projected: np.ndarray, n_at_most: int) -> tuple[np.ndarray, np.nda
     from scipy.cluster.vq import kmeans2
 
     start = np.random.default_rng(0).choice(len(places), min(n_at_most, N_CLUSTERS), replace=False)
-    centers, cluster = kmeans2(places, places[start], minit="matrix", iter=30, missing="warn")
-    centers = centers[np.unique(cluster)]  # one that lost its atoms may be left
-    cluster = _nearest(projected, centers)
-    filled, cluster = np.unique(cluster, return_inverse=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "One of the clusters is empty")
+        centers, _ = kmeans2(places, places[start], minit="matrix", iter=30)
+    filled, cluster = np.unique(_nearest(projected, centers), return_inverse=True)
     return cluster, centers[filled]
 
 
