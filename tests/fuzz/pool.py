@@ -59,7 +59,7 @@ class Worker:
         table, samples, kinds = self.arguments
         self.scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.log = open(Path(self.scratch.name) / "log.txt", "w+b")
-        self.buffer = b""
+        self.buffer, self.ended = b"", False
         single = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg"}
         command = [sys.executable, "-m", "fuzz.worker", table, str(samples), self.scratch.name, str(self.cpu), *kinds]
         self.process = subprocess.Popen(
@@ -101,10 +101,11 @@ class Worker:
             if not select.select([stream], [], [], seconds)[0]:
                 if not grace:
                     return None
-                grace, seconds = False, 15.0  # this process and the worker may have been paused together
+                grace, seconds = False, self.wall / 6.0  # this process and the worker may have been paused together
                 continue
             block = os.read(stream, 65536)
             if not block:
+                self.ended = True
                 return None
             self.buffer += block
         line, _, self.buffer = self.buffer.partition(b"\n")
@@ -113,7 +114,7 @@ class Worker:
     def _ended(self) -> dict[str, str]:
         assert self.process is not None
         try:
-            code = self.process.wait(5.0)
+            code = self.process.wait(5.0 if self.ended else 0.0)
         except subprocess.TimeoutExpired:
             return {"found": "hang", "detail": f"no answer in {self.wall:g} s"}
         if code == -signal.SIGPROF:

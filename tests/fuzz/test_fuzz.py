@@ -60,7 +60,7 @@ def test_the_fuzzer_finds_every_fault(tmp_path):
         for file in ("a.txt", "sample.txt"):
             (tmp_path / name / file).write_text("a b 1 2 c\nd 3\n")
     inputs = [(name, 2) for name in FAULTY]
-    findings, counts = fuzz(tmp_path, inputs, "fuzz.faulty", cpu=0.5, wall=3.0, n_workers=1)
+    findings, counts = fuzz(tmp_path, inputs, "fuzz.faulty", cpu=0.5, wall=6.0, n_workers=1)
     assert sum(counts.values()) == len(FAULTS) + len(GOOD)
     found = {finding.kind: finding.found for finding in findings}
     expected = {name.replace(" ", "_"): name.partition(" (")[0] for name in FAULTS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 
@@ -17,6 +18,15 @@ from perf.systems import bulk, model_parts, molecules
 from support.tolerances import relative_error
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    """Samples neither collect what other tests left nor wait for threads: nothing is timed here."""
+    monkeypatch.setattr(harness, "PAUSE_S", 0.0)
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

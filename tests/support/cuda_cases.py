@@ -10,7 +10,7 @@ CASES = [
     {"system": "small_cell", "dtype": "float64", "cutoff": 4.2, "n_radial": 5, "n_basis": 9, "skin": 0.5},
     {"system": "self_images_only", "dtype": "float32", "cutoff": 4.2, "n_radial": 8, "n_basis": 7},
     {"system": "water_molecule", "dtype": "float64", "cutoff": 4.2, "n_radial": 1, "n_basis": 1},
-    {"system": "molecule", "dtype": "float32", "cutoff": 4.2, "n_radial": 5, "n_basis": 7},
+    {"system": "molecule", "dtype": "float32", "cutoff": 3.0, "n_radial": 5, "n_basis": 3},
 ]
 ORDER = {"backward": "gradient", "double_backward": "second"}
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from gmcore.engine.heads import count_outputs
 from gmcore.engine.settings import DescriptorSettings, HeadOptions, HeadSettings, Member, ModelSettings
+from gmcore.inputs.seal import seal_file
 from gmcore.kernels.contractions_cpu import n_features
-from gmcore.model_file import write_model
+from gmcore.model_file import checksum, write_model
 
 SPECIES = (1, 6, 7, 8)
 
@@ -61,3 +63,13 @@ def random_model(path: str | Path, heads=("energy",), **options) -> Path:
     """Write a random model (arguments of `random_parts`) to `path` and return it."""
     write_model(path, *random_parts(heads, **options))
     return Path(path)
+
+
+def reseal(path: Path) -> None:
+    """Give a model file that was changed the checksum and the seal of its new content, as its writer would."""
+    with h5py.File(path, "r+") as file:
+        arrays = {}
+        file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        text = arrays.pop("metadata", None)  # damaged files may have none, or another thing of that name
+        file.attrs["sha256"] = checksum(text.decode() if isinstance(text, bytes) else "", arrays)
+    seal_file(path)

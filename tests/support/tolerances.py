@@ -26,3 +26,10 @@ def relative_error(value, expected) -> float:
         raise AssertionError("a value is not finite")
     scale = np.abs(expected).max(initial=0.0)
     return float(np.abs(value - expected).max(initial=0.0) / (scale if scale > 0 else 1.0))
+
+
+def same(value, expected, tolerance: float = 1e-12) -> None:
+    """Raise unless two arrays agree, NaN where NaN, relative to the largest magnitude."""
+    value, expected = np.asarray(value), np.asarray(expected)
+    scale = max(np.nanmax(np.abs(expected), initial=0.0), 1e-3)
+    np.testing.assert_allclose(value, expected, rtol=0, atol=tolerance * scale)
