@@ -92,9 +92,9 @@ def test_overwritten_middle(path, rng):
 
 def test_newer_schema(path):
     with h5py.File(path, "r+") as file:
-        file.attrs["schema"] = 2
+        file.attrs["schema"] = 3
     with pytest.raises(
-        ModelFileError, match=r"has schema 2, but this version of gmtensor .* reads up to 1: update gmtensor"
+        ModelFileError, match=r"has schema 3, but this version of gmtensor .* reads up to 2: update gmtensor"
     ):
         load_model(path)
 
