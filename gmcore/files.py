@@ -68,7 +68,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     WriteError : the disk is full or the folder cannot be written to.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.stem[:100]}.{_owner()}.part{target.suffix}")
+    # a name may have 255 bytes, and a character up to four
+    temporary = target.with_name(f".{target.stem[:40]}.{_owner()}.part{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if (folder := os.path.abspath(target.parent)) not in _cleaned:
@@ -78,7 +79,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         _flush(temporary)
         os.replace(temporary, target)
         if os.name == "posix":  # the new name itself reaches the disk with its folder
-            _flush(target.parent)
+            with suppress(OSError):  # the file is in its place; some network disks flush no folders
+                _flush(target.parent)
     except OSError as error:
         reason = _reason(error, {temporary, target, target.parent})
         if reason is None:

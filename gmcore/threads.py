@@ -17,7 +17,8 @@ from threadpoolctl import ThreadpoolController
 
 from gmcore.errors import GMError
 
-# Held while kernels run: their scratch and Numba's fallback threading layer belong to one Python thread at a time.
+# Held while kernels run: their scratch and Numba's fallback threading layer belong to one Python thread at a time. Held
+# also around calls of Numba that take its own lock, because a child forked meanwhile would wait for that forever.
 one_at_a_time = threading.RLock()
 if hasattr(os, "register_at_fork"):
     # A fork waits until kernels have ended: the child would find the lock taken by a thread that it does not have.
@@ -47,11 +48,12 @@ def set_threads(n_threads: int | None) -> None:
         n_threads = min(available_cores(), limit)
     if not 1 <= n_threads <= limit:
         raise GMError(f"the number of threads must be between 1 and {limit}, got {n_threads}")
-    numba.set_num_threads(n_threads)
-    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
-        library.set_num_threads(n_threads)
-        # newer versions of threadpoolctl let only the first Python thread change the number, until it is released
-        getattr(library, "clear_controlling_thread", lambda: None)()
+    with one_at_a_time:
+        numba.set_num_threads(n_threads)
+        for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+            library.set_num_threads(n_threads)
+            # newer versions of threadpoolctl let only the first Python thread change the number, until it is released
+            getattr(library, "clear_controlling_thread", lambda: None)()
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None:
         try:
@@ -63,7 +65,8 @@ def set_threads(n_threads: int | None) -> None:
 
 def get_threads() -> int:
     """Return the number of threads that kernels use now."""
-    return numba.get_num_threads()
+    with one_at_a_time:
+        return numba.get_num_threads()
 
 
 class _SerialBlas:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -316,3 +317,22 @@ def test_a_folder_that_cannot_be_locked(tmp_path):
     with pytest.raises(LockError, match=r"the output folder .* cannot be written to: Is a directory; choose another"):
         with lock_folder(tmp_path):
             pass
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    path = tmp_path / f"{'字' * 83}.h5"  # 252 bytes of 255
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+    assert [path.name] == os.listdir(tmp_path) and path.read_text() == "new"
+
+
+def test_a_disk_that_flushes_no_folders_is_written_to(tmp_path, monkeypatch):
+    def fsync(descriptor, flush=os.fsync):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_path(tmp_path / "x") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "x").read_text() == "new"

@@ -33,8 +33,8 @@ CPU_SECONDS = 5
 WALL_SECONDS = 30
 """The same on a clock, which also runs while a busy machine or a slow disk lets the process wait."""
 
-SPEED = 2e7
-"""Bytes per second: a larger file may take longer."""
+SPEED = 1e6
+"""Bytes per second: a larger file may take longer. One of many small arrays takes 0.2 ms for 600 bytes."""
 
 _checked: dict[Path, tuple[int, int, int]] = {}
 """Files that were found sound, by path: when changed, size, identity on the disk."""
@@ -117,9 +117,11 @@ def _check_in_child(path: Path, n_bytes: int) -> None:
     if not sys.executable or getattr(sys, "frozen", False):  # there is no Python to start
         return
     more = n_bytes / SPEED
-    packages = {str(Path(str(package.__file__)).parents[1]) for package in (h5py, np)}
+    # the same packages as here, found in the same order, and nothing that a user or a site starts with Python
+    packages = [str(Path(str(package.__file__)).parents[1]) for package in (h5py, np)]
+    folders = dict.fromkeys([*packages, *filter(os.path.isabs, sys.path)])
     numbers = (str(int(CPU_SECONDS + more)), str(claimable(n_bytes)))
-    command = [sys.executable, "-I", hdf5_walk.__file__, os.path.abspath(path), *numbers, *sorted(packages)]
+    command = [sys.executable, "-I", "-S", hdf5_walk.__file__, os.path.abspath(path), *numbers, *folders]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     try:
         done = subprocess.run(

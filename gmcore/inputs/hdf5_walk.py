@@ -120,15 +120,16 @@ def _limit(cpu_seconds: int) -> None:
     except ImportError:  # Windows
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
+    with contextlib.suppress(ValueError):  # the system allows even less
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
     with contextlib.suppress(OSError, ValueError):
         with open("/proc/self/statm", encoding="ascii") as file:
             loaded = int(file.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (loaded + MEMORY, loaded + MEMORY))
 
 
-def _main(path: str, cpu_seconds: str, most: str, *packages: str) -> None:
-    sys.path.extend(packages)
+def _main(path: str, cpu_seconds: str, most: str, *folders: str) -> None:
+    sys.path.extend(folders)
     import h5py
 
     _limit(int(cpu_seconds))

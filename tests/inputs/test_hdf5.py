@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,7 @@ from gmcore.files import atomic_hdf5
 from gmcore.inputs import hdf5
 from gmcore.inputs.hdf5 import open_hdf5, read_array
 from gmcore.inputs.seal import LENGTH, MARK, is_sealed, seal_file
+from support.places import environment
 
 
 @pytest.fixture
@@ -195,3 +197,20 @@ def test_what_is_not_hdf5(tmp_path):
     (tmp_path / "text.h5").write_text("no HDF5")
     with pytest.raises(DamagedFileError, match=r"text\.h5 is not an HDF5 file"), open_hdf5(tmp_path / "text.h5"):
         pass
+
+
+def test_the_child_finds_packages_where_this_process_does_and_keeps_to_limits_of_the_system(foreign, tmp_path):
+    pytest.importorskip("resource", reason="limits of processes are a matter of POSIX")
+    (tmp_path / "only_here.py").touch()
+    source = Path(hdf5.hdf5_walk.__file__).read_text(encoding="utf-8")
+    (tmp_path / "walk.py").write_text(
+        source.replace("    import h5py\n\n    _limit", "    import h5py, only_here\n\n    _limit")
+    )
+    program = (
+        "import resource, sys; from gmcore.inputs import hdf5\n"
+        f"sys.path.append({str(tmp_path)!r}); hdf5.hdf5_walk.__file__ = {str(tmp_path / 'walk.py')!r}\n"
+        f"resource.setrlimit(resource.RLIMIT_CPU, ({hdf5.CPU_SECONDS - 1},) * 2)\n"
+        f"with hdf5.open_hdf5({str(foreign)!r}) as file: print(len(file))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True)
+    assert done.stdout == "2\n", done.stderr

@@ -7,6 +7,7 @@ import sys
 import numba
 import pytest
 
+from gmcore import threads
 from gmcore.kernels.after_fork import KNOWN
 from gmcore.model import load_model
 from support.models import random_model
@@ -34,3 +35,13 @@ def test_other_processes_predict_the_same(path, way, n_processes):
     found = [float(line) for line in run.stdout.split()]
     expected = float(load_model(path).predict(large_cluster())["energy"][0])
     assert found == pytest.approx([expected] * n_processes, rel=1e-12)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+def test_numbers_of_threads_are_asked_for_between_forks_only(monkeypatch):
+    """A child that is forked while another thread holds the lock of Numba would wait for it forever."""
+    held = []
+    monkeypatch.setattr(numba, "get_num_threads", lambda: held.append(threads.one_at_a_time._is_owned()) or 1)
+    monkeypatch.setattr(numba, "set_num_threads", lambda number: held.append(threads.one_at_a_time._is_owned()))
+    threads.set_threads(threads.get_threads())
+    assert held == [True, True]
