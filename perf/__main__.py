@@ -14,6 +14,7 @@ BENCHES = {
     "memory": "peak memory of energy and forces",
     "startup": "import and first prediction",
     "dynamics": "molecular dynamics of many replicas",
+    "errors": "predictions with errors",
     "gpu": "energy and forces on a GPU",
 }
 
