@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,14 @@ from gmcore.config.analysis import Analysis
 from gmcore.config.templates import template
 from gmcore.data.splits import Indices, write_splits
 from gmcore.dynamics.runner import run_md
+from gmcore.kernels.contractions_cpu import n_features
+from gmcore.model_file import write_model
+from gmcore.uncertainty.calibration import Calibration
+from gmcore.uncertainty.environments import learn_environments
+from gmcore.uncertainty.uncertainty import Uncertainty
 from support.labeled_data import reference
 from support.md_runs import configured, raw, write_inputs
-from support.models import random_model
+from support.models import SPECIES, random_model, random_parts
 from support.quantum_chemistry_files import (
     BANNER,
     energies,
@@ -57,7 +63,15 @@ Place = Callable[[str], Path]
 
 
 def _models(at: Place) -> None:
-    random_model(at("model") / "model.h5", ("energy", "charges", "d_tensor"), n_members=2, hidden=(5,), n_radial=2)
+    settings, members = random_parts(("energy", "charges", "d_tensor"), hidden=(5,), n_radial=2)
+    rng = np.random.default_rng(1)
+    features, species = rng.normal(size=(80, n_features(2))), np.arange(80) % len(SPECIES)
+    known = Uncertainty(
+        {"energy": Calibration("last_layer", 1.2, 0.1, 0.01, 30, (0.5, 0.8), (0.68, 0.95))},
+        learn_environments(features, species, np.arange(0, 81, 4), len(SPECIES)),
+    )
+    drawn = replace(members[0], draws=rng.normal(size=(3, 6, sum(head.n_outputs for head in settings.heads))))
+    write_model(at("model") / "model.h5", settings, [drawn], uncertainty=known)
 
 
 def _data(at: Place) -> None:

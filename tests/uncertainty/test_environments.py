@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.io import read
 
 from gmcore.engine.evaluator import Evaluator
 from gmcore.engine.structures import Batch
@@ -109,3 +110,38 @@ def test_a_species_seen_once_and_an_empty_structure():
     np.testing.assert_array_equal(known.structure_grades(np.array([2.0, 1.0]), np.array([0, 0, 2, 2])) > 0, [0, 1, 0])
     with pytest.raises(GMError, match="none of species 2"):
         learn_environments(features, np.array([0, 1, 1, 1]), np.array([0, 2, 4]), 3)
+
+
+@pytest.mark.slow
+def test_complexes_of_cobalt(shared_data):
+    """Learned from dynamics at 100 K: other frames of it lie inside; hotter, stretched and foreign ones do not."""
+    cold = read(shared_data / "co_pdms_xtb/T100_s3.extxyz", ":")
+    rng = np.random.default_rng(7)
+    order = rng.permutation(len(cold))
+    settings, members = random_parts(("energy",), species=(1, 6, 7, 8, 16, 27), r_max=6.5, n_basis=7, n_radial=5)
+    evaluator = Evaluator(settings, members)
+
+    def features_of(frames):
+        batch = Batch.from_atoms(frames)
+        features = evaluator.hidden(batch, evaluator.find_pairs(batch))[0]
+        return features, batch.species(evaluator.species), batch.offsets
+
+    known = learn_environments(*features_of([cold[k] for k in order[:200]]), 6)
+
+    def outside(frames):
+        features, species, offsets = features_of(frames)
+        return np.mean(known.structure_grades(known.grades(features, species), offsets) > 1.0)
+
+    assert outside([cold[k] for k in order[200:]]) <= 0.02
+    assert outside(read(shared_data / "co_pdms_xtb/T500_s2.extxyz", "::10")) == 1.0
+    assert outside(read(shared_data / "coh2ox_D/train.extxyz", "::10")) == 1.0
+    changed = []
+    for k in order[200:220]:
+        frame = cold[k]
+        metal = int(np.flatnonzero(frame.numbers == 27)[0])
+        nearest = int(np.argsort(frame.get_distances(metal, range(len(frame))))[1])
+        stretched, foreign = frame.copy(), frame.copy()
+        stretched.positions[nearest] += 0.25 * (frame.positions[nearest] - frame.positions[metal])
+        foreign.numbers[nearest] = 8
+        changed += [stretched, foreign]
+    assert outside(changed) == 1.0
