@@ -152,12 +152,13 @@ class Model:
         result |= {f"{key}_std": values for key, values in deviations.items()}
         if errors is False:
             return result
-        result |= self.uncertainty.errors(deviations, self._axes)
+        grades = atom_grades = None
         environments = self.uncertainty.environments
         if environments is not None and PER_ATOM_GRADE in found:
-            result[PER_ATOM_GRADE] = found[PER_ATOM_GRADE][0]
-            result["extrapolation"] = environments.structure_grades(result[PER_ATOM_GRADE], batch.offsets)
-        return result
+            atom_grades = found[PER_ATOM_GRADE][0]
+            grades = environments.structure_grades(atom_grades, batch.offsets)
+        result |= self.uncertainty.errors(deviations, self._axes, grades, atom_grades)
+        return result if grades is None else result | {"extrapolation": grades, PER_ATOM_GRADE: atom_grades}
 
 
 def load_model(

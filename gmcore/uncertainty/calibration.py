@@ -7,9 +7,12 @@ and architecture. The deviation says where errors are large, and a factor says h
 
 The deviation of a row (a structure, or an atom for forces and charges) is the root mean square over the components of
 its standard deviations. Pooled like this it does not depend on the orientation, and it is less noisy. The deviation of
-few members is a noisy number all the same, often far too small by chance: the floor, a share of the mean square that
-the validation data choose, takes these down no further. It loses its influence where deviations are large, outside of
-the training data.
+few members is a noisy number all the same, often far too small by chance. The floor, whose size the validation data
+choose, keeps the error from following it. It loses its influence where deviations are large.
+
+Outside of the training data the factor was not measured, and members extrapolate alike. There, where the extrapolation
+grade is above 1, the error is multiplied by the grade. The grade is a distance in units of the extent of the data; a
+smooth function departs from what was learned at least in proportion to it (docs/results.md has what comes of it).
 
 D, E and the axis are functions of the tensor, and so are their deviations: those of D and E are that of the tensor,
 that of the axis is divided by the distance of the eigenvalues that the axis would have to cross.
@@ -57,9 +60,15 @@ class Calibration:
     coverage_raw: tuple[float, float]
     coverage: tuple[float, float]
 
-    def error(self, deviation: ArrayLike) -> np.ndarray:
-        """Return the standard errors of pooled deviations (n,), in the unit of the quantity."""
-        return self.factor * np.hypot(deviation, self.floor)
+    def error(self, deviation: ArrayLike, grade: ArrayLike | None = None) -> np.ndarray:
+        """Return the standard errors of pooled deviations (n,), in the unit of the quantity.
+
+        Parameters
+        ----------
+        grade : (n,) extrapolation grades, where known.
+        """
+        errors = self.factor * np.hypot(deviation, self.floor)
+        return errors if grade is None else errors * np.maximum(grade, 1.0)
 
 
 def pooled(deviations: ArrayLike, n_components: int) -> np.ndarray:

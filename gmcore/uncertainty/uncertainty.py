@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gmcore.engine.settings import HeadSettings
-from gmcore.quantities import BY_NAME
+from gmcore.quantities import BY_NAME, PER_ATOM
 from gmcore.uncertainty.calibration import Calibration, pooled
 from gmcore.uncertainty.environments import TrainingEnvironments
 
@@ -29,18 +29,26 @@ class Uncertainty:
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     environments: TrainingEnvironments | None = None
 
-    def errors(self, deviations: Mapping[str, np.ndarray], shapes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    def errors(
+        self,
+        deviations: Mapping[str, np.ndarray],
+        axes: Mapping[str, int],
+        grades: np.ndarray | None = None,
+        atom_grades: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
         """Return the calibrated error of every output with a calibration, under its name with "_error".
 
         Parameters
         ----------
-        deviations : raw, by output; one row per structure, or per atom, with `shapes` trailing axes of components.
+        deviations : raw, by output; one row per structure, or per atom, with `axes` trailing axes of components.
+        grades, atom_grades : extrapolation grades of structures and atoms, where known.
         """
-        return {
-            f"{key}_error": self.calibrations[key].error(pooled(values, shapes[key]))
-            for key, values in deviations.items()
-            if key in self.calibrations
-        }
+        found = {}
+        for key, values in deviations.items():
+            if key in self.calibrations:
+                own = atom_grades if key in PER_ATOM else grades
+                found[f"{key}_error"] = self.calibrations[key].error(pooled(values, axes[key]), own)
+        return found
 
 
 def component_axes(heads: tuple[HeadSettings, ...]) -> dict[str, int]:

@@ -9,7 +9,10 @@ from ase.build import molecule
 from gmcore.engine.evaluator import FORCE_DRAWS, Evaluator
 from gmcore.engine.structures import Batch
 from gmcore.model import Model
+from gmcore.uncertainty.calibration import Calibration
+from gmcore.uncertainty.environments import learn_environments
 from gmcore.uncertainty.last_layer import N_DRAWS, _posterior, with_draws
+from gmcore.uncertainty.uncertainty import Uncertainty
 from support.models import make_head, random_parts
 
 
@@ -78,3 +81,24 @@ def test_predictions_stay_and_have_deviations_on_request(single):
         assert f"{key}_std" in every and (f"{key}_std" in usual) == (key not in ("forces", "stress"))
         assert every[f"{key}_std"].shape == values.shape
     assert np.all(every["d_tensor_std"].max(axis=(1, 2)) > 0.0) and np.all(every["energy_std"] > 0.0)
+
+
+def test_errors_are_calibrated_deviations_times_the_grade(single):
+    settings, member, frames = single
+    evaluator = Evaluator(settings, [replace(member, draws=None)])
+    batch = Batch.from_atoms(frames)
+    features, species = evaluator.hidden(batch, evaluator.find_pairs(batch))[0], batch.species(evaluator.species)
+    environments = learn_environments(features, species, batch.offsets, 3)
+    of_energy = Calibration("last_layer", 2.0, 0.1, 0.3, 20, (0.4, 0.8), (0.68, 0.95))
+    of_forces = replace(of_energy, factor=3.0, floor=0.0)
+    known = Uncertainty({"energy": of_energy, "forces": of_forces}, environments)
+    model = Model(settings, [member], uncertainty=known)
+    outside = frames[0].copy()
+    outside.positions[0] += 0.8
+    found = model.predict([*frames, outside], errors=True)
+    grades, of_atoms = found["extrapolation"], found["extrapolation_atoms"]
+    assert grades.shape == (7,) and of_atoms.shape == (7, 9) and grades[-1] > 2.0
+    np.testing.assert_allclose(found["energy_error"], 2.0 * np.hypot(found["energy_std"], 0.3) * np.maximum(grades, 1))
+    deviation = np.sqrt(np.mean(found["forces_std"] ** 2, axis=-1))
+    np.testing.assert_allclose(found["forces_error"], 3.0 * deviation * np.maximum(of_atoms, 1.0))
+    assert "dipole_error" not in found and "extrapolation" not in model.predict(frames, errors=False)
