@@ -8,7 +8,8 @@ from ase.build import molecule
 
 from gmcore.engine.evaluator import FORCE_DRAWS, Evaluator
 from gmcore.engine.structures import Batch
-from gmcore.model import Model
+from gmcore.model import Model, load_model
+from gmcore.model_file import model_identity, read_model, write_model
 from gmcore.uncertainty.calibration import Calibration
 from gmcore.uncertainty.environments import learn_environments
 from gmcore.uncertainty.last_layer import N_DRAWS, _posterior, with_draws
@@ -83,7 +84,7 @@ def test_predictions_stay_and_have_deviations_on_request(single):
     assert np.all(every["d_tensor_std"].max(axis=(1, 2)) > 0.0) and np.all(every["energy_std"] > 0.0)
 
 
-def test_errors_are_calibrated_deviations_times_the_grade(single):
+def test_errors_are_calibrated_deviations_times_the_grade(single, tmp_path):
     settings, member, frames = single
     evaluator = Evaluator(settings, [replace(member, draws=None)])
     batch = Batch.from_atoms(frames)
@@ -101,4 +102,11 @@ def test_errors_are_calibrated_deviations_times_the_grade(single):
     np.testing.assert_allclose(found["energy_error"], 2.0 * np.hypot(found["energy_std"], 0.3) * np.maximum(grades, 1))
     deviation = np.sqrt(np.mean(found["forces_std"] ** 2, axis=-1))
     np.testing.assert_allclose(found["forces_error"], 3.0 * deviation * np.maximum(of_atoms, 1.0))
+    path = tmp_path / "model.h5"
+    write_model(path, settings, [member], frames[0], known)
+    again = load_model(path)
+    for key, values in again.predict([*frames, outside], errors=True).items():
+        np.testing.assert_array_equal(values, found[key], err_msg=key)
+    assert again.uncertainty.calibrations == known.calibrations
+    assert model_identity(*read_model(path)) == model_identity(settings, [replace(member, draws=None)])
     assert "dipole_error" not in found and "extrapolation" not in model.predict(frames, errors=False)
