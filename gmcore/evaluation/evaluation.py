@@ -97,19 +97,31 @@ def write_evaluation(folder: str | Path, evaluations: Mapping[str, Evaluation], 
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return aligned lines of text: quantity, MAE, RMSE, unit, number of values, mean committee deviation."""
-    rows = [("quantity", "MAE", "RMSE", "unit", "values", "committee")]
+    """Return the metrics as aligned lines of text, and a line on the signs of D where a D tensor is among them.
+
+    "RMSE of mean" is the error of predicting the mean of the reference values; metrics of older versions lack it.
+    """
+    rows = [("quantity", "MAE", "RMSE", "RMSE of mean", "R^2", "unit", "values", "committee")]
     for quantity, entry in metrics.items():
-        deviation = entry.get("committee_std")
         rows.append(
             (
                 quantity,
                 f"{entry['mae']:.4g}",
                 f"{entry['rmse']:.4g}",
+                _optional(entry.get("mean_rmse"), ".4g"),
+                _optional(entry.get("r2"), ".3f"),
                 entry["unit"],
                 str(entry["n"]),
-                "" if deviation is None else f"{deviation:.3g}",
+                _optional(entry.get("committee_std"), ".3g"),
             )
         )
     lengths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(length) for cell, length in zip(row, lengths)).rstrip() for row in rows]
+    lines = ["  ".join(cell.ljust(length) for cell, length in zip(row, lengths)).rstrip() for row in rows]
+    of_d = metrics.get("d_tensor_D", {})
+    if "wrong_sign" in of_d:
+        lines.append(f"wrong sign of D: {of_d['wrong_sign']} of {of_d['n']} structures")
+    return lines
+
+
+def _optional(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

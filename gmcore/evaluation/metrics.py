@@ -1,9 +1,15 @@
 """Errors of predictions: MAE and RMSE of every quantity, with units.
 
 All numbers of a quantity in all structures form one set. For symmetric tensors the six unique components count once
-each. For a D tensor the errors of D, E and the angle between the easy axes are given as well, because errors of
-elements say little about them. Committees give `<key>_std`, the population deviation over the members; its mean is
-reported as `committee_std` and can be compared with the RMSE.
+each. For a D tensor the errors of D, E, the eigenvalues and the angle between the easy axes are given as well, because
+errors of elements say little about them, and the number of structures with the wrong sign of D.
+
+An error is small or large beside that of a model without any knowledge of the structure, which predicts the mean of the
+reference values, each component its own: `mean_mae` and `mean_rmse`. R^2 = 1 - (RMSE / mean RMSE)^2 is 1 for a perfect
+model, 0 for that mean, and negative below it.
+
+Committees give `<key>_std`, the population deviation over the members; its mean is reported as `committee_std` and can
+be compared with the RMSE.
 """
 
 from __future__ import annotations
@@ -17,7 +23,10 @@ from numpy.typing import ArrayLike
 
 from gmcore.anisotropy import axis_angle, zfs_parameters
 from gmcore.errors import GMError
-from gmcore.quantities import BY_NAME, QUANTITIES, UNIQUE
+from gmcore.quantities import BY_NAME, ELEMENTS, QUANTITIES, UNIQUE
+
+ROUNDING = 1e-12
+"""Reference values that vary by less than this, relative to the largest, do not vary: their R^2 is undefined."""
 
 
 class MetricsError(GMError):
@@ -56,6 +65,25 @@ def error_measures(differences: ArrayLike, unit: str) -> dict[str, Any]:
     mae = float(np.abs(flat).mean()) if n else float("nan")
     rmse = float(np.sqrt(np.square(flat).mean())) if n else float("nan")
     return {"mae": mae, "rmse": rmse, "unit": unit, "n": n}
+
+
+def errors_beside_mean(expected: np.ndarray, value: np.ndarray, unit: str) -> dict[str, Any]:
+    """Return the measures of `value`, and those of predicting the mean of each column.
+
+    Parameters
+    ----------
+    expected, value : (n_rows, n_components).
+
+    Returns
+    -------
+    {"mae", "rmse", "unit", "n", "mean_mae", "mean_rmse", "r2"}; "r2" is None where the reference does not vary.
+    """
+    if not len(expected):
+        return {**error_measures([], unit), "mean_mae": float("nan"), "mean_rmse": float("nan"), "r2": None}
+    found, mean = error_measures(value - expected, unit), error_measures(expected - expected.mean(axis=0), unit)
+    varies = mean["rmse"] > ROUNDING * np.abs(expected).max()
+    r2 = 1.0 - (found["rmse"] / mean["rmse"]) ** 2 if varies else None
+    return {**found, "mean_mae": mean["mae"], "mean_rmse": mean["rmse"], "r2": r2}
 
 
 def compared(key: str, reference: Any, predicted: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -101,8 +129,10 @@ def evaluate_arrays(
 
     Returns
     -------
-    {quantity: {"mae", "rmse", "unit", "n"[, "committee_std"]}}; besides the keys above energy_per_atom, d_tensor_D,
-    d_tensor_E and d_tensor_axis_angle (mae: mean angle, rmse: root of the mean square).
+    {quantity: {"mae", "rmse", "unit", "n", "mean_mae", "mean_rmse", "r2"[, "committee_std"]}}; symmetric tensors have
+    "r2_elements" {element: R^2}. Besides the keys above energy_per_atom, d_tensor_D (with "wrong_sign", the number of
+    structures whose D has the wrong sign), d_tensor_E, d_tensor_eigenvalues and d_tensor_axis_angle (mae: mean angle,
+    rmse: root of the mean square; nothing about the mean).
 
     Raises
     ------
@@ -110,8 +140,8 @@ def evaluate_arrays(
 
     Examples
     --------
-    >>> evaluate_arrays({"energy": [1.0, 2.0]}, {"energy": [1.5, 2.5]})
-    {'energy': {'mae': 0.5, 'rmse': 0.5, 'unit': 'eV', 'n': 2}}
+    >>> evaluate_arrays({"energy": [1.0, 3.0]}, {"energy": [1.5, 3.5]})
+    {'energy': {'mae': 0.5, 'rmse': 0.5, 'unit': 'eV', 'n': 2, 'mean_mae': 1.0, 'mean_rmse': 1.0, 'r2': 0.75}}
     """
     units = {quantity.name: quantity.unit for quantity in QUANTITIES} | dict(units or {})
     metrics: dict[str, dict[str, Any]] = {}
@@ -119,7 +149,12 @@ def evaluate_arrays(
         if key not in reference or key not in predicted:
             continue
         expected, value, labeled = compared(key, reference[key], predicted[key])
-        metrics[key] = error_measures(value - expected, units[key])
+        metrics[key] = errors_beside_mean(expected, value, units[key])
+        if BY_NAME[key].is_tensor:
+            columns = zip(ELEMENTS, expected.T[:, :, None], value.T[:, :, None])
+            metrics[key]["r2_elements"] = {
+                name: errors_beside_mean(one, other, units[key])["r2"] for name, one, other in columns
+            }
         deviation = predicted.get(f"{key}_std")
         if deviation is not None:
             deviation = flat_values(key, deviation)[labeled]
@@ -138,16 +173,19 @@ def _per_atom(expected: np.ndarray, value: np.ndarray, labeled: np.ndarray, n_at
         raise MetricsError(f"n_atoms must have shape {labeled.shape}, one entry per structure, got {counts.shape}")
     counts = counts[labeled]
     filled = counts > 0
-    return error_measures((value - expected)[filled, 0] / counts[filled], f"{unit}/atom")
+    counts = counts[filled, None]
+    return errors_beside_mean(expected[filled] / counts, value[filled] / counts, f"{unit}/atom")
 
 
 def _anisotropy_errors(expected: np.ndarray, value: np.ndarray, unit: str) -> dict[str, dict]:
-    """Return the errors of D, E and axis from unique components (n, 6)."""
+    """Return the errors of D, E, eigenvalues and axis from unique components (n, 6)."""
     before, after = (zfs_parameters(_symmetric(components)) for components in (expected, value))
     angles = axis_angle(before.axis, after.axis)
+    of_d = errors_beside_mean(before.d[:, None], after.d[:, None], unit)
     return {
-        "d_tensor_D": error_measures(after.d - before.d, unit),
-        "d_tensor_E": error_measures(after.e - before.e, unit),
+        "d_tensor_D": {**of_d, "wrong_sign": int(np.count_nonzero(before.d * after.d < 0))},
+        "d_tensor_E": errors_beside_mean(before.e[:, None], after.e[:, None], unit),
+        "d_tensor_eigenvalues": errors_beside_mean(before.eigenvalues, after.eigenvalues, unit),
         "d_tensor_axis_angle": error_measures(angles[~np.isnan(angles)], "deg"),
     }
 

@@ -16,6 +16,7 @@ QUANTITIES = {
     "d_tensor": "elements of D",
     "d_tensor_D": "D",
     "d_tensor_E": "E",
+    "d_tensor_eigenvalues": "eigenvalues of D",
     "d_tensor_axis_angle": "angle of the axis",
 }
 
@@ -142,13 +143,15 @@ def harmonic(analysis: dict[str, Any]) -> Table | None:
 
 def training(analysis: dict[str, Any]) -> Table | None:
     """Return the errors of the models for test structures, None if they are unknown."""
-    rows = []
+    rows, signs = [], []
     for name, found in analysis["training"].items():
         metrics = found.get("metrics", {})
         part = next((part for part in ("test", "validation") if part in metrics), None)
         if part is None:
             continue
         for quantity, errors in metrics[part].items():
+            if errors.get("wrong_sign") is not None:
+                signs.append(f" D has the wrong sign in {errors['wrong_sign']} of {errors['n']} structures ({part}).")
             model = "D model" if name == "d_tensor" else "potential"
             words = with_unit(f"{model}, {QUANTITIES.get(quantity, quantity)}", unit_text(errors["unit"]))
             rows.append(
@@ -157,6 +160,8 @@ def training(analysis: dict[str, Any]) -> Table | None:
                     [
                         Cell(number(errors["mae"], 3), "", errors),
                         Cell(number(errors["rmse"], 3)),
+                        Cell(number(errors.get("mean_rmse"), 3)),
+                        Cell(fixed(errors.get("r2"), 3)),
                         Cell(number(errors.get("committee_std"), 3)),
                         Cell(f"{errors['n']} ({part})"),
                     ],
@@ -164,8 +169,13 @@ def training(analysis: dict[str, Any]) -> Table | None:
             )
     if not rows:
         return None
-    note = "From metrics.json of each training. Committee: mean deviation over the members, for the same values."
-    return Table("training", "Errors of the models", ["", "MAE", "RMSE", "committee", "values"], rows, note)
+    note = (
+        "From metrics.json of each training. RMSE of the mean: error of a model that always predicts the mean of the "
+        "reference values, and R² = 1 − (RMSE / RMSE of the mean)². Committee: mean deviation over the members, for "
+        f"the same values.{''.join(signs)}"
+    )
+    columns = ["", "MAE", "RMSE", "RMSE of the mean", "R²", "committee", "values"]
+    return Table("training", "Errors of the models", columns, rows, note)
 
 
 def models(analysis: dict[str, Any]) -> Table | None:

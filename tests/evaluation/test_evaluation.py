@@ -95,8 +95,9 @@ def test_report(tmp_path, model, atoms):
     assert content["epochs"] == 3 and content["test"]["energy"]["mae"] == pytest.approx(0.1)
     assert (tmp_path / "parity_d_tensor.png").is_file() and (tmp_path / "parity_energy.png").is_file()
     table = metrics_table(content["test"])
-    assert table[0].split() == ["quantity", "MAE", "RMSE", "unit", "values", "committee"]
+    assert table[0].split() == "quantity MAE RMSE RMSE of mean R^2 unit values committee".split()
     assert table[1].startswith("energy ") and " 0.1 " in table[1]
+    assert table[-1] == f"wrong sign of D: 0 of {len(atoms)} structures"
 
 
 # --- prediction files

@@ -25,9 +25,9 @@ def test_energy_forces_of_structures_of_different_sizes(rng):
         "forces_std": [np.full((2, 3), 0.2), np.full((5, 3), 0.9)],
     }
     metrics = evaluate_arrays(reference, predicted, n_atoms=[2, 5])
-    assert metrics["energy"] == pytest.approx(
-        {"mae": 0.15, "rmse": np.sqrt((0.04 + 0.01) / 2), "unit": "eV", "n": 2, "committee_std": 0.2}
-    )
+    errors = {"mae": 0.15, "rmse": np.sqrt((0.04 + 0.01) / 2), "unit": "eV", "n": 2, "committee_std": 0.2}
+    mean = {"mean_mae": 0.5, "mean_rmse": 0.5, "r2": 1 - 0.025 / 0.25}
+    assert metrics["energy"] == pytest.approx(errors | mean)
     assert metrics["energy_per_atom"]["mae"] == pytest.approx((0.1 + 0.02) / 2)
     assert metrics["energy_per_atom"]["unit"] == "eV/atom"
     # 6 numbers off by 0.1 and 15 by 0.3: structures do not count alike, numbers do
@@ -48,12 +48,8 @@ def test_tensor_counts_each_unique_component_once(rng):
         assert metrics[key]["mae"] == pytest.approx(0.1)
         assert metrics[key]["rmse"] == pytest.approx(0.6 / np.sqrt(6))
         assert metrics[key]["unit"] == unit
-    assert evaluate_arrays({"tensor": reference}, {"tensor": reference}, units={"tensor": "A^3"})["tensor"] == {
-        "mae": 0.0,
-        "rmse": 0.0,
-        "unit": "A^3",
-        "n": 24,
-    }
+    exact = evaluate_arrays({"tensor": reference}, {"tensor": reference}, units={"tensor": "A^3"})["tensor"]
+    assert (exact["mae"], exact["rmse"], exact["unit"], exact["n"], exact["r2"]) == (0.0, 0.0, "A^3", 24, 1.0)
 
 
 def test_anisotropy_is_that_of_the_conventions(rng):
@@ -64,6 +60,27 @@ def test_anisotropy_is_that_of_the_conventions(rng):
     assert metrics["d_tensor_E"]["rmse"] == pytest.approx(np.sqrt(np.square(before.e - after.e).mean()))
     assert metrics["d_tensor_axis_angle"]["mae"] == pytest.approx(axis_angle(before.axis, after.axis).mean())
     assert metrics["d_tensor_axis_angle"]["unit"] == "deg"
+    eigenvalues = metrics["d_tensor_eigenvalues"]
+    assert eigenvalues["mae"] == pytest.approx(np.abs(before.eigenvalues - after.eigenvalues).mean())
+    assert eigenvalues["n"] == 21 and eigenvalues["unit"] == "cm^-1"
+    flipped = evaluate_arrays({"d_tensor": reference}, {"d_tensor": np.r_[-reference[:2], reference[2:]]})
+    assert flipped["d_tensor_D"]["wrong_sign"] == 2
+
+
+def test_errors_beside_predicting_the_mean(rng):
+    """The mean of each element has R^2 = 0; what does not vary, and one structure alone, have none."""
+    reference = symmetric(rng, 50) * np.array([[1.0, 1.0, 9.0], [1.0, 1.0, 1.0], [9.0, 1.0, 1.0]]) + np.diag([9, 0, 0])
+    mean = np.broadcast_to(reference.mean(axis=0), reference.shape)
+    metrics = evaluate_arrays({"tensor": reference}, {"tensor": mean})["tensor"]
+    assert metrics["r2"] == pytest.approx(0.0)
+    assert (metrics["mean_mae"], metrics["mean_rmse"]) == (metrics["mae"], metrics["rmse"])
+    half = np.array(mean)
+    half[:, 0, 2] = half[:, 2, 0] = 0.5 * (reference + mean)[:, 0, 2]
+    elements = evaluate_arrays({"tensor": reference}, {"tensor": half})["tensor"]["r2_elements"]
+    assert list(elements) == ["xx", "xy", "xz", "yy", "yz", "zz"]
+    assert elements == pytest.approx({name: 0.75 if name == "xz" else 0.0 for name in elements})
+    constant = evaluate_arrays({"energy": np.full(7, 0.1)}, {"energy": rng.normal(size=7)})["energy"]
+    assert constant["r2"] is None and constant["mean_rmse"] == pytest.approx(0.0)
 
 
 def test_zero_reference_tensor_has_no_axis_to_miss(rng):

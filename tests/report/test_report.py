@@ -97,7 +97,8 @@ def training(folder, rng) -> None:
         "  split: {train: 5, validation: 2, test: 5}\nproperties: {d_tensor: }\n"
     )
     errors = {"mae": 0.3, "rmse": 0.6, "unit": "cm^-1", "n": 30}
-    (folder / "metrics.json").write_text(json.dumps({"test": {"d_tensor": errors}}))
+    of_d = {**errors, "n": 5, "mean_rmse": 1.2, "r2": 0.75, "wrong_sign": 1}
+    (folder / "metrics.json").write_text(json.dumps({"test": {"d_tensor": errors, "d_tensor_D": of_d}}))
     curve = {"sizes": [100, 300, 900], "mae": [0.9, 0.5, 0.3], "rmse": [1.5, 1.1, 0.6], "unit": "cm^-1"}
     (folder / "learning_curve").mkdir()
     (folder / "learning_curve" / "learning_curve.json").write_text(json.dumps({"d_tensor": curve}))
@@ -191,6 +192,7 @@ def test_every_number_of_the_page_is_in_the_json(made):
     for cell, state in zip(means, found["analysis"]["states"]):
         assert cell["quantity"] == state["anisotropy"]["D"]
         assert cell["text"] == with_error(state["anisotropy"]["D"]["value"], state["anisotropy"]["D"]["error"])
+    assert "R² = 1 − (RMSE / RMSE of the mean)²" in words and "D has the wrong sign in 1 of 5 structures" in words
     assert len(found["figures"]) == 7 and all(figure["caption"] for figure in found["figures"])
     assert sum(len(figure["panels"]) for figure in found["figures"]) == len(page.images)
 

@@ -39,6 +39,9 @@ class _Errors(BaseModel):
     rmse: float
     n: int
     unit: str
+    mean_rmse: float | None = None
+    r2: float | None = None
+    wrong_sign: int | None = None
     committee_std: float | None = None
 
 
