@@ -32,7 +32,7 @@ _KINDS = {
 descriptor: {r_max: 8.0, r_min: 0.5, n_basis: 7, n_radial: 5}
 network: {hidden: [512, 512]}
 properties:
-  d_tensor: {basis: positions}       # or moments: local, without an origin
+  d_tensor:                          # the head is that of the preset: moments; positions in the publication
 """,
     "potential": """\
   units: {length: A, energy: eV, forces: eV/A}   # stress: eV/A^3 if stress_weight is above 0

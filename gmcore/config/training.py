@@ -37,6 +37,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "standardize": True,
         "decorrelate": {True: False, False: True},  # the key says whether an energy is learned
         "initial_scale": "spread",
+        "basis": "moments",  # of a D tensor
         "batch_size": 8,
         "learning_rates": {True: _STANDARD_ENERGY, False: _STANDARD_TENSOR},
     },
@@ -44,6 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "standardize": False,
         "decorrelate": {True: False, False: False},
         "initial_scale": "reference",
+        "basis": "positions",
         "batch_size": 32,
         "learning_rates": {True: _PAPER_ENERGY, False: _PAPER_TENSOR},
     },
@@ -196,8 +198,10 @@ class DTensor(Section):
     """Magnetic anisotropy (zero-field splitting) tensor; symmetric and traceless."""
 
     section = "properties.d_tensor"
-    basis: Literal["positions", "moments"] = Field(
-        "positions", description="positions: as in the paper; moments: local, smooth and without an origin"
+    basis: Literal["positions", "moments"] | None = Field(
+        None,
+        description="moments: local, smooth and without an origin; positions: as in the paper (default: set by the "
+        "preset)",
     )
     weight: Weight = Field(1.0, gt=0.0, description="weight of the squared errors of the 6 unique elements")
 
@@ -271,7 +275,7 @@ class Training(Section):
     section = "training"
     preset: Literal["standard", "paper"] = Field(
         "standard",
-        description="sets the defaults of learning_rates, batch_size, initial_scale and network",
+        description="sets the defaults of learning_rates, batch_size, initial_scale, network and the basis of d_tensor",
     )
     epochs: int = Field(
         300, ge=1, le=1_000_000, description="number of passes over the training structures; 1000 in the paper"
@@ -358,3 +362,7 @@ def _fill_preset(config: TrainConfig) -> None:
     network = config.network.model_copy(update={"standardize": standardize, "decorrelate": decorrelate})
     object.__setattr__(config, "training", training)
     object.__setattr__(config, "network", network)
+    tensor = config.properties.d_tensor
+    if tensor is not None:
+        tensor = tensor.model_copy(update={"basis": tensor.basis or preset["basis"]})
+        object.__setattr__(config, "properties", config.properties.model_copy(update={"d_tensor": tensor}))

@@ -62,6 +62,10 @@ def test_presets_fill_only_what_is_not_given():
     assert standard.training.learning_rates.model_dump() == PRESETS["standard"]["learning_rates"][False]
     paper = parse_config(BASE + "training: {preset: paper, learning_rates: {radial: 1e-3}}\n")
     assert not paper.network.standardize and paper.training.initial_scale == "reference"
+    bases = [config.properties.d_tensor.basis for config in (standard, paper)]
+    assert bases == ["moments", "positions"] and "basis: positions" in paper.to_yaml()
+    given = raw(properties={"d_tensor": {"basis": "positions"}})
+    assert parsed(given).properties.d_tensor.basis == "positions"
     assert paper.training.learning_rates.model_dump() == {
         "network": 0.02,
         "radial": 0.001,

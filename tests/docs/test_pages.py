@@ -38,7 +38,10 @@ def test_presets():
         for energy in (False, True):
             learning = [f"{preset['learning_rates'][energy][group]:g}" for group in rates]
             constants = (preset["standardize"], preset["decorrelate"][energy])
-            settings = [str(value).lower() for value in (*constants, preset["initial_scale"], preset["batch_size"])]
+            settings = [
+                str(value).lower()
+                for value in (*constants, *(preset[k] for k in ("initial_scale", "basis", "batch_size")))
+            ]
             expected.append([name, "yes" if energy else "no", *settings, *learning])
     assert rows == expected
 
