@@ -33,6 +33,7 @@ from gmcore.data.datasets import Dataset
 from gmcore.data.splits import describe_parts, load_datasets
 from gmcore.engine.heads import check_heads
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
+from gmcore.evaluation.advice import training_advice
 from gmcore.evaluation.evaluation import evaluate_model, write_evaluation
 from gmcore.evaluation.figures import loss_curves
 from gmcore.evaluation.trust import learn_uncertainty
@@ -62,12 +63,14 @@ class TrainResult:
     models : model files; one, or one per property.
     metrics : part -> quantity -> {"mae", "rmse", "unit", ...}, as in metrics.json.
     notes : what reading changed in the data.
+    advice : sentences on whether more epochs or more data would lower the errors, as in metrics.json.
     """
 
     folder: Path
     models: tuple[Path, ...]
     metrics: dict[str, dict]
     notes: tuple[str, ...]
+    advice: tuple[str, ...]
 
 
 def train(config: TrainConfig, resume: bool = True) -> TrainResult:
@@ -103,9 +106,15 @@ def _train(config: TrainConfig, resume: bool) -> TrainResult:
             models.append(_train_committee(own, parts, folder, resume, progress))
     loaded: list[Model] = [load_model(path) for path in models]
     evaluations = {part: evaluate_model(loaded, data) for part, data in parts.items()}
-    write_evaluation(config.output, evaluations, {"n_structures": {part: len(data) for part, data in parts.items()}})
     metrics = {part: evaluation.metrics for part, evaluation in evaluations.items()}
-    return TrainResult(config.output, tuple(models), metrics, parts["train"].notes)
+    n_structures = {part: len(data) for part, data in parts.items()}
+    advice = []
+    for folder, own in _committees(config):
+        members = own.training.members
+        advice += training_advice(folder, members, own.labels, metrics, n_structures["train"], config.output)
+    write_evaluation(config.output, evaluations, {"n_structures": n_structures, "advice": advice})
+    words = tuple(str(found["words"]) for found in advice)
+    return TrainResult(config.output, tuple(models), metrics, parts["train"].notes, words)
 
 
 def _committees(config: TrainConfig) -> list[tuple[Path, TrainConfig]]:

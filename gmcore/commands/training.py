@@ -42,6 +42,8 @@ def train(
         typer.echo(f"{part}:")
         for line in metrics_table(metrics):
             typer.echo(f"  {line}")
+    for words in result.advice:
+        typer.echo(f"advice: {words}")
     typer.echo(f"models: {', '.join(str(path) for path in result.models)}")
 
 

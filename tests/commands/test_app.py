@@ -175,7 +175,7 @@ def training(monkeypatch):
         calls.append((config, resume))
         error = {"mae": 1.0 / config.data.split.train, "rmse": 2.0, "unit": "cm^-1", "n": 6}
         models = (config.output / "model.h5",)
-        return SimpleNamespace(metrics={"test": {"d_tensor": error}}, models=models)
+        return SimpleNamespace(metrics={"test": {"d_tensor": error}}, models=models, advice=("Take more data.",))
 
     monkeypatch.setattr(gmcore.commands.training, "_training", lambda: train)
     return calls
@@ -184,6 +184,7 @@ def training(monkeypatch):
 def test_train(folder, training):
     result = run("train", folder / "config.yaml")
     assert result.code == 0 and "d_tensor" in result.out and str(folder / "out" / "model.h5") in result.out
+    assert "advice: Take more data." in result.out
     run("train", folder / "config.yaml", "--no-resume")
     assert [resume for _, resume in training] == [True, False]
 

@@ -107,6 +107,8 @@ def test_everything_in_one_model(tmp_path):
     metrics = json.loads((run / "metrics.json").read_text())
     assert {"energy", "forces", "stress", "charges", "dipole", "d_tensor", "tensor"} <= metrics["test"].keys()
     assert metrics["train"] == result.metrics["train"]
+    assert [found["about"] for found in metrics["advice"]] == ["epochs", "data"]
+    assert result.advice == tuple(found["words"] for found in metrics["advice"])
     for name in ("config.yaml", "splits.json", "loss_curves.png", "parity_forces.png", "member_1/checkpoint.npz"):
         assert (run / name).is_file(), name
     assert any((run / "member_0" / "events").iterdir())
