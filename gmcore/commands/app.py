@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from gmcore.commands import analysis, configuration, dynamics, exchange, models, modes, training, workflow
+from gmcore.commands.console import never_fail_on_encoding
 from gmcore.commands.options import USER_ERROR
 
 
@@ -54,6 +55,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the console script."""
+    never_fail_on_encoding()
     app(prog_name="gmtensor")
 
 

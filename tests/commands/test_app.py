@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -293,6 +294,15 @@ def test_exit_codes_of_a_process(folder):
     assert wrong.stderr == f"error: the configuration file {folder / 'no.yaml'} does not exist\n"
     shown = gmtensor("--debug", "validate", folder / "no.yaml")
     assert shown.returncode == 1 and "Traceback" in shown.stderr and "ConfigError" in shown.stderr
+
+
+def test_a_pipe_without_utf8_gets_plain_spellings(folder, tmp_path):
+    config = tmp_path / "D −1 cm⁻¹ ± é.yaml"
+    config.write_text((folder / "config.yaml").read_text())
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = gmtensor("validate", "--no-data", config, env=environment, encoding="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path}/D -1 cm-¹ ± é.yaml is valid\n"
 
 
 def test_help_imports_nothing_heavy():
