@@ -1,9 +1,10 @@
-"""The kinds of configuration files: training, molecular dynamics, workflow."""
+"""The kinds of configuration files: training, molecular dynamics, workflow, analysis."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from gmcore.config.analysis import Analysis
 from gmcore.config.dynamics import MDConfig
 from gmcore.config.loading import ConfigError, read_yaml
 from gmcore.config.section import Section
@@ -12,7 +13,7 @@ from gmcore.config.workflow import Workflow
 from gmcore.errors import GMError, excerpt
 from gmcore.suggest import did_you_mean
 
-KINDS: dict[str, type[Section]] = {"train": TrainConfig, "md": MDConfig, "workflow": Workflow}
+KINDS: dict[str, type[Section]] = {"train": TrainConfig, "md": MDConfig, "workflow": Workflow, "analysis": Analysis}
 
 
 def kind_named(name: str) -> type[Section]:

@@ -1,4 +1,4 @@
-"""Templates of configurations: one per kind of training and one for dynamics. All of them are valid."""
+"""Templates of configurations: trainings of each kind, dynamics, a workflow, an analysis. All of them are valid."""
 
 from __future__ import annotations
 
@@ -86,7 +86,33 @@ d_tensor:                            # remove this section for a run without D
 stop: {{temperature: 1000, broken_bonds: 1.6}}   # K, ratio to the initial length
 """
 
-KINDS = (*_KINDS, "md")
+_WORKFLOW = """\
+# Run with: gmtensor run {file}     After an interruption, run the same command again to continue.
+# Write the files of the steps with: gmtensor template potential -o potential.yaml, and likewise d-tensor and md.
+output: runs/workflow                # record of finished steps; relative to this file, like every path here
+train: [potential.yaml, d_tensor.yaml]   # trainings, in order
+md: md.yaml                          # dynamics; its analysis and its report follow
+"""
+
+_ANALYSIS = """\
+# Use with: gmtensor analyze RUN --config {file}     The section "analysis" of a run has the same keys.
+# All keys with defaults and descriptions: docs/analysis.md
+unit: cm^-1                          # of D and E: cm^-1, MHz, GHz, meV or K
+discard: 5                           # ps at the start of each replica (default: a tenth; 0 after an equilibration)
+blocks: 5                            # per replica, for error estimates
+max_lag: 2                           # ps, of autocorrelation functions
+max_wavenumber: 2000                 # cm^-1, of spectra
+# metal: Co                          # default: the only metal of the molecule
+# modes: true                        # harmonic modes and dD/dq (default: only for molecules)
+# reference:                         # values to compare with, for example from a publication
+#   source: name of the column in the report
+#   values:
+#     - {{quantity: D, value: -105.7, unit: cm^-1, temperature: 100}}
+"""
+
+_OTHERS = {"md": _DYNAMICS, "workflow": _WORKFLOW, "analysis": _ANALYSIS}
+
+KINDS = (*_KINDS, *_OTHERS)
 
 
 def template(kind: str, file: str = "config.yaml") -> str:
@@ -101,8 +127,8 @@ def template(kind: str, file: str = "config.yaml") -> str:
     ------
     GMError : there is no such template.
     """
-    if kind == "md":
-        return _DYNAMICS.format(file=file)
+    if kind in _OTHERS:
+        return _OTHERS[kind].format(file=file)
     if kind not in _KINDS:
         raise GMError(f"unknown template {excerpt(kind)}{did_you_mean(kind, KINDS)}")
     return _HEAD.format(file=file, name=kind.replace("-", "_")) + _KINDS[kind] + _TRAINING
