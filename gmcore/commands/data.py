@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-import numpy as np
 
 from gmcore.config.loading import load_config
 from gmcore.data.datasets import Dataset, read_dataset
+from gmcore.data.frames import Frame
+from gmcore.data.labels import label_array
 from gmcore.data.reading import read_frames
 from gmcore.data.splits import PARTS, load_datasets
-from gmcore.errors import GMError, excerpt
+from gmcore.errors import DataError, GMError, excerpt
 from gmcore.formats import file_format
 from gmcore.model import Model
+from gmcore.quantities import BY_NAME
 from gmcore.suggest import did_you_mean
 from gmcore.units import UNITS
 
@@ -57,9 +58,14 @@ def data_files(path: Path) -> list[Path]:
 
 
 def stated_units(path: Path, format: str, given: list[str] | None) -> dict[str, str]:
-    """Return the units given on the command line, quantity -> unit; in formats of ASE lengths are in A by default."""
-    default = {"length": "A"} if file_format(path, format) in ("extxyz", "ase") else {}
-    return default | name_value_pairs("--unit", given, UNITS)
+    """Return the units given on the command line, quantity -> unit.
+
+    In formats of ASE lengths are in A, unless an option or the first structure of the file says otherwise.
+    """
+    stated = name_value_pairs("--unit", given, UNITS)
+    if "length" not in stated and file_format(path, format) in ("extxyz", "ase"):
+        return stated if "length" in next(read_frames(path, format)).units else {"length": "A", **stated}
+    return stated
 
 
 def read_structures(
@@ -70,17 +76,22 @@ def read_structures(
     return read_dataset(path, (), units=units, total_charge=charge, format=format, pbc=pbc)
 
 
-def labels_in(path: Path, format: str, model: Model) -> list[str]:
-    """Return the labels in an HDF5 data set, which contains its units, that the model predicts.
+def labels_in(path: Path, format: str, model: Model, keys: Mapping[str, str]) -> list[str]:
+    """Return the labels in a data file that states their units, as far as the model predicts them.
+
+    Parameters
+    ----------
+    keys : label -> its name in the file, where they differ.
 
     Raises
     ------
     GMError : there are none.
     """
-    found: set[str] = set()  # a stress that is NaN, as for molecules, does not count
+    found: set[str] = set()
     for frame in read_frames(path, format):
         for label in model.units:
-            if label in frame.units and label in frame.fields and np.isfinite(frame.fields[label]).all():
+            names = [keys[label]] if label in keys else [label, *BY_NAME[label].aliases]
+            if label not in found and any(_is_label(label, name, frame) for name in names):
                 found.add(label)
     if not found:
         raise GMError(
@@ -88,6 +99,17 @@ def labels_in(path: Path, format: str, model: Model) -> list[str]:
             f"the model predicts {', '.join(model.units)}"
         )
     return [label for label in model.units if label in found]
+
+
+def _is_label(label: str, name: str, frame: Frame) -> bool:
+    """Whether a field states its unit and has values; a stress that is NaN, as for molecules, has none."""
+    if name not in frame.units or name not in frame.fields:
+        return False
+    try:
+        label_array(label, frame.fields[name], frame)
+    except DataError:
+        return False
+    return True
 
 
 def name_value_pairs(option: str, given: list[str] | None, known: Iterable[str]) -> dict[str, str]:

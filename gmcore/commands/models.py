@@ -50,7 +50,7 @@ def evaluate(
 
     DATA is the configuration of a training or a data file. For a data file, give the unit of each label to compare,
     for example: --unit energy=eV --unit forces=eV/A --key energy=energy_ref. Lengths in extended XYZ and ASE files are
-    in A by default. HDF5 data sets of gmtensor contain their units.
+    in A by default. A file of gmtensor (predict, convert) states its units: without --unit all its labels are compared.
     """
     from gmcore.commands.data import (
         CONFIGURATIONS,
@@ -76,13 +76,13 @@ def evaluate(
             )
         parts = parts_of_config(loaded, data, part)
     else:
-        stated = stated_units(data, format, unit)
-        labels = [label for label in stated if label != "length"] or labels_in(data, format, loaded)
+        stated, keys = stated_units(data, format, unit), name_value_pairs("--key", key, BY_NAME)
+        labels = [label for label in stated if label != "length"] or labels_in(data, format, loaded, keys)
         dataset = read_dataset(
             data,
             labels,
             units=stated,
-            keys=name_value_pairs("--key", key, BY_NAME),
+            keys=keys,
             total_charge=charge_or_key(total_charge),
             format=format,
             pbc=pbc,

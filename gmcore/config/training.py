@@ -24,7 +24,7 @@ from gmcore.formats import file_format
 from gmcore.kernels.arguments import MAX_RADIAL
 from gmcore.quantities import BY_NAME, predicted_by
 from gmcore.suggest import did_you_mean
-from gmcore.units import UNITS, conversion, not_stated
+from gmcore.units import UNITS, conversion
 
 # Presets. The paper's rates: P, section 2.2.3, for D and for potentials. With standardized features the network needs
 # smaller steps; docs/results.md compares the two presets.
@@ -87,7 +87,7 @@ class Data(Section):
     )
     units: dict[str, str] = Field(
         default_factory=dict,
-        description="units of length and of all labels in the files",
+        description="units of length and of all labels in the files; may be left out where the files state them",
     )
     keys: dict[str, str] = Field(default_factory=dict, description="label: its name in the files, where they differ")
     total_charge: float | str | None = Field(
@@ -319,10 +319,7 @@ class TrainConfig(Section):
                 "or set conserve to false"
             )
         for file in (*self.data.files, *self.data.test_files):
-            if file_format(file, self.data.format) != "hdf5":  # HDF5 data sets of gmtensor contain their units
-                for quantity in ("length", *self.labels):
-                    if quantity not in self.data.units:
-                        raise not_stated(quantity)
+            file_format(file, self.data.format)  # must be known; units may be in the file and are checked with the data
         _fill_preset(self)
         return self
 

@@ -23,7 +23,7 @@ from gmcore.engine.structures import Batch, StructureError
 from gmcore.errors import DataError, excerpt, shortened
 from gmcore.quantities import BY_NAME, PER_ATOM
 from gmcore.suggest import nearest
-from gmcore.units import conversion, not_stated
+from gmcore.units import UnitError, conversion, not_stated
 
 SHORT = 0.5  # A: a search that finds coincident atoms and little else
 
@@ -144,7 +144,7 @@ def read_dataset(
     Parameters
     ----------
     labels : labels wanted, of `gmcore.quantities`.
-    units : unit of "length" and of each label as the file has them; an HDF5 data set states its own.
+    units : unit of "length" and of each label as the files have them; a file that states its own needs none.
     keys : label -> its name in the files, if that differs.
     total_charge : charge of every structure, e, or the name under which the files have it.
     pbc : overrides the periodicity of the files.
@@ -204,18 +204,41 @@ def _found(
 def _missing(
     frames: Sequence[Frame], candidates: Mapping[str, Sequence[str]], counts: Mapping[str, int], missing: Sequence[str]
 ) -> str:
-    available = list(dict.fromkeys(name for frame in frames for name in frame.fields))
+    available: dict[str, Frame] = {}
+    for frame in frames:
+        for field_name in frame.fields:
+            available.setdefault(field_name, frame)
     table = "; ".join(f"{label} found in {count} of {len(frames)} frames" for label, count in counts.items())
     similar = {
         label: name
         for label in missing
-        if counts[label] == 0 and (name := nearest(candidates[label][0], available)) is not None
+        if counts[label] == 0 and (name := _similar(label, candidates[label], available)) is not None
     }
     settings = [f"{label}: {name}" for label, name in similar.items() if label != "total_charge"]
     settings = [f"keys: {{{', '.join(settings)}}}"] if settings else []
     settings += [f"total_charge: {similar['total_charge']}"] if "total_charge" in similar else []
     hint = f"; did you mean {', '.join(similar.values())} (data: {', '.join(settings)})?" if similar else ""
     return f"labels are missing: {table}; available keys: {shortened(', '.join(available)) or 'none'}{hint}"
+
+
+def _similar(label: str, candidates: Sequence[str], available: Mapping[str, Frame]) -> str | None:
+    """Return the field that was probably meant: one that is spelled alike, or has a candidate's name among its words.
+
+    A field whose values cannot be the label is none.
+    """
+    fitting = [name for name, frame in available.items() if _can_be(label, name, frame)]
+    alike = [near for candidate in candidates if (near := nearest(candidate, fitting)) is not None]
+    named = [name for name in fitting for candidate in candidates if f"_{candidate}_" in f"_{name}_"]  # D_raw
+    return next(iter(alike + named), None)
+
+
+def _can_be(label: str, name: str, frame: Frame) -> bool:
+    try:
+        if label in BY_NAME:
+            label_array(label, frame.fields[name], frame)
+    except DataError:
+        return False
+    return True
 
 
 def _label(
@@ -245,6 +268,11 @@ def _label(
 def _unit(quantity: str, name: str, frame: Frame, units: Mapping[str, str]) -> str:
     """Return the unit of a field, from the file or from the configuration; both must say the same."""
     in_file, stated = frame.units.get(name), units.get(quantity)
+    if in_file is not None:
+        try:
+            conversion(quantity, in_file)
+        except UnitError as error:
+            raise UnitError(f"{frame.origin} states the unit of {name}: {error}") from None
     if in_file is None and stated is None:
         raise not_stated(quantity)
     if in_file is not None and stated is not None and conversion(quantity, in_file) != conversion(quantity, stated):

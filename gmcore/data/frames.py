@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,29 @@ LARGEST = max(math.prod(quantity.shape) for quantity in QUANTITIES)
 """Most numbers that a label has for one structure, or for one atom."""
 
 
+def units_in_file(value: Any) -> dict[str, str]:
+    """Return the units that `gmtensor predict` and `convert` write under the name `units`, by field name and "length".
+
+    Parameters
+    ----------
+    value : "positions=A energy=eV" of an extended XYZ file, or the same as JSON; anything else states no units.
+
+    Examples
+    --------
+    >>> units_in_file("positions=A d_tensor=cm^-1")
+    {'length': 'A', 'd_tensor': 'cm^-1'}
+    """
+    if not isinstance(value, str):
+        return {}
+    try:
+        pairs = json.loads(value)
+    except (ValueError, RecursionError):
+        pairs = {name: unit for name, _, unit in (part.partition("=") for part in value.split())}
+    if not isinstance(pairs, dict) or not all(isinstance(unit, str) and unit for unit in pairs.values()):
+        return {}
+    return {"length" if name == "positions" else name: unit for name, unit in pairs.items()}
+
+
 @dataclass
 class Frame:
     """One structure as it is in its file.
@@ -28,7 +52,7 @@ class Frame:
     atoms : positions, numbers, cell and pbc in the file's length unit, no calculator.
     fields : every other named value of the structure.
     origin : where it is, for error messages: "frame 12 of train.extxyz".
-    units : units that the file itself states, by field name and "length"; empty for most formats.
+    units : units that the file itself states, by field name and "length"; empty if it states none.
     padding : rows that follow the last atom in the fields with one row per atom.
     """
 

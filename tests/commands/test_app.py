@@ -93,13 +93,30 @@ def test_evaluate_data_files(folder, tmp_path):
     assert (tmp_path / "parity_d_tensor.png").is_file()
 
 
+def test_evaluate_and_validate_believe_the_units_of_a_file(folder, tmp_path):
+    """Predictions are data again, without any --unit and without data.units."""
+    predicted = run(
+        "predict", folder / "model.h5", folder / "water.extxyz", "-o", tmp_path / "p.extxyz", "--total-charge", "-1"
+    )
+    assert predicted.code == 0
+    result = run("evaluate", folder / "model.h5", tmp_path / "p.extxyz", "-o", tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())["p.extxyz"]
+    assert result.code == 0 and set(metrics) >= {"energy", "forces", "charges", "dipole", "d_tensor"}
+    assert all(entry["rmse"] < 1e-4 for entry in metrics.values())
+    text = (folder / "config.yaml").read_text().replace("set.h5", "p.extxyz")
+    (tmp_path / "config.yaml").write_text(text)
+    assert run("validate", tmp_path / "config.yaml").code == 0
+    (tmp_path / "config.yaml").write_text(text.replace("data:\n", "data:\n  units: {energy: Hartree}\n"))
+    assert "the unit of energy is eV in the file" in refused("validate", tmp_path / "config.yaml")
+
+
 def test_evaluate_turned_structures(folder):
     """Labels that the model itself has made stay right when structures and labels turn together."""
     straight = run("evaluate", folder / "model.h5", folder / "set.h5")
     turned = run("evaluate", folder / "model.h5", folder / "set.h5", "--rotate", "3")
     assert turned.code == 0 and turned.out != straight.out
     rows = [line.split() for line in turned.out.splitlines() if line.startswith("  ")][1:]
-    assert {row[0] for row in rows} >= {"forces", "dipole", "d_tensor"}
+    assert {row[0] for row in rows} >= {"forces", "dipole", "d_tensor"} and rows.pop()[:2] == ["wrong", "sign"]
     assert all(float(row[2]) < 1e-4 for row in rows), turned.out
 
 
@@ -118,7 +135,7 @@ def test_evaluate_with_units_and_keys(folder, tmp_path):
 def test_evaluate_the_parts_of_a_configuration(folder, part, sizes):
     result = run("evaluate", folder / "model.h5", folder / "config.yaml", "--part", part)
     assert result.code == 0
-    heads = [line for line in result.out.splitlines() if line.endswith("structures")]
+    heads = [line for line in result.out.splitlines() if line.endswith("structures") and line[0] != " "]
     assert [int(line.split()[1]) for line in heads] == sizes
 
 

@@ -39,6 +39,22 @@ def test_missing_labels_are_counted(tmp_path):
         read_dataset(path, ["forces", "d_tensor"], units=UNITS)
 
 
+@pytest.mark.parametrize(
+    ("label", "fields", "hint"),
+    [
+        ("d_tensor", 'D_iso=3.0 D_raw="1 0 0 0 -1 0 0 0 0"', "D_raw"),
+        ("energy", "E_dft=1.0", "E_dft"),
+        ("energy", "ref_energy=1.0", "ref_energy"),
+        ("dipole", "dipol=1.0", None),  # not three numbers
+    ],
+)
+def test_hints_have_the_label_among_their_words_and_its_shape(tmp_path, label, fields, hint):
+    with pytest.raises(DataError) as caught:
+        read_dataset(xyz(tmp_path, fields), [label], units=UNITS)
+    assert (f"did you mean {hint} (data: keys: {{{label}: {hint}}})" in str(caught.value)) == (hint is not None)
+    assert ("did you mean" in str(caught.value)) == (hint is not None)
+
+
 def test_labels_in_some_frames_are_counted(tmp_path):
     path = xyz(tmp_path, "energy=1.0")
     path.write_text(path.read_text() + path.read_text().replace("energy", "enrgy"))
@@ -65,6 +81,25 @@ def test_unit_not_stated(tmp_path):
         read_dataset(path, ["energy"], units={"length": "A"})
     with pytest.raises(UnitError, match="the unit of length is not stated"):
         read_dataset(path, ["energy"], units={"energy": "eV"})
+
+
+def test_units_of_the_file_itself(tmp_path):
+    """They are believed, under the file's names; what the configuration says must agree."""
+    path = xyz(tmp_path, 'E_ref=1000.0 units="positions=A E_ref=meV"')
+    found = read_dataset(path, ["energy"], keys={"energy": "E_ref"})
+    assert found.labels["energy"][0] == pytest.approx(1.0) and found.units == {"energy": "eV"}
+    with pytest.raises(DataError, match=r"the unit of energy is meV in the file of frame 0 .*, not eV: correct"):
+        read_dataset(path, ["energy"], keys={"energy": "E_ref"}, units={"energy": "eV"})
+    path = xyz(tmp_path, 'energy=1.0 units="positions=A energy=furlong"')
+    with pytest.raises(UnitError, match=r"frame 0 of .* states the unit of energy: unknown unit 'furlong'"):
+        read_dataset(path, ["energy"])
+    path = xyz(tmp_path, 'energy=1.0 units="eV"')  # of what is not said
+    with pytest.raises(UnitError, match="the unit of length is not stated"):
+        read_dataset(path, ["energy"])
+    arrays = {"R": np.array([[[0.0, 0.0, 1.0]]]), "Z": np.array([1]), "E": np.ones(1)}
+    np.savez(tmp_path / "set.npz", **arrays, units=np.array('{"positions": "nm", "E": "Hartree"}'))
+    found = read_dataset(tmp_path / "set.npz", ["energy"])
+    assert found.atoms[0].positions[0, 2] == 10.0 and found.labels["energy"][0] == pytest.approx(27.2, abs=0.02)
 
 
 def test_trace_is_taken_out_and_reported(tmp_path):

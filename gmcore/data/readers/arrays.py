@@ -9,19 +9,20 @@ numbers of atoms     N (n_structures,), may be missing      none: all structures
 ===================  =====================================  ====================================
 
 Optional: cell (3, 3) or (n_structures, 3, 3), and pbc (3,) or (n_structures, 3). Every other array whose first axis
-counts structures is available as a label under its own name. Rows beyond N are padding and are cut off. Integers are
-checked in their own width: a narrower type would turn a number that is no element into one.
+counts structures is available as a label under its own name; a text `units` states units as JSON. Rows beyond N are
+padding and are cut off. Integers are checked in their own width: a narrower type would turn a number that is no element
+into one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
-from gmcore.data.frames import Columns, Fields, Frame
+from gmcore.data.frames import Columns, Fields, Frame, units_in_file
 from gmcore.engine.structures import MAX_ATOMIC_NUMBER
 from gmcore.errors import DamagedFileError, DataError, shortened
 from gmcore.inputs.npz import NpzArrays
@@ -49,11 +50,22 @@ def read_npz(path: Path) -> Iterator[Frame]:
         except DamagedFileError as error:
             raise DataError(str(error)) from error
 
-    return frames_from_arrays(Columns(path.name, {key: h.shape for key, h in arrays.headers.items()}, read))
+    units: dict[str, str] = {}
+    header = arrays.headers.get("units")
+    if header is not None and header.shape == () and header.dtype.kind == "U":
+        try:
+            units = units_in_file(str(arrays["units"]))
+        except DamagedFileError as error:
+            raise DataError(str(error)) from error
+    return frames_from_arrays(Columns(path.name, {key: h.shape for key, h in arrays.headers.items()}, read), units)
 
 
-def frames_from_arrays(arrays: Columns) -> Iterator[Frame]:
+def frames_from_arrays(arrays: Columns, units: Mapping[str, str] = {}) -> Iterator[Frame]:
     """Yield the structures in the arrays; labels are read when they are asked for.
+
+    Parameters
+    ----------
+    units : units that the file states, by name of the array and "length".
 
     Raises
     ------
@@ -91,7 +103,7 @@ def frames_from_arrays(arrays: Columns) -> Iterator[Frame]:
     labels = {key for key, shape in shapes.items() if key not in used and shape[:1] == (n_structures,)}
     for k, n in enumerate(counts):
         atoms = Atoms(numbers[k, :n], positions[k, :n], cell=cells[k], pbc=pbc[k])
-        yield Frame(atoms, Fields(arrays, labels, k, n_max), f"structure {k} of {name}", padding=n_max - int(n))
+        yield Frame(atoms, Fields(arrays, labels, k, n_max), f"structure {k} of {name}", dict(units), n_max - int(n))
 
 
 def _integers(arrays: Columns, key: str, allowed: list[tuple[int, ...]]) -> np.ndarray:

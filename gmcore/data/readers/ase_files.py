@@ -2,7 +2,8 @@
 
 ASE moves names that its calculators know (energy, forces, stress, dipole, charges, ...) from a file into a calculator;
 other names end up in `info` (per structure) or `arrays` (per atom). A frame here gathers all three again. A name that
-occurs in several of them is taken from `info` or `arrays`, which hold the value under the name used in the file.
+occurs in several of them is taken from `info` or `arrays`, which hold the value under the name used in the file. The
+entry `units` of `info` states units as `gmtensor predict` writes them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from gmcore.data.frames import Frame
+from gmcore.data.frames import Frame, units_in_file
 from gmcore.errors import DataError, shortened
 from gmcore.formats import BoundedFile, check_arrays, check_extxyz
 
@@ -82,4 +83,4 @@ def _frame(atoms: Atoms, origin: str) -> Frame:
     fields |= atoms.info
     fields |= {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    return Frame(bare, fields, origin)
+    return Frame(bare, fields, origin, units_in_file(fields.get("units")))
