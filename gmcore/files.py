@@ -250,7 +250,7 @@ def lock_folder(folder: str | os.PathLike, name: str = LOCK) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LockError(
-            f"the output folder {folder} cannot be created: {error.strerror}; choose another output"
+            f"the output folder {shortened(str(folder))} cannot be created: {error.strerror}; choose another output"
         ) from error
     if sys.platform == "win32":
         yield

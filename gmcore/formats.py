@@ -53,8 +53,8 @@ def file_format(path: str | Path, declared: str = "auto") -> str:
     return SUFFIXES[suffix]
 
 
-_PROPERTIES = re.compile(rb"(?:^|\s)Properties\s*=\s*[\"'{]?([^\s\"'}]+)", re.IGNORECASE)
-_ARRAY = re.compile(rb'"__ndarray__"\s*:\s*\[\s*\[([\d\s,.eE+]*)\]')
+_PROPERTIES = re.compile(rb"(?<![A-Za-z0-9_])Properties\s*=\s*[\"'{]?([^\s\"'}]+)", re.IGNORECASE)
+_ARRAY = re.compile(rb'"__ndarray__"\s*:\s*\[\s*(?:\[([\d\s,.eE+]*)\]|([\d.eE+]+))')
 
 
 def check_extxyz(path: Path) -> None:
@@ -117,7 +117,8 @@ def check_arrays(path: str | Path) -> None:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for found in _ARRAY.finditer(content):
             try:
-                count = math.prod(float(part) for part in found[1].split(b",") if part.strip())
+                shape = found[1] if found[2] is None else found[2]
+                count = math.prod(float(part) for part in shape.split(b",") if part.strip())
             except ValueError:  # no number: ASE refuses it
                 continue
             if count > size:

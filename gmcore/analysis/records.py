@@ -136,7 +136,8 @@ def write_json(path: str | PathLike, content: dict[str, Any]) -> Path:
     text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
     text = _NUMBERS.sub(lambda found: "[" + ", ".join(found[1].replace(",", " ").split()) + "]", text)
     with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # half a surrogate pair, which JSON can hold, is written as JSON does: with a backslash
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     return Path(path)
 
 

@@ -7,6 +7,7 @@ starts with a new neighbor list, so the results do not depend on whether a run w
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import yaml
@@ -60,7 +61,7 @@ class Replicas(Section):
         for name in ("temperatures", "seeds"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
-                raise ValueError(f"replicas.{name} must all be different, got {values}")
+                raise ValueError(f"replicas.{name} must all be different, got {excerpt(values)}")
         return self
 
     def pairs(self) -> list[tuple[float, int]]:
@@ -213,7 +214,8 @@ class MDConfig(Section):
 
     def _whole(self, name: str, number: float, of_what: str) -> None:
         """Check that `number` is whole, and not zero except for the equilibration."""
-        if abs(number - round(number)) > 1e-6 * max(number, 1.0) or (number < 0.5 and name != "equilibration"):
+        whole = math.isfinite(number) and abs(number - round(number)) <= 1e-6 * max(number, 1.0)
+        if not whole or (number < 0.5 and name != "equilibration"):
             raise ValueError(f"{name} must be a whole number of {of_what}, got {getattr(self, name):g} ps")
 
     @property

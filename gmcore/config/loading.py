@@ -54,9 +54,10 @@ def read_yaml(path: Path) -> Any:
             content = stream.read(MAX_BYTES + 1)
         text = content.decode("utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"the configuration file {path} does not exist") from None
+        raise ConfigError(f"the configuration file {shortened(str(path))} does not exist") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"the configuration file {path} cannot be read: {error}") from error
+        name = shortened(str(path))
+        raise ConfigError(f"the configuration file {name} cannot be read: {shortened(str(error))}") from error
     if len(content) > MAX_BYTES:
         raise ConfigError(f"the configuration file {path} must not be larger than {MAX_BYTES} bytes")
     return _parsed(text, str(path))

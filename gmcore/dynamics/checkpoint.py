@@ -19,7 +19,7 @@ from ase import Atoms
 
 from gmcore.config.dynamics import MDConfig
 from gmcore.dynamics.state import State
-from gmcore.errors import GMError
+from gmcore.errors import GMError, shortened
 from gmcore.files import atomic_path
 from gmcore.inputs.npz import NpzArrays
 from gmcore.model_file import model_identity, read_model
@@ -27,6 +27,9 @@ from gmcore.model_file import model_identity, read_model
 CHECKPOINT = "state.npz"
 CHANGEABLE = ("output", "duration", "threads", "stop", "analysis")
 """Keys of the configuration that may change when a run is continued."""
+
+LISTED = 5
+"""Changed settings that a message names."""
 
 _MODELS = ("potential", "d_tensor.model")
 _FILES = (*_MODELS, "structure.file", "d_tensor.reference")
@@ -91,8 +94,11 @@ def check_unchanged(folder: Path, now: dict[str, Any], then: dict[str, Any]) -> 
     changed = []
     for key in sorted(now.keys() | then.keys()):
         if not _is_same(now.get(key), then.get(key)):
-            was, is_now = then.get(key, "not given"), now.get(key, "not given")
-            changed.append(f"the contents of {key}" if key in _FILES else f"{key} (was {was}, now {is_now})")
+            was, is_now = (shortened(str(values.get(key, "not given")), 60) for values in (then, now))
+            words = f"{shortened(key, 60)} (was {was}, now {is_now})"
+            changed.append(f"the contents of {key}" if key in _FILES else words)
+    if len(changed) > LISTED:
+        changed[LISTED:] = [f"{len(changed) - LISTED} more"]
     if changed:
         raise RunError(
             f"the run in {folder} was started with other settings; changed since then: {', '.join(changed)}. "

@@ -112,6 +112,8 @@ def _matrix(lines: list[str], start: int, label: str, origin: str) -> tuple[np.n
     if d is None or ratio is None:
         raise DataError(f"{origin}: no D and E/D follow the matrix; this layout is not known")
     (d_value,), (e_over_d,) = numbers_in(d[1], 1, origin), numbers_in(ratio[1], 1, origin)
+    if not (np.isfinite(rows).all() and np.isfinite((d_value, e_over_d)).all()):
+        raise DataError(f"{origin}: the matrix, D and E/D must be finite numbers")
     digits = min(_decimals(text) for text in (d[1], ratio[1], *block[at + 1].split()))
     # the rounding of the ratio is multiplied by D in E
     digits = min(digits, digits - int(np.ceil(np.log10(max(abs(d_value), 1.0)))))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-CPU_SECONDS = 5
+CPU_SECONDS = 3
 """Time that a small file may take to be opened and read."""
 
 WALL_SECONDS = 30

@@ -56,13 +56,21 @@ def write_report(run: str | Path, output: str | Path | None = None) -> tuple[Pat
     try:
         page = sections(analysis, Path(run))
         text = render(analysis, page)
-    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError, UndefinedError) as error:
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        ValueError,
+        StopIteration,
+        UndefinedError,
+    ) as error:
         raise RecordError(
             f"{Path(run) / ANALYSIS_FILE} does not hold what a report needs ({type(error).__name__}: "
             f"{shortened(str(error))}); write it again with: gmtensor analyze {run}"
         ) from error
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
     write_json(numbers, _numbers(analysis, page))
     return path, numbers
 

@@ -171,6 +171,7 @@ def test_refuses_before_anything_is_written(inputs, tmp_path, changes, message):
         ({"time_stepp": 1}, "unknown key 'time_stepp' in the configuration; did you mean 'time_step'"),
         ({"ensemble": {"frction": 1}}, "unknown key 'frction' in ensemble; did you mean 'friction'"),
         ({"duration": 0.012}, r"duration must be a whole number of chunks of 0.005 ps, got 0.012 ps"),
+        ({"duration": 1e308}, r"duration must be a whole number of chunks of 0.005 ps, got 1e\+308 ps"),
         ({"chunk": 0.0051}, "chunk must be a whole number of steps of 0.5 fs, got 0.0051 ps"),
         ({"chunk": 0.0001}, "chunk must be a whole number of steps"),
         ({"equilibration": 0.0001}, "equilibration must be a whole number of steps"),
@@ -178,6 +179,10 @@ def test_refuses_before_anything_is_written(inputs, tmp_path, changes, message):
         ({"ensemble": {"kind": "nve", "friction": 3}}, "ensemble.friction is not used by nve: remove it"),
         ({"ensemble": {"kind": "verlet"}}, "ensemble.kind: input should be 'langevin'"),
         ({"replicas": {"temperatures": [50, 50]}}, r"replicas.temperatures must all be different"),
+        (
+            {"replicas": {"temperatures": [50], "seeds": [3] * 500}},
+            r"replicas.seeds must all be different, got .{,200}$",
+        ),
         ({"replicas": {"temperatures": [-1]}}, r"replicas.temperatures.0: input should be greater than 0"),
         ({"d_tensor": {"model": "d.h5", "molecule": {}}}, "needs either metal .* or indices, got neither"),
         (

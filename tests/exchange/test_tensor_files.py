@@ -88,6 +88,14 @@ def test_orca_scf_tensor_with_its_geometry(write):
     assert str(found.atoms.symbols) == "CoOH2OH2"
 
 
+def test_orca_numbers_that_are_none(write):
+    matrix = tensor(1)
+    matrix[0, 1] = matrix[1, 0] = np.nan
+    text = orca_scf(tensor(1)).replace(rows(tensor(1)), rows(matrix))
+    with pytest.raises(DataError, match="must be finite numbers"):
+        read_tensors(write(BANNER + orca_geometry(cobalt()) + text))
+
+
 def test_orca_levels_and_contributions_are_told_apart(write):
     matrices, text = casscf_nevpt2()
     path = write(text)
