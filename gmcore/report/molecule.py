@@ -134,33 +134,35 @@ def _draw(
     reach: float,
 ) -> None:
     """Draw bonds, atoms and axes, from back to front."""
-    depth = seen[:, 2]
-    near = (depth - depth.min()) / (np.ptp(depth) or 1.0)
+    ends = [reach * float(np.abs(axis[:2]).max()) for axis in axes.values()]
+    half = 1.08 * max(*ends, float(np.abs(seen[:, :2]).max()))
+    figure = plot.axes.figure
+    scale = 62.0 * figure.bbox.width / figure.dpi / (2.0 * half)  # points per A, less the margins
+    near = (seen[:, 2] - seen[:, 2].min()) / (np.ptp(seen[:, 2]) or 1.0)
     for i, j in pairs:
-        layer = 1.0 + 0.5 * (near[i] + near[j])
-        plot.axes.plot(
-            *seen[[i, j], :2].T, color=str(0.75 - 0.35 * 0.5 * (near[i] + near[j])), linewidth=2.0, zorder=layer
-        )
-    sizes = 420.0 / max(np.ptp(seen[:, :2], axis=0).max(), 4.0)
+        middle = 0.5 * (near[i] + near[j])
+        style = {"color": str(0.75 - 0.35 * middle), "linewidth": 0.14 * scale, "zorder": 1.0 + middle}
+        plot.axes.plot(*seen[[i, j], :2].T, **style)
     for k, symbol in enumerate(symbols):
         number = atomic_numbers[symbol]
-        plot.axes.plot(
-            *seen[k, :2],
-            "o",
-            markersize=0.55 * sizes * covalent_radii[number] ** 0.8 * (0.5 if symbol == "H" else 0.7) / 2.0,
+        plot.points(
+            f"{symbol}{k}",
+            seen[k, :1],
+            seen[k, 1:2],
+            marker="o",
+            markersize=0.7 * scale * covalent_radii[number],
             color=jmol_colors[number],
             markeredgecolor="0.2",
             markeredgewidth=0.5,
             zorder=1.02 + near[k],
         )
-        plot.record(f"{symbol}{k}", seen[k, :1], seen[k, 1:2])
     for name, axis in axes.items():
-        ends = np.array([-reach * axis[:2], reach * axis[:2]])
+        line = np.array([-reach * axis[:2], reach * axis[:2]])
         width = 2.4 if name == "z" else 1.6
-        plot.line(f"axis {name}", *ends.T, color=DARK, linestyle=DASHES[name], linewidth=width, zorder=1.5)
+        plot.line(f"axis {name}", *line.T, color=DARK, linestyle=DASHES[name], linewidth=width, zorder=1.5)
         plot.axes.annotate(
             name,
-            ends[1] * 1.08,
+            line[1] * 1.08,
             ha="center",
             va="center",
             color=DARK,
@@ -168,9 +170,6 @@ def _draw(
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
             zorder=4.0,
         )
-    half = 1.08 * max(
-        *(reach * float(np.abs(axis[:2]).max()) for axis in axes.values()), float(np.abs(seen[:, :2]).max())
-    )
     plot.axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
     plot.axes.set_xlabel("x of the view / Å")
     plot.axes.set_ylabel("y of the view / Å")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from gmcore.analysis.sections.trust import LEVELS, trust_lines
@@ -38,6 +39,7 @@ def answers(analysis: dict[str, Any]) -> list[Answer]:
     found = []
     for line in sorted(lines, key=lambda line: -LEVELS.index(line["level"])):
         words = line["words"].replace(unit, unit_text(unit)).replace("<D>", "⟨D⟩")
+        words = re.sub(r"(?<![^\s(])-(?=\d)", "−", words)
         question = QUESTIONS.get(line["name"], line["name"])
         found.append(Answer(line["level"], WORDS[line["level"]], question, words, line["advice"]))
     return found
@@ -77,7 +79,7 @@ def lead(analysis: dict[str, Any]) -> str:
         if all(section[name].get("model") is None for _, section in at for name in "DE"):
             text += " Errors are those of sampling alone; the error of the model is not known."
         else:
-            text += " The first error of D and E is the total standard error; its two parts are in brackets."
+            text += " ± of D and E is the total standard error, with its two parts in brackets."
     return text
 
 
