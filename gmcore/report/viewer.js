@@ -18,21 +18,32 @@
     return;
   }
 
-  const atoms = (vectors, shift) => data.symbols.map((elem, k) => {
-    const [x, y, z] = data.positions[k].map((at, i) => at + (vectors ? shift * vectors[k][i] : 0));
+  // scrolling the page over the viewer must not zoom; with Ctrl it does
+  const scroll = (event) => event.ctrlKey || event.stopImmediatePropagation();
+  for (const name of ["wheel", "mousewheel", "DOMMouseScroll"]) place.addEventListener(name, scroll, {capture: true});
+
+  const STYLE = {stick: {radius: 0.1}, sphere: {scale: 0.23}};
+  const atoms = data.symbols.map((elem, k) => {
+    const [x, y, z] = data.positions[k];
     return {elem, x, y, z, bonds: data.bonds[k], bondOrder: data.bonds[k].map(() => 1), serial: k};
   });
 
   const show = (choice) => {
-    const vectors = choice < 0 ? null : data.modes[choice].vectors;
     viewer.stopAnimate();
     viewer.removeAllModels();
     const model = viewer.addModel();
-    model.addAtoms(atoms(vectors, 0));
-    if (vectors)
-      for (let k = 1; k < FRAMES; k++) model.addFrame(atoms(vectors, Math.sin(2 * Math.PI * k / FRAMES)));
-    viewer.setStyle({}, {stick: {radius: 0.1}, sphere: {scale: 0.23}});
-    if (vectors) viewer.animate({loop: "forward", interval: 50, reps: 0});
+    model.addAtoms(atoms.map((atom) => ({...atom})));
+    model.setStyle({}, STYLE);
+    if (choice >= 0) {
+      // frames are copies of the atoms of the model, which has completed them with colors and indices
+      const still = model.selectedAtoms({}), vectors = data.modes[choice].vectors;
+      const frames = Array.from({length: FRAMES}, (_, n) => still.map((atom, k) => {
+        const [x, y, z] = vectors[k].map((part) => part * Math.sin(2 * Math.PI * n / FRAMES));
+        return {...atom, x: atom.x + x, y: atom.y + y, z: atom.z + z};
+      }));
+      frames.forEach((frame) => model.addFrame(frame));
+      viewer.animate({loop: "forward", interval: 50, reps: 0});
+    }
     viewer.render();
   };
 
