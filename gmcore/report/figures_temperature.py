@@ -28,7 +28,7 @@ def temperatures(analysis: dict[str, Any]) -> FigureBlock | None:
         return None
     block = partial(FigureBlock, name="temperature", title="D, E and their widths against temperature", paper="")
     found = [(temperature, state["anisotropy"]) for state in analysis["states"] if (temperature := _reached(state))]
-    found = [(temperature, section) for temperature, section in found if section]
+    found.sort(key=lambda one: one[0])
     if not found:
         return block(missing="The temperature of this run is not known")
     at, order = np.array([temperature for temperature, _ in found]), letters()
