@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from gmcore.analysis.couplings import TensorExpansion, expand_tensor
 from gmcore.analysis.frames import body_frame
@@ -30,12 +31,15 @@ from gmcore.analysis.sections.modes import (
     describe_coupling,
     describe_modes,
     find_modes,
+    harmonic_curves,
     harmonic_expectation,
+    leading_modes,
     samples_of_crystal,
 )
 from gmcore.analysis.sections.run import CONFIG_FILE, run_config, run_facts
 from gmcore.analysis.sections.spectra import tensor_spectra, velocity_spectra
 from gmcore.analysis.sections.training import describe_model, training_results
+from gmcore.analysis.sections.trust import trust_lines
 from gmcore.analysis.spectra import SpectrumError
 from gmcore.analysis.structure import Coordination, coordination, first_molecule, molecule_positions
 from gmcore.config.analysis import Analysis
@@ -109,7 +113,7 @@ class _Analysis:
             samples = Samples(self.trajectory, state, self.discard, self.settings.blocks)
             states.append(self._state(samples, modes, expansion))
         self.progress("training results of the models")
-        return {
+        content = {
             "format": FORMAT,
             "schema": SCHEMA,
             "gmtensor": __version__,
@@ -126,8 +130,10 @@ class _Analysis:
                 name: training_results(path, model, self.settings.unit if name == "d_tensor" else None)
                 for name, (path, model) in self.models.items()
             },
+            "molecule": self._molecule(modes),
             "missing": self.missing,
         }
+        return content | {"trust": trust_lines(content)}
 
     def _load_models(self) -> dict[str, tuple[Path, Model]]:
         """Return path and model of each model of the run that can still be read."""
@@ -191,9 +197,31 @@ class _Analysis:
                 if expansion.left_out:
                     described["left_out"] = [f"{symbols[i]}{i}" for i in expansion.left_out]
                 described["coupling"] = describe_coupling(expansion, self.factor, settings.unit)
+                highest = np.nanmax([100.0, *trajectory.temperatures]) * 1.2
+                described["thermal"] = harmonic_curves(expansion, float(highest), self.factor, settings.unit)
+                if self.alone or self.frame.reference is None:
+                    shown = np.arange(len(modes.atoms)) if self.alone else trajectory.molecules[0]
+                    described["leading"] = leading_modes(modes, expansion, shown)
                 return modes, expansion, described
         self.missing["modes"] = sentence
         return None, None, None
+
+    def _molecule(self, modes: Modes | None) -> dict[str, Any] | None:
+        """Return a structure of the molecule in the axes of D, None without D or a molecule."""
+        found = first_molecule(self.trajectory)
+        if self.frame is None or found is None:
+            return None
+        numbers, positions = found
+        about = "first sample"
+        if modes is not None and self.alone:
+            positions, about = modes.atoms.positions, "relaxed structure"
+        elif self.frame.reference is not None:
+            positions, about = self.frame.reference, "structure onto which the molecule is aligned"
+        return {
+            "symbols": [chemical_symbols[z] for z in numbers],
+            "positions": quantity(np.round(positions, 5), "A", f"positions in the axes of D: {about}"),
+            "center": self.shell and self.shell.metal,
+        }
 
     def _state(self, samples: Samples, modes: Modes | None, expansion: TensorExpansion | None) -> dict[str, Any]:
         """Everything that belongs to one temperature."""

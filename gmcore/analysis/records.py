@@ -1,7 +1,8 @@
 """Self-describing numbers, the building blocks of analysis.json and report.json.
 
 A quantity is {"value", "unit", "about"} and, if known, "error" (one standard error from blocks of all replicas),
-"committee" (the deviation between the members of the D model), "interval" ([low, high], 95 %). A curve is {"about",
+"committee" (the deviation between the members of the D model, not calibrated), "model" (calibrated error of the model),
+"total" (both errors together), "interval" ([low, high], 95 %). A curve is {"about",
 "x": axis, "y": axis[, "low", "high"]}, an axis {"name", "unit", "values"}. Values that are not finite become null,
 because JSON has no NaN. Paths are relative to the folder of the run.
 """

@@ -69,6 +69,10 @@ def report(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="HTML file to write (default: RUN/report.html).")
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for every figure as PDF and SVG, and its data as CSV."),
+    ] = None,
 ) -> None:
     """Write the report of an analyzed run.
 
@@ -76,7 +80,7 @@ def report(
     """
     from gmcore.report.html import write_report
 
-    for path in write_report(run, output):
+    for path in write_report(run, output, figures):
         typer.echo(f"written: {path}")
 
 

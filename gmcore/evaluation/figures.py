@@ -3,7 +3,8 @@
 Figures are `matplotlib.figure.Figure` objects drawn by the Agg canvas. They do not use pyplot, so they need no display,
 have no global state, and are safe in threads. matplotlib is imported inside the functions, so that prediction and
 training start without it. Colors are those of Okabe and Ito, which can be distinguished with every kind of color
-vision; components also have different markers. The suffix of the path chooses the format: png, pdf, svg.
+vision; components also have different markers, and two curves different lightness and dashes. The suffix of the path
+chooses the format: png, pdf, svg.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+DARK, LIGHT = "#08306b", "#e07b00"
+"""Two colors that differ in lightness, so that two series can be told apart in grey too."""
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DPI = 160
@@ -117,7 +120,7 @@ def draw_parity(axes: Axes, key: str, expected: np.ndarray, value: np.ndarray, u
 def _series(quantity: Quantity) -> tuple[str | None, ...]:
     """Return the names of the components that are worth telling apart; those of atoms would only cover each other."""
     if quantity.is_tensor:
-        return tuple(name[::-1] for name in ELEMENTS)  # P figure 3: elements i >= j
+        return ELEMENTS
     return ("x", "y", "z") if quantity.shape == (3,) and not quantity.per_atom else (None,)
 
 
@@ -168,7 +171,7 @@ def loss_curves(
     for index, (name, curves) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(n_rows, n_columns, index)
         for kind, epochs, values in curves:
-            color, style = (BLUE, "-") if kind == "training" else (VERMILION, "--")
+            color, style = (DARK, "-") if kind == "training" else (LIGHT, "--")
             marker = "o" if len(values) == 1 else None
             axes.plot(epochs, values, style, color=color, marker=marker, linewidth=1.2, label=kind)
         everything = np.concatenate([values for _, _, values in curves])
@@ -231,12 +234,12 @@ def draw_learning_curve(
     axes.set_yscale("log")
     line = np.geomspace(counts.min() / 1.15, counts.max() * 1.15, 100)
     fits = {}
-    for name, errors, color, marker in (("mae", maes, BLUE, "o"), ("rmse", rmses, VERMILION, "s")):
+    for name, errors, color, marker, dashes in (("mae", maes, DARK, "o", "-"), ("rmse", rmses, LIGHT, "s", "--")):
         label = name.upper()
         if len(np.unique(counts)) > 1:
             fits[name] = law = fit_power_law(counts, errors)
             label += rf" $\propto$ size$^{{{law.slope:.2f}}}$"
-            axes.plot(line, law(line), color=color, linewidth=1.2)
+            axes.plot(line, law(line), dashes, color=color, linewidth=1.2)
             if law.n_points > 2:
                 axes.fill_between(line, *law.band(line), color=color, alpha=0.18, linewidth=0)
         axes.scatter(counts, errors, s=32, color=color, marker=marker, label=label, zorder=3)

@@ -25,6 +25,7 @@ class FigureBlock:
     panels : the pictures.
     legend : looks shared by all panels.
     missing : sentence without a period that says why there are no panels.
+    viewer : data of the 3D viewer that replaces the panels where scripts run, None for other figures.
     """
 
     name: str
@@ -34,6 +35,7 @@ class FigureBlock:
     panels: list[Panel] = field(default_factory=list)
     legend: list[Look] = field(default_factory=list)
     missing: str = ""
+    viewer: dict[str, Any] | None = None
 
 
 def numbered(sentences: str, panels: list[Panel]) -> str:

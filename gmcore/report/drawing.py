@@ -2,7 +2,10 @@
 
 Each panel is a separate SVG, embedded as a data URI. Text has the same size on pages of any width, prints are sharp,
 and identifiers of one figure cannot clash with those of another. Letters are stored as outlines, so that the page looks
-the same without the fonts. Clouds of many points are embedded as bitmaps, because they would take megabytes as vectors.
+the same without the fonts. A panel keeps the function that draws it, for figures in files (`gmcore.report.export`).
+
+Series are told apart without colors: lines of different states differ in lightness and dashes, points in lightness and
+markers. The colors are distinct with every kind of color vision.
 """
 
 from __future__ import annotations
@@ -11,16 +14,14 @@ import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from gmcore.evaluation.figures import BLUE, ORANGE, SKY, VERMILION, draw_grid, new_figure
+from gmcore.evaluation.figures import DARK, LIGHT, draw_grid, new_figure
+from gmcore.report.plot import Plot
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-SIZES = {"half": (5.0, 3.3), "third": (3.3, 2.4), "square": (4.6, 4.4)}
+SIZES = {"half": (5.0, 3.3), "third": (3.3, 2.4), "square": (4.6, 4.4), "wide": (10.2, 2.6)}
 """Width and height of panels, inches; a page has room for two halves or three thirds side by side."""
 
 STYLE = {
@@ -40,10 +41,11 @@ STYLE = {
     "legend.frameon": True,
     "legend.framealpha": 0.85,
     "legend.edgecolor": "0.85",
-    "legend.handlelength": 1.8,
+    "legend.handlelength": 2.4,
 }
-_FEW = {1: (BLUE,), 2: (BLUE, VERMILION), 3: (BLUE, ORANGE, VERMILION), 4: (BLUE, SKY, ORANGE, VERMILION)}
+_FEW = {1: (DARK,), 2: (DARK, LIGHT), 3: (DARK, "#b5306d", "#f0a020")}
 _DASHES = ("-", (0, (5, 1.5)), (0, (4, 1.2, 1, 1.2)), (0, (1.5, 1)))
+_MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 @dataclass(frozen=True)
@@ -56,47 +58,58 @@ class Panel:
     alt : description for readers who cannot see it.
     image : data URI.
     size : a key of SIZES.
+    draw : draws it; None for a picture from a file.
     """
 
     letter: str
     alt: str
     image: str
     size: str
+    draw: Callable[[Plot], None] | None = None
 
 
 @dataclass(frozen=True)
 class Look:
-    """Label, color and dashes (as matplotlib takes them) of the lines of one state."""
+    """Label, color, dashes and marker (as matplotlib takes them) of one state."""
 
     label: str
     color: str
     dashes: Any
+    marker: str = "o"
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Style of a line."""
+        return {"color": self.color, "linestyle": self.dashes}
 
 
 def looks(states: list[dict[str, Any]]) -> list[Look]:
-    """Return a look for each state: colors from cold to warm, and different dashes."""
+    """Return a look for each state: colors from dark to light, different dashes and markers."""
     n = len(states)
     colors: Sequence[str] | None = _FEW.get(n)
     if colors is None:
         from matplotlib import colormaps
         from matplotlib.colors import to_hex
 
-        colors = [to_hex(color) for color in colormaps["cividis"](np.linspace(0.0, 0.92, n))]
-    return [Look(state["label"], colors[k], _DASHES[k % len(_DASHES)]) for k, state in enumerate(states)]
+        colors = [to_hex(color) for color in colormaps["plasma"](np.linspace(0.0, 0.82, n))]
+    return [
+        Look(state["label"], colors[k], _DASHES[k % len(_DASHES)], _MARKERS[k % len(_MARKERS)])
+        for k, state in enumerate(states)
+    ]
 
 
-def panel(letter: str, alt: str, draw: Callable[[Axes], None], size: str = "half") -> Panel:
+def panel(letter: str, alt: str, draw: Callable[[Plot], None], size: str = "half") -> Panel:
     """Return a panel; `draw` draws into its axes, `size` is a key of SIZES."""
     from matplotlib import rc_context
 
     with rc_context(STYLE):
         figure = new_figure(*SIZES[size])
-        draw(figure.add_subplot())
+        draw(Plot(figure.add_subplot()))
         draw_grid(figure)
         buffer = BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "gmtensor"})
     image = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Panel(letter, alt, image, size)
+    return Panel(letter, alt, image, size, draw)
 
 
 def letters() -> Iterator[str]:

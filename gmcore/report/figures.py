@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from gmcore.evaluation.figures import labeled
+from gmcore.quantities import ELEMENTS
 from gmcore.report.blocks import FigureBlock, any_has, labels
 from gmcore.report.drawing import letters, looks, panel, values
 from gmcore.report.numbers import with_interval
@@ -20,19 +20,20 @@ def distributions(analysis: dict[str, Any]) -> FigureBlock:
         FigureBlock, name="distributions", title="Distributions of D, E and the elements of the tensor", paper="5"
     )
     states, unit = analysis["states"], analysis["unit"]
-    names = [name for name in ("D", "E", "xx", "yy", "zz", "xy", "xz", "yz") if any_has(states, "distributions", name)]
+    names = [name for name in ("D", "E", *ELEMENTS) if any_has(states, "distributions", name)]
     if not names:
         return block(missing=analysis["missing"].get("d_tensor", "D is constant in this run"))
     styles, order = looks(states), letters()
 
     def draw(name: str):
-        def on(axes):
+        def on(plot):
+            axes = plot.axes
             for state, look in zip(states, styles):
                 found = state["distributions"].get(name)
                 if found:
                     x, y = values(found["x"]), values(found["y"])
                     visible = y > 1e-3 * y.max()
-                    axes.plot(x[visible], y[visible], color=look.color, linestyle=look.dashes)
+                    plot.line(look.label, x[visible], y[visible], **look.line)
             axes.set_ylim(bottom=0.0)
             symbol = name if name in ("D", "E") else rf"$D_{{{name}}}$"
             axes.set_xlabel(labeled(symbol, unit))
@@ -66,15 +67,16 @@ def structure(analysis: dict[str, Any]) -> FigureBlock:
     styles, order = looks(states), letters()
 
     def draw(of: str, measure: dict[str, Any]):
-        def on(axes):
+        def on(plot):
+            axes = plot.axes
             for state, look in reversed(list(zip(states, styles))):  # the widest cloud goes behind
                 found = state["structure"]
                 x, y = values(found["scatter"][measure["name"]]), values(found["points"][of])
-                axes.scatter(x, y, s=7, color=look.color, alpha=0.45, linewidths=0, rasterized=True)
+                plot.cloud(look.label, x, y, s=7, color=look.color, marker=look.marker, alpha=0.45)
             axes.set_xlabel(labeled(measure["words"], measure["mean"]["unit"].replace("A", "Å")))
             axes.set_ylabel(labeled(of, unit))
             handles = [
-                axes.scatter([], [], s=16, color=look.color, label=f"{look.label}:  r = {text}")
+                axes.scatter([], [], s=16, color=look.color, marker=look.marker, label=f"{look.label}:  r = {text}")
                 for state, look in zip(states, styles)
                 if (text := _coefficient(state, of, measure["name"]))
             ]
@@ -103,15 +105,17 @@ def committee(analysis: dict[str, Any]) -> FigureBlock:
     """Return the deviations of the committees along the run."""
     block = partial(FigureBlock, name="committee", title="Committee deviations along the run", paper="S3")
     states = analysis["states"]
-    styles, order, panels = [replace(look, dashes="-") for look in looks(states)], letters(), []
+    styles, order, panels = looks(states), letters(), []
     for name, words in (("forces", "deviation of forces"), ("d_tensor", "deviation of D")):
         if not any_has(states, "committee", name):
             continue
 
-        def on(axes, name=name, words=words):
+        def on(plot, name=name, words=words):
+            axes = plot.axes
             for state, look in zip(states, styles):
-                for replica in state["committee"].get(name, {}).get("along", []):
-                    axes.plot(values(replica["x"]), values(replica["y"]), color=look.color, linewidth=0.7, alpha=0.8)
+                for k, replica in zip(state["replicas"], state["committee"].get(name, {}).get("along", [])):
+                    series = f"{look.label}, replica {k}"
+                    plot.line(series, values(replica["x"]), values(replica["y"]), **look.line, linewidth=0.7)
             unit = next(s["committee"][name]["mean"]["unit"] for s in states if name in s["committee"])
             axes.set_ylim(bottom=0.0)
             axes.set_xlabel("time / ps")

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from gmcore.evaluation.figures import COLORS, labeled
+from gmcore.evaluation.figures import DARK, LIGHT, labeled
 from gmcore.report.blocks import FigureBlock, any_has, labels, numbered
 from gmcore.report.drawing import Look, Panel, letters, looks, panel, values
+from gmcore.report.plot import Plot
 
 SOFT = 400.0
 """Upper end of the panel of low wavenumbers, cm^-1."""
@@ -58,56 +59,50 @@ def spectrum_state(analysis: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _draw_correlation(states: list[dict[str, Any]], styles: list[Look], name: str, symbol: str):
-    def on(axes):
-        axes.axhline(0.0, color="0.6", linewidth=0.7)
+    def on(plot):
+        plot.axes.axhline(0.0, color="0.6", linewidth=0.7)
         for state, look in zip(states, styles):
             found = state["autocorrelations"].get(name)
             if found:
-                axes.plot(
-                    values(found["x"]), values(found["y"]), color=look.color, linestyle=look.dashes, linewidth=1.0
-                )
-        axes.set_xlabel("time / ps")
-        axes.set_ylabel(symbol)
+                plot.line(look.label, values(found["x"]), values(found["y"]), **look.line, linewidth=1.0)
+        plot.axes.set_xlabel("time / ps")
+        plot.axes.set_ylabel(symbol)
 
     return on
 
 
 def _draw_spectrum(methods: dict[str, Any], sticks: np.ndarray, label: str):
-    def on(axes):
-        for (name, words), color, dashes in zip(
-            (("maximum_entropy", "maximum entropy"), ("fft", "Fourier transform")), (COLORS[0], COLORS[1]), ("-", "-")
-        ):
-            found = methods[name]
-            x = values(found["x"])
-            if name == "maximum_entropy":
-                axes.fill_between(
-                    x,
-                    np.array(found["low"], float),
-                    np.array(found["high"], float),
-                    color=color,
-                    alpha=0.25,
-                    linewidth=0,
-                )
-            axes.plot(x, values(found["y"]), dashes, color=color, linewidth=1.1 if name == "fft" else 1.3, label=words)
-        _spectral_axes(axes, methods, label)
+    def on(plot):
+        found = methods["fft"]
+        plot.line(
+            "Fourier transform",
+            values(found["x"]),
+            values(found["y"]),
+            color=LIGHT,
+            linewidth=0.9,
+            label="Fourier transform",
+        )
+        found = methods["maximum_entropy"]
+        x, y = values(found["x"]), values(found["y"])
+        plot.band("maximum entropy", x, y, found["low"], found["high"], color=DARK, alpha=0.25)
+        plot.axes.plot(x, y, color=DARK, linewidth=1.4, label="maximum entropy")
+        _spectral_axes(plot.axes, methods, label)
         if len(sticks):
-            _draw_sticks(axes, sticks)
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False)
+            _draw_sticks(plot, sticks)
+        plot.axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False)
 
     return on
 
 
 def _draw_spectra(states: list[dict[str, Any]], styles: list[Look], label: str):
-    def on(axes):
-        for state, look in zip(states, styles):
-            found = state["spectra"].get("d_tensor", {}).get("maximum_entropy")
+    curves = {look.label: _entropy(state) for state, look in zip(states, styles)}
+
+    def on(plot):
+        for look in styles:
+            found = curves[look.label]
             if found:
-                axes.plot(
-                    values(found["x"]), values(found["y"]), color=look.color, linestyle=look.dashes, linewidth=1.0
-                )
-        _spectral_axes(
-            axes, {f"{k}": s["spectra"].get("d_tensor", {}).get("maximum_entropy") for k, s in enumerate(states)}, label
-        )
+                plot.line(look.label, values(found["x"]), values(found["y"]), **look.line, linewidth=1.0)
+        _spectral_axes(plot.axes, curves, label)
 
     return on
 
@@ -115,22 +110,27 @@ def _draw_spectra(states: list[dict[str, Any]], styles: list[Look], label: str):
 def _draw_soft(states: list[dict[str, Any]], styles: list[Look], sticks: np.ndarray, label: str):
     """Return a function that draws the low wavenumbers, which cause most of the width of D."""
 
-    def on(axes):
+    def on(plot):
         top = 0.0
         for state, look in zip(states, styles):
-            found = state["spectra"].get("d_tensor", {}).get("maximum_entropy")
+            found = _entropy(state)
             if found:
                 x, y = values(found["x"]), values(found["y"])
                 shown = x <= SOFT
                 top = max(top, y[shown].max())
-                axes.plot(x[shown], y[shown], color=look.color, linestyle=look.dashes, linewidth=1.0)
-        axes.set_xlim(0.0, SOFT)
-        axes.set_ylim(0.0, 1.08 * top)
-        axes.set_xlabel("wavenumber / cm$^{-1}$")
-        axes.set_ylabel(label)
-        _draw_sticks(axes, sticks[sticks <= SOFT])
+                plot.line(look.label, x[shown], y[shown], **look.line, linewidth=1.0)
+        plot.axes.set_xlim(0.0, SOFT)
+        plot.axes.set_ylim(0.0, 1.08 * top)
+        plot.axes.set_xlabel("wavenumber / cm$^{-1}$")
+        plot.axes.set_ylabel(label)
+        _draw_sticks(plot, sticks[sticks <= SOFT])
 
     return on
+
+
+def _entropy(state: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the spectrum of D by maximum entropy, None if it was not computed."""
+    return state["spectra"].get("d_tensor", {}).get("maximum_entropy")
 
 
 def _spectral_axes(axes, curves: dict[str, Any], label: str) -> None:
@@ -145,10 +145,11 @@ def _spectral_axes(axes, curves: dict[str, Any], label: str) -> None:
     axes.set_ylabel(label)
 
 
-def _draw_sticks(axes, frequencies: np.ndarray) -> None:
+def _draw_sticks(plot: Plot, frequencies: np.ndarray) -> None:
     """Draw short lines at the bottom of the axes."""
-    transform = axes.get_xaxis_transform()
-    axes.vlines(frequencies, 0.0, 0.06, transform=transform, color="0.2", linewidth=0.8)
+    plot.record("harmonic frequencies", frequencies, np.full(len(frequencies), np.nan))
+    transform = plot.axes.get_xaxis_transform()
+    plot.axes.vlines(frequencies, 0.0, 0.06, transform=transform, color="0.2", linewidth=0.8)
 
 
 def _sticks(analysis: dict[str, Any]) -> np.ndarray:
@@ -215,11 +216,10 @@ def modes(analysis: dict[str, Any]) -> FigureBlock:
     frequencies = np.array(found["frequencies"]["value"], dtype=float)
     order, panels = letters(), []
 
-    def strength(axes):
-        axes.vlines(
-            frequencies, 0.0, np.array(found["coupling"]["strength"]["value"], float), color=COLORS[0], linewidth=1.2
-        )
-        _stick_axes(axes, frequencies, labeled(r"$|\partial\,$tensor$/\partial q|$", unit))
+    def strength(plot):
+        heights = np.array(found["coupling"]["strength"]["value"], float)
+        plot.sticks("coupling", frequencies, heights, color=DARK, linewidth=1.2)
+        _stick_axes(plot.axes, frequencies, labeled(r"$|\partial\,$tensor$/\partial q|$", unit))
 
     panels.append(panel(next(order), "Coupling of D to each mode", strength))
     caption = (
@@ -230,10 +230,11 @@ def modes(analysis: dict[str, Any]) -> FigureBlock:
     if state is not None:
         coherence = state["modes"]["coherence"]
 
-        def along(axes):
+        def along(plot):
+            axes = plot.axes
             heights = {name: np.array(coherence[name]["value"], float) for name in "DE"}
-            axes.vlines(frequencies, 0.0, heights["D"], color=COLORS[0], linewidth=0.9, label="D")
-            axes.plot(frequencies, heights["E"], "o", color=COLORS[1], markersize=2.6, label="E")
+            plot.sticks("D", frequencies, heights["D"], color=DARK, linewidth=0.9, label="D")
+            plot.points("E", frequencies, heights["E"], marker="o", color=LIGHT, markersize=2.6, label="E")
             axes.axhline(
                 coherence["floor"]["value"], color="0.3", linewidth=0.9, linestyle=":", label="unrelated series"
             )

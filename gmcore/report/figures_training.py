@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gmcore.evaluation.figures import draw_learning_curve, draw_parity
+from gmcore.quantities import ELEMENTS
 from gmcore.report.blocks import FigureBlock
 from gmcore.report.drawing import Panel, panel
 
@@ -24,8 +25,13 @@ def learning_curve(analysis: dict[str, Any]) -> FigureBlock:
     sizes, maes, rmses = (np.array(curve[name]["value"], float) for name in ("sizes", "mae", "rmse"))
     fits: dict[str, Any] = {}
 
-    def draw(axes):
-        fits.update(draw_learning_curve(axes, sizes, maes, rmses, curve["mae"]["unit"], "elements of D"))
+    def draw(plot):
+        fits.update(draw_learning_curve(plot.axes, sizes, maes, rmses, curve["mae"]["unit"], "elements of D"))
+        for name, errors in (("mae", maes), ("rmse", rmses)):
+            plot.record(name.upper(), sizes, errors)
+            if name in fits:
+                band = fits[name].band(sizes) if fits[name].n_points > 2 else ((), ())
+                plot.record(f"{name.upper()}, fit", sizes, fits[name](sizes), *band)
 
     panels = [panel("a", "Error of the elements of D against the number of training structures", draw, "square")]
     caption = (
@@ -61,8 +67,10 @@ def parity(analysis: dict[str, Any], run: Path) -> FigureBlock:
         return block(caption=caption, panels=[Panel("a", "Predicted against reference", image, "square")])
     reference, predicted = (np.array(found[name]["value"], float) for name in ("reference", "predicted"))
 
-    def draw(axes):
-        draw_parity(axes, "d_tensor", reference, predicted, found["reference"]["unit"])
+    def draw(plot):
+        draw_parity(plot.axes, "d_tensor", reference, predicted, found["reference"]["unit"])
+        for k, name in enumerate(ELEMENTS):
+            plot.record(name, reference[:, k], predicted[:, k])
 
     panels = [panel("a", "Predicted against reference elements of D", draw, "square")]
     caption = (

@@ -1,8 +1,9 @@
 """The report of a run: RUN/report.html, one self-contained page, and RUN/report.json with every number on it.
 
-The page needs no network and no script: figures and styles are embedded. report.json contains the tables with the
-quantities behind their cells, the captions, and the whole analysis with the curves in the figures. Paths are relative
-to the folder of the run.
+The page needs no network: figures and styles are embedded, and so is the viewer of the molecule, the only script. All
+else can be seen without scripts. Its content policy forbids the page to load anything. report.json contains the tables
+with the quantities behind their cells, the captions, and the whole analysis with the curves in the figures. Paths are
+relative to the folder of the run.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from gmcore.analysis.records import ANALYSIS_FILE, RecordError, read_analysis, relative_paths, write_json
 from gmcore.errors import shortened
 from gmcore.files import atomic_path
 from gmcore.outputs import REPORT, OutputError, check_outputs
-from gmcore.report import figures, figures_dynamics, figures_training, settings_tables, tables
+from gmcore.report import figures as averages
+from gmcore.report import figures_dynamics, figures_temperature, figures_training, molecule, settings_tables, tables
 from gmcore.report.blocks import FigureBlock
-from gmcore.report.numbers import quantity_text, unit_text
+from gmcore.report.export import export
+from gmcore.report.summary import answers, headline, lead
 from gmcore.report.tables import Table
 
 REPORT_FILE = "report.html"
@@ -27,22 +32,23 @@ FORMAT = "gmtensor-report"
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-def write_report(run: str | Path, output: str | Path | None = None) -> tuple[Path, Path]:
-    """Write the page and its numbers; return both paths.
+def write_report(
+    run: str | Path, output: str | Path | None = None, figures: str | Path | None = None
+) -> tuple[Path, ...]:
+    """Write the page and its numbers; return both paths, and those of the figures if they are written.
 
     Parameters
     ----------
     run : folder of a run that has been analyzed.
     output : path of the page, RUN/report.html if not given; the numbers are saved beside it with the suffix .json.
+    figures : folder for the figures as PDF, SVG and CSV, created if it does not exist; none are written if not given.
 
     Raises
     ------
     RecordError : if the run has no analysis, or one that another program wrote.
-    OutputError : a file must not be written under the name of the page or of the numbers.
+    OutputError : a file must not be written under the name of the page, of the numbers, or of a figure.
     """
     from jinja2 import UndefinedError
-
-    from gmcore.analysis.records import ANALYSIS_FILE, RecordError, read_analysis, relative_paths, write_json
 
     path = Path(run) / REPORT_FILE if output is None else Path(output)
     numbers = path.with_suffix(".json")
@@ -69,10 +75,15 @@ def write_report(run: str | Path, output: str | Path | None = None) -> tuple[Pat
             f"{Path(run) / ANALYSIS_FILE} does not hold what a report needs ({type(error).__name__}: "
             f"{shortened(str(error))}); write it again with: gmtensor analyze {run}"
         ) from error
+    drawn = [] if figures is None else export(_figures(page), Path(figures), [Path(run) / ANALYSIS_FILE, path, numbers])
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
     write_json(numbers, _numbers(analysis, page))
-    return path, numbers
+    return path, numbers, *drawn
+
+
+def _figures(page: list[dict[str, Any]]) -> list[FigureBlock]:
+    return [entry["block"] for section in page for entry in section["blocks"] if entry["kind"] == "Figure"]
 
 
 def sections(analysis: dict[str, Any], run: Path) -> list[dict[str, Any]]:
@@ -81,12 +92,19 @@ def sections(analysis: dict[str, Any], run: Path) -> list[dict[str, Any]]:
         (
             "anisotropy",
             "Anisotropy",
-            [tables.anisotropy, settings_tables.comparison, figures.distributions, tables.elements],
+            [
+                figures_temperature.temperatures,
+                tables.anisotropy,
+                settings_tables.comparison,
+                molecule.molecule,
+                averages.distributions,
+                tables.elements,
+            ],
         ),
-        ("structure", "Structure", [figures.structure, tables.structure]),
-        ("dynamics", "Dynamics", [figures_dynamics.dynamics]),
+        ("structure", "Structure", [averages.structure, tables.structure]),
+        ("dynamics", "Dynamics", [figures_temperature.course, figures_dynamics.dynamics]),
         ("modes", "Harmonic modes", [figures_dynamics.modes, settings_tables.modes, settings_tables.harmonic]),
-        ("reliability", "Reliability", [figures.committee, tables.deviations]),
+        ("reliability", "Reliability", [averages.committee, tables.deviations, tables.calibration]),
         (
             "training",
             "Models",
@@ -121,6 +139,7 @@ def sections(analysis: dict[str, Any], run: Path) -> list[dict[str, Any]]:
 def render(analysis: dict[str, Any], page: list[dict[str, Any]]) -> str:
     """Return the page as HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("gmcore", "report"),
@@ -137,44 +156,19 @@ def render(analysis: dict[str, Any], page: list[dict[str, Any]]) -> str:
         date=analysis["date"][:10],
         version=analysis["gmtensor"],
         lead=lead(analysis),
+        answers=answers(analysis),
         sections=page,
         missing=list(dict.fromkeys(analysis["missing"].values())),
         dash=_dash,
+        viewer=next((block.viewer for block in _figures(page) if block.viewer), None),
+        script=lambda name: Markup((files("gmcore.report") / name).read_text(encoding="utf-8")),
     )
-
-
-def headline(analysis: dict[str, Any]) -> str:
-    """Return the title of the page."""
-    has_tensors = any("anisotropy" in state for state in analysis["states"])
-    return "Thermally averaged magnetic anisotropy" if has_tensors else "Molecular dynamics"
-
-
-def lead(analysis: dict[str, Any]) -> str:
-    """Return the main results in a few sentences."""
-    run, states, unit = analysis["run"], analysis["states"], unit_text(analysis["unit"])
-    length = f"{run['duration']['value']:g}"
-    count = f"{run['n_replicas']} replica{'s' if run['n_replicas'] != 1 else ''}"
-    each = " each" if run["n_replicas"] != 1 else ""
-    text = f"Molecular dynamics: {count} at {_listed([state['label'] for state in states])}, {length} ps{each}."
-    known = [state for state in states if "anisotropy" in state]
-    if known:
-        first, last = known[0], known[-1]
-        at = [(state["label"], state["anisotropy"]) for state in ([first, last] if first is not last else [first])]
-        for name in "DE":
-            values = _listed([f"{quantity_text(found[name])}\u00a0{unit} at {label}" for label, found in at])
-            widths = _listed([quantity_text(found[f"{name}_width"]) for _, found in at])
-            text += f" {name} is {values}, with a width of {widths}\u00a0{unit}."
-    return text
 
 
 def _head(path: Path) -> str:
     """Return the beginning of a file."""
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read(200)
-
-
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _dash(dashes: Any) -> str:
@@ -185,6 +179,7 @@ def _dash(dashes: Any) -> str:
 def _numbers(analysis: dict[str, Any], page: list[dict[str, Any]]) -> dict[str, Any]:
     """Return everything on the page as data."""
     found: dict[str, Any] = {"format": FORMAT, "schema": 1, "title": headline(analysis), "summary": lead(analysis)}
+    found["trust"] = [answer._asdict() for answer in answers(analysis)]
     found["tables"], found["figures"] = [], []
     for section in page:
         for entry in section["blocks"]:

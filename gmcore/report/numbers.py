@@ -37,15 +37,15 @@ def number(value: float | None, digits: int = 4) -> str:
         return MISSING
     if value == 0.0:
         return "0"
-    if not 1e-4 <= abs(value) < 1e6:
+    decimals = _decimals(value, digits)
+    if decimals is None:
         mantissa, power = f"{value:.{digits - 1}e}".split("e")
         return _minus(mantissa) + "·10" + str(int(power)).translate(SUPERSCRIPTS)
-    n_decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return _minus(f"{value:.{n_decimals}f}")
+    return _minus(f"{value:.{decimals}f}")
 
 
-def with_error(value: float | None, error: float | None) -> str:
-    """Return value ± error, the error with two digits and the value with as many decimals.
+def with_error(value: float | None, error: float | None, decimals: int | None = None) -> str:
+    """Return value ± error, the error with two digits and the value with as many decimals, or both with `decimals`.
 
     Examples
     --------
@@ -53,13 +53,22 @@ def with_error(value: float | None, error: float | None) -> str:
     (['−105.712', '±', '0.083'], ['1234', '±', '56'], '1.500')
     """
     if value is None or error is None or not (math.isfinite(value) and math.isfinite(error)) or error == 0.0:
-        return number(value)
-    if not 1e-6 <= error < 1e6:
+        return number(value) if decimals is None else fixed(value, decimals)
+    own = _error_decimals(error)
+    if own is None:
         return f"{number(value)}{PLUS_MINUS}{number(error, 2)}"
+    decimals = own if decimals is None else decimals
+    return _minus(f"{_rounded(value, decimals)}{PLUS_MINUS}{error:.{decimals}f}")
+
+
+def _error_decimals(error: float) -> int | None:
+    """Return the decimals of an error with two digits, None if it is written with a power of ten."""
+    if not 1e-6 <= error < 1e6:
+        return None
     decimals = max(0, 1 - math.floor(math.log10(error)))
     if float(f"{error:.{decimals}f}") >= 10.0 ** (2 - decimals):  # 0.0996 rounds up to 0.100
         decimals = max(0, decimals - 1)
-    return _minus(f"{_rounded(value, decimals)}{PLUS_MINUS}{error:.{decimals}f}")
+    return decimals
 
 
 def with_interval(value: float | None, interval: list[float] | None, decimals: int = 2) -> str:
@@ -79,14 +88,55 @@ def with_interval(value: float | None, interval: list[float] | None, decimals: i
 
 
 def quantity_text(entry: dict[str, Any] | None, digits: int = 4) -> str:
-    """Return a quantity of `gmcore.analysis.records` without its unit."""
-    if not entry:
-        return MISSING
-    if entry.get("interval") is not None and entry.get("error") is None:
-        return with_interval(entry["value"], entry["interval"])
-    if entry.get("error") is None:
-        return number(entry["value"], digits)
-    return with_error(entry["value"], entry["error"])
+    """Return a quantity of `gmcore.analysis.records` without its unit, with its total error if that is known."""
+    return row_texts([entry], digits)[0]
+
+
+def row_texts(entries: Sequence[dict[str, Any] | None], digits: int = 4) -> list[str]:
+    """Return the quantities of a row, all with as many decimals as the one with the smallest error needs.
+
+    Examples
+    --------
+    >>> entries = [{"value": -46.668, "error": 0.31}, {"value": -47.96, "error": 1.2}, None]
+    >>> [text.split()[0] for text in row_texts(entries)]
+    ['−46.67', '−47.96', '–']
+    """
+    known = [entry for entry in entries if entry and entry["value"] is not None and not _is_interval(entry)]
+    errors = [error for entry in known if (error := _error(entry))]
+    wanted = [_error_decimals(error) for error in errors] or [
+        _decimals(entry["value"], digits) for entry in known if entry["value"]
+    ]
+    counts = [count for count in wanted if count is not None]
+    decimals = None
+    if counts and len(counts) == len(wanted):
+        decimals = max(counts) if errors else min(max(counts), min(counts) + 2)
+    texts = []
+    for entry in entries:
+        if not entry:
+            texts.append(MISSING)
+        elif _is_interval(entry):
+            texts.append(with_interval(entry["value"], entry["interval"]))
+        elif _error(entry) is None and decimals is None:
+            texts.append(number(entry["value"], digits))
+        else:
+            texts.append(with_error(entry["value"], _error(entry), decimals))
+    return texts
+
+
+def _is_interval(entry: dict[str, Any]) -> bool:
+    return entry.get("interval") is not None and entry.get("error") is None
+
+
+def _error(entry: dict[str, Any]) -> float | None:
+    """Return the total error of a quantity, else its sampling error."""
+    return entry["total"] if entry.get("total") is not None else entry.get("error")
+
+
+def _decimals(value: float, digits: int) -> int | None:
+    """Return the decimals of a number with `digits` significant digits, None if it is written with a power of ten."""
+    if not 1e-4 <= abs(value) < 1e6:
+        return None
+    return max(0, digits - 1 - math.floor(math.log10(abs(value))))
 
 
 def fixed(value: float | None, n: int) -> str:

@@ -8,17 +8,8 @@ import numpy as np
 
 from gmcore.config.analysis import COMPARABLE
 from gmcore.report.numbers import MISSING, as_given, fixed, number, quantity_text, unit_text, with_unit
-from gmcore.report.tables import Cell, Table, cell
+from gmcore.report.tables import QUANTITIES, Cell, Table, cell, row
 from gmcore.units import conversion
-
-QUANTITIES = {
-    "energy_per_atom": "energy per atom",
-    "d_tensor": "elements of D",
-    "d_tensor_D": "D",
-    "d_tensor_E": "E",
-    "d_tensor_eigenvalues": "eigenvalues of D",
-    "d_tensor_axis_angle": "angle of the axis",
-}
 
 STRONGEST = 12
 """Number of modes in the table of couplings."""
@@ -118,9 +109,9 @@ def harmonic(analysis: dict[str, Any]) -> Table | None:
         ("D of ⟨tensor⟩", "D_of_mean"),
         ("E of ⟨tensor⟩", "E_of_mean"),
     ):
-        rows.append((with_unit(f"{label}, run", unit), [cell(state["anisotropy"].get(name)) for state in states]))
+        rows.append((with_unit(f"{label}, run", unit), row([state["anisotropy"].get(name) for state in states])))
         for kind in ("classical", "quantum"):
-            cells = [cell(state["modes"]["expected"][kind][name]) for state in states]
+            cells = row([state["modes"]["expected"][kind][name] for state in states])
             rows.append((with_unit(f"{label}, {kind} harmonic modes", unit), cells))
     if any("explained" in state["modes"] for state in states):
         cells = [

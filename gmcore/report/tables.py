@@ -6,10 +6,21 @@ its unit and error.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gmcore.report.numbers import MISSING, number, quantity_text, unit_text, with_error, with_interval, with_unit
+from gmcore.report.numbers import MISSING, fixed, number, row_texts, unit_text, with_error, with_interval, with_unit
+
+MODELS = {"potential": "potential", "d_tensor": "D model"}
+QUANTITIES = {
+    "energy_per_atom": "energy per atom",
+    "d_tensor": "elements of D",
+    "d_tensor_D": "D",
+    "d_tensor_E": "E",
+    "d_tensor_eigenvalues": "eigenvalues of D",
+    "d_tensor_axis_angle": "angle of the axis",
+}
 
 
 @dataclass(frozen=True)
@@ -44,11 +55,23 @@ class Table:
 
 
 def cell(entry: dict[str, Any] | None, digits: int = 3) -> Cell:
-    """Return the cell of a quantity: value ± error, and below it the committee deviation."""
-    if not entry:
-        return Cell(MISSING)
-    small = f"committee {number(entry['committee'], 2)}" if isinstance(entry.get("committee"), float) else ""
-    return Cell(quantity_text(entry, digits), small, entry)
+    """Return the cell of a quantity: value ± error, and below it the parts of the error."""
+    return row([entry], digits)[0]
+
+
+def row(entries: Sequence[dict[str, Any] | None], digits: int = 3) -> list[Cell]:
+    """Return the cells of a row, with equal numbers of decimals: value ± error, and below it the parts of the error."""
+    return [
+        Cell(text, _parts(entry), entry) if entry else Cell(MISSING)
+        for text, entry in zip(row_texts(entries, digits), entries)
+    ]
+
+
+def _parts(entry: dict[str, Any]) -> str:
+    """Return both parts of a total error, else the deviation of the committee."""
+    if isinstance(entry.get("model"), float) and isinstance(entry.get("error"), float):
+        return f"sampling {number(entry['error'], 2)}, model {number(entry['model'], 2)}"
+    return f"committee {number(entry['committee'], 2)}" if isinstance(entry.get("committee"), float) else ""
 
 
 def anisotropy(analysis: dict[str, Any]) -> Table | None:
@@ -75,10 +98,11 @@ def anisotropy(analysis: dict[str, Any]) -> Table | None:
     ):
         entries = [state["anisotropy"].get(name) for state in states]
         if any(entries):
-            rows.append((with_unit(label, row_unit), [cell(entry) for entry in entries]))
+            rows.append((with_unit(label, row_unit), row(entries)))
     note = (
-        "± is one standard error, from blocks of all replicas. Committee is the standard deviation over the members of "
-        "the D model, which longer dynamics does not reduce. Widths are standard deviations over frames. D is 3/2 of "
+        "± is one standard error: in total where its two parts are named below it, else that of sampling, from blocks "
+        "of all replicas. Committee is the standard deviation over the members of the D model; it is not calibrated. "
+        "Longer dynamics reduces only the sampling error. Widths are standard deviations over frames. D is 3/2 of "
         "the eigenvalue of largest magnitude of the traceless tensor, and E is half the difference of the other two. "
         "⟨D⟩ is the mean of D over frames. D of ⟨tensor⟩ is D of the averaged tensor, which a measurement slower than "
         "the motion sees. The spread is the root mean square angle between the axis and its mean direction. The order "
@@ -96,25 +120,14 @@ def elements(analysis: dict[str, Any]) -> Table | None:
         return None
     rows = []
     for name in next(state["elements"] for state in states if "elements" in state):
-        rows.append(
-            (
-                f"D {name}, mean and width / {unit}",
-                [
-                    Cell(
-                        quantity_text(state["elements"][name]["mean"]),
-                        f"width {quantity_text(state['elements'][name]['width'])}",
-                        state["elements"][name],
-                    )
-                    for state in states
-                ],
-            )
-        )
+        known = [state.get("elements", {}).get(name, {}) for state in states]
+        means, widths = (row_texts([entry.get(kind) for entry in known]) for kind in ("mean", "width"))
+        cells = [Cell(mean, f"width {width}", entry) for mean, width, entry in zip(means, widths, known)]
+        rows.append((f"D {name}, mean and width / {unit}", cells))
     for k, name in enumerate(("lowest", "middle", "highest")):
-        rows.append(
-            (f"{name} eigenvalue / {unit}", [_component(state["anisotropy"]["eigenvalues"], k) for state in states])
-        )
+        rows.append((f"{name} eigenvalue / {unit}", _components(states, "eigenvalues", k)))
     for k, name in enumerate("xyz"):
-        rows.append((f"axis, {name}", [_component(state["anisotropy"]["axis"], k) for state in states]))
+        rows.append((f"axis, {name}", _components(states, "axis", k)))
     note = f"Elements and axis refer to the {analysis['frame']}. The axis is a director: n and −n are equivalent."
     return Table("elements", "Elements, eigenvalues and axis", ["", *_heads(states)], rows, note)
 
@@ -127,10 +140,9 @@ def structure(analysis: dict[str, Any]) -> Table | None:
     rows = []
     for k, measure in enumerate(states[0]["structure"]["measures"]):
         unit = unit_text(measure["mean"]["unit"])
-        cells = []
-        for state in states:
-            found = state["structure"]["measures"][k]
-            cells.append(Cell(quantity_text(found["mean"]), f"width {number(found['width']['value'], 3)}", found))
+        found = [state["structure"]["measures"][k] for state in states]
+        means, widths = (row_texts([entry[kind] for entry in found], 3) for kind in ("mean", "width"))
+        cells = [Cell(mean, f"width {width}", entry) for mean, width, entry in zip(means, widths, found)]
         rows.append((with_unit(measure["words"], unit), cells))
     for k, correlation in enumerate(states[0]["structure"]["correlations"]):
         words = next(m["words"] for m in states[0]["structure"]["measures"] if m["name"] == correlation["with"])
@@ -154,12 +166,12 @@ def deviations(analysis: dict[str, Any]) -> Table | None:
     rows = []
     temperature = [state["thermodynamics"].get("temperature") for state in states]
     if any(temperature):
-        rows.append(("kinetic temperature / K", [cell(entry) for entry in temperature]))
+        rows.append(("kinetic temperature / K", row(temperature)))
     for label, name in (("committee deviation of forces", "forces"), ("committee deviation of D", "d_tensor")):
         entries = [state["committee"].get(name, {}).get("mean") for state in states]
         if any(entries):
             unit = unit_text(next(entry["unit"] for entry in entries if entry))
-            rows.append((with_unit(label, unit), [_deviation(entry) for entry in entries]))
+            rows.append((with_unit(label, unit), _deviations(entries)))
     drifts = [state["thermodynamics"].get("drift") for state in states]
     if any(drifts):
         unit = unit_text(next(entry["unit"] for entry in drifts if entry))
@@ -174,20 +186,46 @@ def deviations(analysis: dict[str, Any]) -> Table | None:
     return Table("deviations", "Temperature and committee deviations along the run", ["", *_heads(states)], rows, note)
 
 
-def _deviation(entry: dict[str, Any] | None) -> Cell:
-    if not entry:
-        return Cell(MISSING)
-    low, high = entry["interval"]
-    return Cell(with_error(entry["value"], entry["error"]), f"{number(low, 3)} to {number(high, 3)}", entry)
+def calibration(analysis: dict[str, Any]) -> Table | None:
+    """Return how the deviations of the models were calibrated, None without a calibration."""
+    rows = []
+    for model, quantities in analysis.get("calibration", {}).items():
+        for name, found in quantities.items():
+            before, after = ([fixed(100.0 * share, 0) for share in found[key]] for key in ("coverage_raw", "coverage"))
+            text = with_error(found["factor"], found.get("factor_error"))
+            cells = [
+                Cell(text, "", found),
+                Cell({"last_layer": "last layer"}.get(found["source"], found["source"])),
+                Cell(f"{before[0]}, {before[1]} %"),
+                Cell(f"{after[0]}, {after[1]} %"),
+                Cell(str(found["n_structures"])),
+            ]
+            rows.append((f"{MODELS.get(model, model)}, {QUANTITIES.get(name, name)}", cells))
+    if not rows:
+        return None
+    columns = ["", "factor", "deviation of", "coverage before", "coverage after", "structures"]
+    note = (
+        "Deviations of the models times the factor are standard errors. Coverage is the share of the errors within one "
+        "and two deviations, for structures that were not trained on; 68 and 95 % are right."
+    )
+    return Table("calibration", "Calibration of the errors of the models", columns, rows, note)
 
 
-def _component(entry: dict[str, Any], k: int) -> Cell:
-    errors = entry.get("error")
-    error = errors[k] if errors is not None else None
-    single = {"value": entry["value"][k], "unit": entry["unit"], "about": entry["about"]}
-    if error is not None:
-        single["error"] = error
-    return cell(single)
+def _deviations(entries: Sequence[dict[str, Any] | None]) -> list[Cell]:
+    texts = row_texts([entry and {key: entry[key] for key in ("value", "error")} for entry in entries])
+    ranges = [f"{number(e['interval'][0], 3)} to {number(e['interval'][1], 3)}" if e else "" for e in entries]
+    return [Cell(text, small, entry) for text, small, entry in zip(texts, ranges, entries)]
+
+
+def _components(states: list[dict[str, Any]], name: str, k: int) -> list[Cell]:
+    """Return the cells of a component of a vector."""
+    entries = [state.get("anisotropy", {}).get(name) for state in states]
+    return row(
+        [
+            entry and {key: part[k] if isinstance(part, list) else part for key, part in entry.items()}
+            for entry in entries
+        ]
+    )
 
 
 def _heads(states: list[dict[str, Any]]) -> list[str]:

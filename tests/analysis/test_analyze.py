@@ -16,7 +16,7 @@ from gmcore.analysis.analyze import analyze
 from gmcore.analysis.frames import BodyFrame
 from gmcore.analysis.records import RecordError, quantity, read_analysis, relative_paths, rounded, thinned, write_json
 from gmcore.analysis.samples import SamplesError
-from gmcore.analysis.sections.modes import along_run
+from gmcore.analysis.sections.modes import along_run, harmonic_curves, harmonic_expectation, leading_modes
 from gmcore.analysis.structure import SelectionError, coordination
 from gmcore.config.analysis import Analysis
 from gmcore.config.analysis_file import read_settings, with_options
@@ -162,6 +162,36 @@ def test_modes_that_made_the_run_explain_it(made):
     assert np.array(found["thermal_ratio"]["value"]) == pytest.approx(np.ones(6), abs=0.5)
 
 
+def test_the_course_of_d_and_its_halves(made):
+    folder, _, content = made
+    trajectory = Trajectory(folder)
+    for state in content["states"]:
+        (*_, last), drift = state["along"]["D"], state["anisotropy"]["D_drift"]
+        low, middle, high = (np.array(part) for part in (last["low"], last["y"]["values"], last["high"]))
+        assert len(middle) <= 400 and np.all(low <= middle) and np.all(middle <= high)
+        d = zfs_parameters(trajectory.values("d_tensor", state["replicas"][-1])[240:, 0]).d  # after a tenth of the run
+        assert low.min() == pytest.approx(d.min(), rel=1e-3) and high.max() == pytest.approx(d.max(), rel=1e-3)
+        change = d[len(d) // 2 :].mean() - d[: len(d) // 2].mean()
+        assert drift["value"][-1] == pytest.approx(change, rel=1e-6) and drift["error"][-1] > 0.0
+        assert abs(change) < 4.0 * drift["error"][-1]
+    assert content["molecule"]["symbols"] == complex_molecule().get_chemical_symbols()
+    assert [line["name"] for line in content["trust"] if line["level"] == "red"] == []
+
+
+def test_curves_of_harmonic_modes_begin_at_zero_point_motion(made):
+    answer = made[1]
+    curves = harmonic_curves(answer.expansion(), 120.0, 1.0, "cm^-1")
+    slope = answer.expansion().slopes()[0]
+    quantum, classical = (curves[kind]["D_width"] for kind in ("quantum", "classical"))
+    assert quantum["x"]["values"][0] == classical["y"]["values"][0] == 0.0
+    assert quantum["y"]["values"][0] == pytest.approx(np.sqrt(0.5 * np.sum(slope**2)), rel=1e-5)
+    expected = harmonic_expectation(answer.expansion(), 120.0, 1.0, "cm^-1")
+    assert quantum["y"]["values"][-1] == pytest.approx(expected["quantum"]["D_width"]["value"], rel=1e-5)
+    leading = leading_modes(answer.modes, answer.expansion(), np.arange(9))
+    assert leading["modes"] == list(range(len(WAVENUMBERS)))
+    assert np.array(leading["displacements"]["value"]) == pytest.approx(answer.modes.displacements, abs=1e-5)
+
+
 def test_units(tmp_path):
     synthetic_run(tmp_path, (50.0,), n_samples=200)
     content, other = analyze(tmp_path), analyze(tmp_path, Analysis(unit="MHz", modes=False))
@@ -192,7 +222,7 @@ def test_everything_written_describes_itself(made):
     folder, _, content = made
     stored = read_analysis(folder)
     assert stored["states"] == json.loads(json.dumps(content["states"]))
-    quantities = [entry for entry in walk(stored) if "value" in entry]
+    quantities = [entry for entry in walk(stored) if "value" in entry and "level" not in entry]
     curves = [entry for entry in walk(stored) if "x" in entry and "y" in entry]
     assert len(quantities) > 100 and len(curves) > 30
     assert all(entry.get("about") and isinstance(entry.get("unit"), str) for entry in quantities)

@@ -66,7 +66,7 @@ def test_parity_of_every_quantity(tmp_path, rng, drawn):
     units = ["eV", "(eV/Å)", "(eV/Å$^3$)", "e", "e Å", "cm$^{-1}$"]
     assert labels == [f"reference / {unit}" for unit in units]
     legend = drawn[-1].axes[0].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["xx", "yx", "zx", "yy", "zy", "zz"]
+    assert [text.get_text() for text in legend.get_texts()] == ["xx", "xy", "xz", "yy", "yz", "zz"]
 
 
 def test_parity_leaves_out_what_has_no_label(tmp_path, rng, drawn):

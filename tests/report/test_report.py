@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -9,49 +10,33 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from ase.io import write
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 import gmcore.commands.app
-from gmcore.analysis import analyze as module
 from gmcore.analysis.analyze import analyze
 from gmcore.analysis.records import RecordError
 from gmcore.analysis.sections.training import training_results
+from gmcore.analysis.sections.trust import trust_lines
 from gmcore.config.analysis import Analysis
-from gmcore.model import load_model
+from gmcore.outputs import OutputError
+from gmcore.report.drawing import looks
+from gmcore.report.export import export
 from gmcore.report.html import write_report
 from gmcore.report.numbers import (
     as_given,
     fixed,
     number,
     quantity_text,
+    row_texts,
     unit_text,
     with_error,
     with_interval,
     with_unit,
 )
-from support.models import random_model
-from support.synthetic_runs import complex_molecule, synthetic_run
+from support.synthetic_runs import synthetic_run
 
 pytestmark = pytest.mark.slow
-
-REFERENCE = """
-mesa_order: 30
-blocks: 4
-bonds: [[0, 5]]
-reference:
-  source: Somebody 2020
-  note: At another level of theory.
-  values:
-    - {quantity: D, value: -100.5, unit: cm^-1, temperature: 50}
-    - {quantity: E, value: 30.0, unit: GHz, temperature: 25}
-    - {quantity: correlation_D_order, value: 0.88, temperature: 100}
-    - {quantity: d_deviation, value: [0.11, 0.2], unit: cm^-1}
-    - {quantity: forces_deviation, value: 0.1, unit: kcal/mol/A, temperature: 50}
-    - {quantity: distance, value: 2.0, unit: A, temperature: 50}
-    - {quantity: training_rmse, value: 0.58, unit: cm^-1}
-"""
 
 
 class Page(HTMLParser):
@@ -76,64 +61,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.words.append(data)
-
-
-def training(folder, rng) -> None:
-    """Write a training folder like those of gmkeras: model, metrics, configuration, data, learning curve."""
-    random_model(folder / "model.h5", ("d_tensor",), species=(1, 7, 27), n_members=2)
-    frames = []
-    for _ in range(12):
-        atoms = complex_molecule()
-        atoms.rattle(0.05, rng=rng)
-        tensor = load_model(folder / "model.h5").predict(atoms)["d_tensor"][0]
-        noise = 0.1 * rng.normal(size=(3, 3))
-        atoms.info["D"] = tensor + noise + noise.T
-        frames.append(atoms)
-    write(folder / "data.extxyz", frames)
-    (folder / "config.yaml").write_text(
-        "output: .\ndata:\n  files: data.extxyz\n  units: {length: A, d_tensor: cm^-1}\n  keys: {d_tensor: D}\n"
-        "  split: {train: 5, validation: 2, test: 5}\nproperties: {d_tensor: }\n"
-    )
-    errors = {"mae": 0.3, "rmse": 0.6, "unit": "cm^-1", "n": 30}
-    of_d = {**errors, "n": 5, "mean_rmse": 1.2, "r2": 0.75, "wrong_sign": 1}
-    (folder / "metrics.json").write_text(json.dumps({"test": {"d_tensor": errors, "d_tensor_D": of_d}}))
-    curve = {"sizes": [100, 300, 900], "mae": [0.9, 0.5, 0.3], "rmse": [1.5, 1.1, 0.6], "unit": "cm^-1"}
-    (folder / "learning_curve").mkdir()
-    (folder / "learning_curve" / "learning_curve.json").write_text(json.dumps({"d_tensor": curve}))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Return a run with everything, its report, and the figures that were saved for it."""
-    folder = tmp_path_factory.mktemp("report")
-    answer = synthetic_run(folder / "run", n_samples=500)
-    (folder / "d_model").mkdir()
-    training(folder / "d_model", np.random.default_rng(5))
-    random_model(folder / "potential.h5", ("energy",), species=(1, 7, 27))
-    (folder / "run" / "config.yaml").write_text(
-        "output: .\npotential: ../potential.h5\nstructure: {file: start.xyz}\nreplicas: {temperatures: [50, 100]}\n"
-        "duration: 2\nd_tensor: {model: ../d_model/model.h5, molecule: {metal: Co}}\n"
-        f"analysis: {{{', '.join(REFERENCE.strip().splitlines()[:3])}}}\n"
-    )
-    (folder / "settings.yaml").write_text(REFERENCE)
-    seen, patch = [], pytest.MonkeyPatch()
-    save = Figure.savefig
-    patch.setattr(
-        Figure, "savefig", lambda figure, *args, **kwargs: (save(figure, *args, **kwargs), seen.append(figure))
-    )
-    patch.setattr(module, "find_modes", lambda *args: answer.modes)
-    patch.setattr(module, "expand_tensor", lambda *args, **kwargs: answer.expansion())
-    result = CliRunner().invoke(
-        gmcore.commands.app.app,
-        ["--debug", "analyze", str(folder / "run"), "-c", str(folder / "settings.yaml"), "--threads", "1"],
-    )
-    assert result.exit_code == 0, (result.output, result.exception)
-    assert "50 K: D −1" in result.stdout and "written: " in result.stdout
-    paths = write_report(folder / "run")
-    patch.undo()
-    return folder / "run", paths, seen
 
 
 def test_the_page_is_whole_and_needs_nothing_else(made):
@@ -141,11 +70,12 @@ def test_the_page_is_whole_and_needs_nothing_else(made):
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert page.open == []
-    assert len(page.images) == len(seen) == 27
+    assert len(page.images) == len(seen) == 34
     assert all(source.startswith("data:image/svg+xml;base64,") and alt for source, alt in page.images)
-    assert "http" not in re.sub(r"data:[^\"]*", "", text) and "<script" not in text
+    assert "http:" not in re.sub(r"<script>.*?</script>|data:[^\"]*", "", text, flags=re.S)
+    assert "default-src 'none'" in text and text.count("<script") == 3
     assert {link.removeprefix("#") for link in page.links} <= page.anchors
-    for k in range(1, 8):
+    for k in range(1, 11):
         assert f"Figure {k}" in page.text and f"Table {k}" in page.text
     for paper in ("2", "3", "4", "5", "6", "S3"):
         assert f"cf. figure {paper} of" in page.text
@@ -158,6 +88,8 @@ def test_no_text_is_cut_off(made):
         figure.canvas.draw()
         renderer, canvas = figure.canvas.get_renderer(), figure.bbox
         for axes in figure.axes:
+            if not axes.axison:  # the molecule
+                continue
             assert axes.get_xlabel() and axes.get_ylabel()
             legend = axes.get_legend()
             texts = [
@@ -189,11 +121,14 @@ def test_every_number_of_the_page_is_in_the_json(made):
             assert " ".join(head.split()) in words
             assert all(cell["text"].replace("\u00a0", " ") in words for cell in cells)
     means = dict(found["tables"][0]["rows"])["⟨D⟩, mean of D over frames / cm⁻¹"]
-    for cell, state in zip(means, found["analysis"]["states"]):
-        assert cell["quantity"] == state["anisotropy"]["D"]
-        assert cell["text"] == with_error(state["anisotropy"]["D"]["value"], state["anisotropy"]["D"]["error"])
     assert "R² = 1 − (RMSE / RMSE of the mean)²" in words and "D has the wrong sign in 1 of 5 structures" in words
-    assert len(found["figures"]) == 7 and all(figure["caption"] for figure in found["figures"])
+    entries = [state["anisotropy"]["D"] for state in found["analysis"]["states"]]
+    assert [cell["quantity"] for cell in means] == entries
+    assert [cell["text"] for cell in means] == row_texts(entries)
+    assert [(answer["level"], answer["words"] in words) for answer in found["trust"]] == [
+        (line["level"], True) for line in sorted(found["analysis"]["trust"], key=lambda line: line["level"] == "green")
+    ]
+    assert len(found["figures"]) == 10 and all(figure["caption"] for figure in found["figures"])
     assert sum(len(figure["panels"]) for figure in found["figures"]) == len(page.images)
 
 
@@ -297,6 +232,9 @@ def test_damaged_results_of_a_training_are_refused(tmp_path, file, text, message
 )
 def test_damaged_analyses_are_refused(made, tmp_path, damage):
     content = json.loads((made[0] / "analysis.json").read_text())
+    del content["states"][1:]  # few figures, which take time
+    content["states"][0] |= {key: {} for key in ("distributions", "structure", "along", "autocorrelations", "spectra")}
+    content |= {"modes": None, "molecule": None}
     damage(content)
     (tmp_path / "analysis.json").write_text(json.dumps(content))
     with pytest.raises(
@@ -313,6 +251,71 @@ def test_no_analysis(tmp_path):
     assert result.exit_code == 2 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     result = CliRunner().invoke(gmcore.commands.app.app, ["analyze", str(tmp_path), "--unit", "eV"])
     assert result.exit_code == 2 and result.stderr.startswith("error: the options: unit")
+
+
+def test_figures_in_files(made, tmp_path):
+    folder, out = tmp_path / "run", tmp_path / "figures"
+    content = json.loads((made[0] / "analysis.json").read_text())
+    for state in content["states"]:  # fewer figures, which take time
+        state |= {key: {} for key in ("distributions", "autocorrelations", "spectra")}
+    for place in (folder, out):
+        place.mkdir()
+    (folder / "analysis.json").write_text(json.dumps(content))
+    (out / "temperature.csv").write_text("of an earlier report")
+    result = CliRunner().invoke(gmcore.commands.app.app, ["report", str(folder), "--figures", str(out)])
+    assert result.exit_code == 0, result.output
+    drawn = json.loads((folder / "report.json").read_text())["figures"]
+    names = [figure["name"] for figure in drawn if figure["panels"]]
+    assert len(names) == 8 and "molecule" in names
+    assert {path.name for path in out.iterdir()} == {
+        f"{n}{suffix}" for n in names for suffix in (".pdf", ".svg", ".csv")
+    }
+    for name in names:
+        svg, pdf = (out / f"{name}.svg").read_text(), (out / f"{name}.pdf").read_bytes()
+        assert "<text" in svg and b"/FontFile2" in pdf and b"/Type3" not in pdf, name
+        width = float(re.search(r'width="([\d.]+)pt"', svg)[1]) / 72.0
+        assert width in (3.25, 7.0)
+    with open(out / "temperature.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    run = [row for row in rows if row["series"] == "run" and row["panel"] == "a"]
+    entry = content["states"][1]["anisotropy"]["D"]
+    assert [row["x"] for row in run] == ["50", "100"] and {row["y_label"] for row in run} == {"D / cm^-1"}
+    assert float(run[1]["y"]) == pytest.approx(entry["value"]) and float(run[1]["high"]) > float(run[1]["low"])
+    assert {row["series"] for row in rows} == {
+        "run", "committee", "quantum harmonic modes", "classical harmonic modes", "Somebody 2020",
+    }  # fmt: skip
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    with pytest.raises(OutputError, match="figures need a folder"):
+        export([], taken, [])
+
+
+@pytest.mark.parametrize("n", range(2, 7))
+def test_states_are_told_apart_without_colors(n):
+    from matplotlib.colors import to_rgb
+
+    found = looks([{"label": str(k)} for k in range(n)])
+    light = [np.dot(np.array(to_rgb(look.color)) ** 2.2, (0.2126, 0.7152, 0.0722)) for look in found]
+    for (one, other), (dark, bright) in zip(pairwise(found), pairwise(light)):
+        assert (one.dashes, one.marker) != (other.dashes, other.marker)
+        assert (bright + 0.05) / (dark + 0.05) > (1.3 if n < 5 else 1.15)
+
+
+def test_a_red_line_is_in_the_headline_and_both_parts_of_the_error_are_named(made, tmp_path):
+    content = json.loads((made[0] / "analysis.json").read_text())
+    for state in content["states"]:
+        state["anisotropy"]["D"] |= {"error": 0.3, "model": 0.4, "total": 0.5}
+    content["states"][1]["thermodynamics"]["temperature"]["value"] = 70.6
+    factor = {"source": "last_layer", "factor": 2.6, "factor_error": 0.2, "n_structures": 50}
+    content["calibration"] = {"d_tensor": {"D": factor | {"coverage_raw": [0.3, 0.6], "coverage": [0.69, 0.95]}}}
+    content["trust"] = trust_lines(content)
+    (tmp_path / "analysis.json").write_text(json.dumps(content))
+    page = Page(write_report(tmp_path)[0].read_text(encoding="utf-8"))
+    assert page.text.startswith("Not reliable: thermally averaged") and "70.6 K where 100 K" in page.text
+    assert "before the following is settled: temperature." in page.text and "fails" in page.text
+    lead = page.text.replace("\u00a0", " ")
+    assert "± 0.50 cm⁻¹ at 50 K (sampling 0.30, model 0.40)" in lead and "sampling alone" not in lead
+    assert "Calibration of the errors" in lead and "30, 60 % 69, 95 %" in lead
 
 
 def test_numbers():

@@ -13,7 +13,7 @@ import numpy as np
 from gmcore.analysis.averages import Average, OfMean, thermal_averages
 from gmcore.analysis.records import quantity
 from gmcore.analysis.samples import Samples
-from gmcore.analysis.sections.states import correlation_time, distributions, tensor_elements
+from gmcore.analysis.sections.states import correlation_time, course, distributions, halves, tensor_elements
 from gmcore.anisotropy import zfs_parameters
 from gmcore.quantities import ELEMENTS, UNIQUE
 
@@ -21,7 +21,7 @@ from gmcore.quantities import ELEMENTS, UNIQUE
 def anisotropy_section(
     samples: Samples, tensors: np.ndarray, members: np.ndarray | None, unit: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the sections "anisotropy", "elements" and "distributions", and D and E (n,) of the pooled frames.
+    """Return the sections "anisotropy", "elements", "distributions", "along", and D and E (n,) of the pooled frames.
 
     Parameters
     ----------
@@ -60,6 +60,13 @@ def anisotropy_section(
     )
     section["axis_of_mean"] = quantity(averages.axis_of_mean.value, "", "axis of the averaged tensor")
     section["correlation_time"] = correlation_time(found.d, samples.interval("d_tensor"))
+    n_replicas = len(samples.state.replicas)
+    by_replica = found.d.reshape(n_replicas, -1, found.d.shape[1])
+    section["D_drift"] = halves(
+        by_replica.mean(axis=1), unit, "mean of D in the second half minus that in the first, one value per replica"
+    )
+    about_course = "D along the run: mean, lowest and highest value of short stretches; of the first molecule"
+    along = course(by_replica[:, 0], samples.times("d_tensor"), "D", unit, about_course)
     elements = {
         name: {
             "mean": _mean(averages.elements, unit, f"mean of D_{name}", (i, j)),
@@ -70,7 +77,8 @@ def anisotropy_section(
     about = {name: f"distribution of {name} over frames" for name in ("D", "E")}
     about |= {name: f"distribution of D_{name} over frames" for name in ELEMENTS}
     drawn = distributions(scalars | tensor_elements(frames), unit, about)
-    return {"anisotropy": section, "elements": elements, "distributions": drawn}, scalars
+    sections = {"anisotropy": section, "elements": elements, "distributions": drawn, "along": {"D": along}}
+    return sections, scalars
 
 
 def width_of(values: np.ndarray, n_blocks: int, unit: str, about: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ase import Atoms
 from gmcore.analysis.couplings import TensorExpansion, mode_coordinates, thermal_ratio
 from gmcore.analysis.mode_spectra import cross_spectra, element_shares
 from gmcore.analysis.modes import Modes, harmonic_modes, thermal_variance
-from gmcore.analysis.records import plain, quantity
+from gmcore.analysis.records import axis, curve, plain, quantity
 from gmcore.analysis.samples import Samples, SamplesError
 from gmcore.analysis.spectra import HANN_FWHM
 from gmcore.anisotropy import zfs_parameters
@@ -31,6 +31,12 @@ from gmcore.model import Model
 from gmcore.molecules.superposition import align
 from gmcore.quantities import ELEMENTS, UNIQUE
 from gmcore.units import PER_FS
+
+LEADING = 8
+"""Number of modes whose displacements are kept: those with the strongest coupling, which the report animates."""
+
+CURVE_POINTS = 61
+"""Number of temperatures of a curve."""
 
 PIECES = 5
 """A coherence is a mean over at least 2 PIECES - 1 segments; a short run has short segments and broad lines."""
@@ -86,25 +92,60 @@ def describe_coupling(expansion: TensorExpansion, factor: float, unit: str) -> d
 
 
 def harmonic_expectation(expansion: TensorExpansion, temperature: float, factor: float, unit: str) -> dict[str, Any]:
-    """Return D, E and the width of D from the expansion at a temperature (K), for classical and quantum modes.
+    """Return D, E and their widths from the expansion at a temperature (K), for classical and quantum modes.
 
     Values are those of the model times `factor`, in `unit`.
     """
-    result = {}
-    slope, _ = expansion.slopes()
-    for name, quantum in (("classical", False), ("quantum", True)):
-        mean = zfs_parameters(expansion.thermal_mean(temperature, quantum))
-        variance = thermal_variance(expansion.frequencies, temperature, quantum)
-        result[name] = {
-            "D_of_mean": quantity(factor * mean.d, unit, f"D of <tensor>, {name} harmonic modes, second order"),
-            "E_of_mean": quantity(factor * mean.e, unit, f"E of <tensor>, {name} harmonic modes, second order"),
-            "D_width": quantity(
-                factor * np.sqrt(np.nansum(variance * slope**2)),
-                unit,
-                f"width of D, {name} harmonic modes, first order",
-            ),
+    words = {
+        "D_of_mean": "D of <tensor>, {} harmonic modes, second order",
+        "E_of_mean": "E of <tensor>, {} harmonic modes, second order",
+        "D_width": "width of D, {} harmonic modes, first order",
+        "E_width": "width of E, {} harmonic modes, first order",
+    }
+    return {
+        kind: {
+            name: quantity(factor * value, unit, words[name].format(kind))
+            for name, value in _harmonic(expansion, temperature, quantum).items()
+        }
+        for kind, quantum in (("classical", False), ("quantum", True))
+    }
+
+
+def harmonic_curves(expansion: TensorExpansion, highest: float, factor: float, unit: str) -> dict[str, Any]:
+    """Return the values of `harmonic_expectation` as curves from 0 K to the highest temperature (K)."""
+    temperatures = np.linspace(0.0, highest, CURVE_POINTS)
+    result: dict[str, Any] = {}
+    for kind, quantum in (("classical", False), ("quantum", True)):
+        found = [_harmonic(expansion, float(temperature), quantum) for temperature in temperatures]
+        result[kind] = {
+            name: curve(
+                axis("temperature", "K", temperatures),
+                axis(name, unit, [factor * values[name] for values in found]),
+                f"{name} of {kind} harmonic modes",
+            )
+            for name in found[0]
         }
     return result
+
+
+def leading_modes(modes: Modes, expansion: TensorExpansion, atoms: np.ndarray) -> dict[str, Any]:
+    """Return the modes with the strongest coupling to D, and the displacements of some atoms (indices) in them."""
+    strength = np.where(np.isfinite(expansion.strength), expansion.strength, -np.inf)
+    leading = np.sort(np.argsort(-strength)[: min(LEADING, int(np.isfinite(strength).sum()))])
+    return {
+        "modes": [int(k) for k in leading],
+        "displacements": quantity(
+            np.round(modes.displacements[leading][:, atoms], 5), "A", "displacements of the atoms per unit of q"
+        ),
+    }
+
+
+def _harmonic(expansion: TensorExpansion, temperature: float, quantum: bool) -> dict[str, float]:
+    """Return D, E and their widths at a temperature (K), in the unit of the expansion."""
+    mean = zfs_parameters(expansion.thermal_mean(temperature, quantum))
+    variance = thermal_variance(expansion.frequencies, temperature, quantum)
+    widths = [float(np.sqrt(np.nansum(variance * slope**2))) for slope in expansion.slopes()]
+    return {"D_of_mean": float(mean.d), "E_of_mean": float(mean.e), "D_width": widths[0], "E_width": widths[1]}
 
 
 def samples_of_crystal(samples: Samples) -> tuple[np.ndarray, np.ndarray, float]:

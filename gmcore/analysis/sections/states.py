@@ -147,6 +147,40 @@ def correlation_time(values: np.ndarray, interval: float) -> dict[str, Any]:
     return quantity(float(np.mean(times)), "ps", "integrated correlation time, mean over replicas", replicas=times)
 
 
+def halves(values: np.ndarray, unit: str, about: str) -> dict[str, Any]:
+    """Return how much the mean changes between the halves of each series (n_replicas, n), with standard errors.
+
+    In equilibrium the mean changes by one or two standard errors. They come from the spread and the statistical
+    inefficiency of each half.
+    """
+    middle = values.shape[1] // 2
+    parts = values[:, :middle], values[:, middle:]
+    variances = [[series.var() * statistical_inefficiency(series) / len(series) for series in part] for part in parts]
+    change = parts[1].mean(axis=1) - parts[0].mean(axis=1)
+    return quantity(change, unit, about, error=np.sqrt(np.sum(variances, axis=0)))
+
+
+def course(values: np.ndarray, times: np.ndarray, name: str, unit: str, about: str) -> list[dict[str, Any]]:
+    """Return each of the series (n_replicas, n) at times (n,), fs, as a curve over short stretches of time.
+
+    The curve is the mean of a stretch, its band the lowest and the highest value: vibrations that are faster than a
+    stretch are seen as the band.
+    """
+    starts = np.unique(thinned(values.shape[1], CURVE_POINTS + 1)[:-1])
+    counts = np.diff(np.append(starts, values.shape[1]))
+    middle = np.add.reduceat(times, starts) / counts / 1000.0
+    return [
+        curve(
+            axis("time", "ps", middle, 6),
+            axis(name, unit, np.add.reduceat(series, starts) / counts, 5),
+            about,
+            low=np.minimum.reduceat(series, starts),
+            high=np.maximum.reduceat(series, starts),
+        )
+        for series in values
+    ]
+
+
 def committee(samples: Samples, members: np.ndarray | None, unit: str) -> dict[str, Any]:
     """Return the deviation between the members of the committees, as means and along the run.
 
