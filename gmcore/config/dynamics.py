@@ -105,7 +105,9 @@ class Record(Section):
 
     positions: int = Field(10, ge=1, description="steps between recorded positions (and cells)")
     velocities: int = Field(5, ge=0, description="steps between recorded velocities; 0: never")
-    scalars: int = Field(10, ge=1, description="steps between recorded energies, temperatures, deviations and stress")
+    scalars: int = Field(
+        10, ge=1, description="steps between recorded energies, temperatures, deviations, grades and stress"
+    )
     precision: Literal["float32", "float64"] = Field(
         "float32", description="precision of recorded positions and velocities; the dynamics itself uses float64"
     )
@@ -143,7 +145,7 @@ class DTensorSampling(Section):
 
     section = "d_tensor"
 
-    model: ConfigPath = Field(description="model file with a D tensor; a committee also gives a deviation")
+    model: ConfigPath = Field(description="model file with a D tensor")
     every: int = Field(10, ge=1, description="steps between evaluations")
     molecule: Molecule = Field(description="atoms of the molecules")
     reference: ConfigPath | None = Field(
@@ -157,7 +159,15 @@ class Stop(Section):
     section = "stop"
 
     forces_deviation: float | None = Field(
-        None, gt=0.0, description="largest committee deviation of the force on any atom, eV/A; needs a committee"
+        None,
+        gt=0.0,
+        description="largest deviation of the force on any atom between the members of a committee (for a single "
+        "model: between draws of its last layer), eV/A",
+    )
+    extrapolation: float | None = Field(
+        None,
+        gt=0.0,
+        description="largest extrapolation grade of the potential, e.g. 2; 1 is the edge of its training data",
     )
     temperature: float | None = Field(None, gt=0.0, description="largest temperature of a replica, K")
     broken_bonds: float | None = Field(

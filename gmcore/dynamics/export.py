@@ -1,7 +1,8 @@
 """Trajectories for other programs: extended XYZ and CSV.
 
-extended XYZ   One file per replica. The comment line has step, time (fs), energies, temperature and deviations. If D
-               was evaluated at that step, it also has `d_tensor`, `D`, `E` (cm^-1), numbered for several molecules.
+extended XYZ   One file per replica. The comment line has step, time (fs), energies, temperature, deviations and the
+               extrapolation grade. If D was evaluated at that step, it also has `d_tensor`, `D`, `E` (cm^-1) and
+               `d_tensor_extrapolation`, numbered for several molecules.
 CSV            One row per replica and step at which a scalar or D was recorded. The header states the units. A field is
                empty if the quantity was not recorded at that step. Tensors are written as elements i <= j, D, E, E/|D|
                and axis; the sign of the axis has no meaning.
@@ -71,11 +72,14 @@ def _write_extxyz(trajectory: Trajectory, path: Path, replica: int, every: int) 
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for atoms in frames:
             stated = {"positions": "A", "time": "fs", "energy": "eV"}
-            stated |= {name: OBSERVABLES[name].unit for name in atoms.info if name in OBSERVABLES}
+            units = {name: OBSERVABLES[name].unit for name in atoms.info if name in OBSERVABLES}
+            stated |= {name: unit for name, unit in units.items() if unit}
             atoms.info["units"] = " ".join(f"{name}={unit}" for name, unit in stated.items())
-            tensors = atoms.info.pop("d_tensor", ())
+            tensors, grades = (atoms.info.pop(name, ()) for name in ("d_tensor", "d_tensor_extrapolation"))
             for number, tensor in enumerate(tensors):
                 end = f"_{number}" if len(tensors) > 1 else ""
+                if len(grades):
+                    atoms.info[f"d_tensor_extrapolation{end}"] = float(grades[number])
                 found = zfs_parameters(tensor)
                 atoms.info |= {f"d_tensor{end}": tensor, f"D{end}": float(found.d), f"E{end}": float(found.e)}
             write(file, atoms, format="extxyz")
@@ -108,17 +112,27 @@ def _columns(
         values, unit = trajectory.values(name, replica), trajectory.unit(name)
         _, at, here = np.intersect1d(trajectory.steps(name), steps, assume_unique=True, return_indices=True)
         if name == "d_tensor_members":
-            name, values = "d_tensor_std", values.std(axis=1)
+            name, values = "d_tensor_std", _deviation(trajectory, values, replica)
         for label, series in _series(name, values[at], unit):
             column = np.full(len(steps), np.nan)
             column[here] = series
             yield label, column
 
 
+def _deviation(trajectory: Trajectory, members: np.ndarray, replica: int) -> np.ndarray:
+    """Deviation of the elements of D over members or draws (n, n_members, ...), about the D that was recorded."""
+    steps, of_members = trajectory.steps("d_tensor"), trajectory.steps("d_tensor_members")
+    recorded = trajectory.values("d_tensor", replica)[np.searchsorted(steps, of_members)]
+    return np.sqrt(np.mean((members - recorded[:, None]) ** 2, axis=1))
+
+
 def _series(name: str, values: np.ndarray, unit: str) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the columns of a quantity: itself, or the elements of its tensors and D, E, E/|D| and axis."""
-    if values.ndim == 1:
-        yield f"{name} [{unit}]", values
+    if values.ndim < 3:
+        columns = values.reshape(len(values), -1)
+        for number in range(columns.shape[1]):
+            end = f"_{number}" if columns.shape[1] > 1 else ""
+            yield f"{name}{end}" + (f" [{unit}]" if unit else ""), columns[:, number]
         return
     tensors = values[:, None] if values.ndim == 3 else values
     for number in range(tensors.shape[1]):

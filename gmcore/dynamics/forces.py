@@ -1,10 +1,12 @@
 """Energies and forces of all replicas with one neighbor list and one call of the network.
 
 All replicas form one batch. Atomic numbers, periodicity and offsets never change and cells rarely do, so a step only
-sets new positions. The mean of a committee drives the dynamics. The deviation between the members is computed only on
-request, because few steps are recorded.
+sets new positions. The mean of a committee drives the dynamics. The deviation between the members, that of the draws of
+a single model, and the extrapolation grade are computed only on request, because few steps are recorded.
 
     deviation of the forces on an atom = sqrt(sum over xyz of the population variance over the members)   (P, figure S3)
+
+For a single model the variance is the mean square difference of its draws from the model itself.
 
 The order of pairs in a neighbor list depends on the positions where it was built, and so does the rounding of forces.
 `forget` drops the list: two runs that call it at the same step do the same arithmetic from there on.
@@ -14,8 +16,10 @@ Not supported: forces that depend on the total charge (no energy head does).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,6 +40,10 @@ class ForceResult:
     stress : (n_replicas, 3, 3) eV/A^3, sym(dE/deps)/V; None if it was not requested.
     member_energies : (n_members, n_replicas) eV; None for a single model.
     member_forces : (n_members, n_replicas, n_atoms, 3) eV/A; None for a single model.
+    draw : returns energies (n_draws, n_replicas) and forces (n_force_draws, n_replicas, n_atoms, 3) of the draws of a
+        single model at the same positions; None for a model without draws.
+    grade : returns the extrapolation grades of the replicas (n_replicas,) and of their atoms (n_replicas, n_atoms);
+        None for a model that does not know its training data.
     """
 
     energies: np.ndarray
@@ -43,18 +51,33 @@ class ForceResult:
     stress: np.ndarray | None = None
     member_energies: np.ndarray | None = None
     member_forces: np.ndarray | None = None
+    draw: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
+    grade: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
 
     def energy_deviation(self) -> np.ndarray:
-        """(n_replicas,) eV: population standard deviation over the members; NaN for a single model."""
-        if self.member_energies is None:
-            return np.full(self.energies.shape, np.nan)
-        return self.member_energies.std(axis=0)
+        """(n_replicas,) eV: deviation of the energy over members or draws; NaN for a model that has neither."""
+        if self.member_energies is not None:
+            return self.member_energies.std(axis=0)
+        if self._drawn is not None:
+            return np.sqrt(np.mean((self._drawn[0] - self.energies) ** 2, axis=0))
+        return np.full(self.energies.shape, np.nan)
 
     def forces_deviation(self) -> np.ndarray:
-        """(n_replicas, n_atoms) eV/A: committee deviation of the force on each atom; NaN for a single model."""
-        if self.member_forces is None:
-            return np.full(self.forces.shape[:2], np.nan)
-        return np.sqrt(self.member_forces.var(axis=0).sum(axis=-1))
+        """(n_replicas, n_atoms) eV/A: deviation of the force on each atom over members or draws; NaN without both."""
+        if self.member_forces is not None:
+            return np.sqrt(self.member_forces.var(axis=0).sum(axis=-1))
+        if self._drawn is not None:
+            return np.sqrt(np.mean((self._drawn[1] - self.forces) ** 2, axis=0).sum(axis=-1))
+        return np.full(self.forces.shape[:2], np.nan)
+
+    @cached_property
+    def extrapolation(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Grades of the replicas (n_replicas,) and of their atoms (n_replicas, n_atoms); None where not known."""
+        return None if self.grade is None else self.grade()
+
+    @cached_property
+    def _drawn(self) -> tuple[np.ndarray, np.ndarray] | None:
+        return None if self.draw is None else self.draw()
 
 
 class Forces(Protocol):
@@ -127,14 +150,29 @@ class BatchForces:
         """
         if positions.shape != self._shape:
             raise DynamicsError(f"positions must have shape {self._shape}, got {positions.shape}")
-        batch = self._batch_at(np.ascontiguousarray(positions, np.float64).reshape(-1, 3), cells)
+        # a copy: integrators move atoms in place, and the result may be asked for deviations and grades afterwards
+        batch = self._batch_at(np.array(positions, np.float64).reshape(-1, 3), cells)
+        pairs = self.neighbors.update(batch)
         keys = ("energy", "forces", "stress") if want_stress else ("energy", "forces")
-        members = self._evaluator.evaluate(batch, self.neighbors.update(batch), keys)
+        members = self._evaluator.evaluate(batch, pairs, keys)
         energies, forces = members["energy"], members["forces"].reshape(-1, *self._shape)
         stress = members["stress"].mean(axis=0) if want_stress else None
-        if len(energies) == 1:
-            return ForceResult(energies[0], forces[0], stress)
-        return ForceResult(energies.mean(axis=0), forces.mean(axis=0), stress, energies, forces)
+        grade = None if self._evaluator.environments is None else lambda: self._grades(batch, pairs)
+        if len(energies) > 1:
+            return ForceResult(energies.mean(axis=0), forces.mean(axis=0), stress, energies, forces, grade=grade)
+        draw = (lambda: self._draws(batch, pairs)) if self._evaluator.n_draws else None
+        return ForceResult(energies[0], forces[0], stress, draw=draw, grade=grade)
+
+    def _draws(self, batch: Batch, pairs: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Energies and forces of the draws; see `ForceResult`."""
+        keys = ("energy", "forces")
+        found = self._evaluator.evaluate(batch, pairs, keys, draw_keys=keys)
+        return found["energy_draws"], found["forces_draws"].reshape(-1, *self._shape)
+
+    def _grades(self, batch: Batch, pairs: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Extrapolation grades of the replicas and of their atoms; see `ForceResult`."""
+        grades = self._evaluator.extrapolation(batch, pairs)
+        return self._evaluator.environments.structure_grades(grades, batch.offsets), grades.reshape(self._shape[:2])
 
     def _batch_at(self, positions: np.ndarray, cells: np.ndarray) -> Batch:
         if self._batch is None or not np.array_equal(cells, self._batch.cells):

@@ -2,7 +2,7 @@
 
     h5md/                        version, author, creator, modules/units
     particles/replica_000/       species, mass, box/edges, position, velocity
-    observables/replica_000/     energies, temperature, deviations, D tensors, positions of molecules
+    observables/replica_000/     energies, temperature, deviations, grades, D tensors, positions of molecules
     parameters/                  time step, ensemble, seeds and target temperatures, atoms of the molecules
 
 A quantity that changes in time is a group with step, time and value. Replicas share steps and times by hard links.
@@ -53,7 +53,7 @@ class Recorded(NamedTuple):
     Attributes
     ----------
     shape : shape of one sample; sizes may be names, see `Header.sizes`.
-    unit : unit in gmtensor's spelling.
+    unit : unit in gmtensor's spelling; empty for a number without one.
     """
 
     shape: tuple[str | int, ...]
@@ -80,8 +80,10 @@ OBSERVABLES: dict[str, Recorded] = {
     "stress": Recorded(BY_NAME["stress"].shape, BY_NAME["stress"].unit),
     "energy_deviation": Recorded((), BY_NAME["energy"].unit),
     "forces_deviation": Recorded((), BY_NAME["forces"].unit),
+    "extrapolation": Recorded((), ""),
     "d_tensor": Recorded(("n_molecules", 3, 3), BY_NAME["d_tensor"].unit),
     "d_tensor_members": Recorded(("n_members", "n_molecules", 3, 3), BY_NAME["d_tensor"].unit),
+    "d_tensor_extrapolation": Recorded(("n_molecules",), ""),
     "molecule_position": Recorded(("n_molecules", "n_molecule_atoms", 3), "A"),
 }
 QUANTITIES = PARTICLES | OBSERVABLES
@@ -385,7 +387,8 @@ def _create(
         else:
             group["step"], group["time"] = first["step"], first["time"]
         value = group.create_dataset("value", (0, *shape), dtype, maxshape=(None, *shape), chunks=(rows, *shape))
-        value.attrs["unit"] = QUANTITIES[name].h5md_unit
+        if QUANTITIES[name].unit:
+            value.attrs["unit"] = QUANTITIES[name].h5md_unit
 
 
 def _append(file: h5py.File, name: str, steps: np.ndarray, times: np.ndarray, values: np.ndarray) -> None:

@@ -53,9 +53,11 @@ class Recorder:
         if self._stress and result.stress is not None:
             self._add("stress", step, result.stress)
         deviation = result.forces_deviation()
-        if not np.isnan(deviation).all():  # a single model has none
+        if not np.isnan(deviation).all():  # a single model without draws has none
             self._add("energy_deviation", step, result.energy_deviation())
             self._add("forces_deviation", step, np.sqrt(np.mean(deviation**2, axis=1)))
+        if result.extrapolation is not None:
+            self._add("extrapolation", step, result.extrapolation[0])
 
     def _add(self, name: str, step: int, values: np.ndarray) -> None:
         self._steps.setdefault(name, []).append(step)

@@ -125,10 +125,15 @@ class _Run:
         self._names = [f"{temperature:g} K, seed {seed}" for temperature, seed in config.replicas.pairs()]
         self._observer = make_observer(config, checkpoint.start)
         self._stops = StopConditions(config.stop, checkpoint.start, self._names)
-        if config.stop.forces_deviation is not None and model.n_members == 1:
+        if config.stop.forces_deviation is not None and model.n_members == 1 and not model.evaluator.n_draws:
             raise RunError(
-                "stop.forces_deviation needs a committee, got a potential with one member: leave it out, or train more "
-                "members"
+                "stop.forces_deviation needs a potential with several members or with draws of its last layer, got one "
+                "member and no draws: leave it out, or train the potential again"
+            )
+        if config.stop.extrapolation is not None and model.evaluator.environments is None:
+            raise RunError(
+                f"stop.extrapolation needs a potential that knows its training data, but {config.potential} is of an "
+                "earlier version: leave it out, or train the potential again"
             )
         forces = BatchForces(model, state.numbers, state.pbc, state.n_replicas, config.skin)
         self._integrator = make_integrator(
@@ -222,7 +227,6 @@ class _Run:
         config, state, result = self._config, self._integrator.state, self._integrator.result
         step = state.step - self._before + (not stopped.has_forces)  # a failed step has not been counted
         time = step * config.time_step
-        deviation = result.forces_deviation()
         frames = []
         for k in stopped.replicas:
             atoms = Atoms(state.numbers, state.positions[k], cell=state.cells[k], pbc=state.pbc, masses=state.masses)
@@ -230,8 +234,12 @@ class _Run:
             atoms.info |= {"replica": k, "name": self._names[k], "time": time, "step": step}
             if stopped.has_forces:
                 atoms.calc = SinglePointCalculator(atoms, energy=float(result.energies[k]), forces=result.forces[k])
-                if not np.isnan(deviation[k]).all():
-                    atoms.arrays["forces_deviation"] = deviation[k]
+                deviation = result.forces_deviation()[k]
+                if not np.isnan(deviation).all():
+                    atoms.arrays["forces_deviation"] = deviation
+                if result.extrapolation is not None:
+                    grades, of_atoms = result.extrapolation
+                    atoms.info["extrapolation"], atoms.arrays["extrapolation_atoms"] = float(grades[k]), of_atoms[k]
             frames.append(atoms)
         path = config.output / DUMP
         with atomic_path(path) as temporary:

@@ -1,7 +1,8 @@
 """Conditions that end a run early, checked for every replica.
 
     numbers that are not finite       every step
-    committee deviation of a force    sqrt(sum over xyz of the variance over the members) of any atom
+    committee deviation of a force    sqrt(sum over xyz of the variance over members or draws) of any atom
+    extrapolation                     grade of the structure; above 1 it lies outside the training data
     temperature                       2 E_kin/(n_degrees k_B); fluctuates by T sqrt(2/n_degrees)
     broken bonds                      length divided by length at the start, for the bonds of the starting structure
 
@@ -72,9 +73,9 @@ class StopConditions:
             return
         if stop.forces_deviation is not None:
             found = result.forces_deviation()
-            self._compare(
-                found, stop.forces_deviation, "forces_deviation", "the committee deviation of the force on {}", "eV/A"
-            )
+            self._compare(found, stop.forces_deviation, "forces_deviation", "the deviation of the force on {}", "eV/A")
+        if stop.extrapolation is not None and result.extrapolation is not None:
+            self._check_extrapolation(*result.extrapolation)
         if stop.temperature is not None:
             found = state.temperatures(integrator.n_degrees)[:, None]
             self._compare(found, stop.temperature, "temperature", "the temperature", "K")
@@ -88,6 +89,19 @@ class StopConditions:
         replicas = np.flatnonzero(~finite) if not finite.all() else np.arange(len(finite))
         reason = str(error) if isinstance(error, DynamicsError) else f"the forces cannot be computed: {error}"
         return RunStopped(reason, replicas.tolist(), has_forces=False)
+
+    def _check_extrapolation(self, grades: np.ndarray, of_atoms: np.ndarray) -> None:
+        """End the run if a grade (n_replicas,) is above the limit; the message names the atom that leads."""
+        limit = self._stop.extrapolation
+        beyond = np.asarray(grades > limit)
+        if beyond.any():
+            replica = int(np.argmax(grades))
+            leading = self._atom(int(np.argmax(of_atoms[replica])))
+            reason = (
+                f"the extrapolation grade is {grades[replica]:.4g}, above stop.extrapolation = {limit:g}; "
+                f"{leading} is farthest from the training data"
+            )
+            self._end(beyond, reason, first=replica)
 
     def _compare(self, found: np.ndarray, limit: float, key: str, what: str, unit: str) -> None:
         """End the run if a value of `found` (n_replicas, n) is above the limit; the message names the largest."""

@@ -16,6 +16,7 @@ from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
 from gmcore.model import Model
 from gmcore.molecules.molecules import Molecules
+from gmcore.quantities import PER_ATOM_GRADE
 
 
 class TensorObserver:
@@ -49,7 +50,9 @@ class TensorObserver:
         -------
         molecule_position : (n_replicas, n_molecules, n_molecule_atoms, 3) A, the whole molecules.
         d_tensor : (n_replicas, n_molecules, 3, 3) cm^-1, for a committee the mean.
-        d_tensor_members : (n_replicas, n_members, n_molecules, 3, 3) cm^-1, only for a committee.
+        d_tensor_members : (n_replicas, n_members, n_molecules, 3, 3) cm^-1, for a committee its members, for a single
+            model the draws of its last layer, whose deviation is that from `d_tensor`; left out if there are neither.
+        d_tensor_extrapolation : (n_replicas, n_molecules) grades; left out if the training data are not known.
         """
         whole = self.molecules.extract(positions, cells)
         n_replicas, n_molecules, n_atoms = whole.shape[:3]
@@ -58,10 +61,18 @@ class TensorObserver:
             np.tile(self.molecules.numbers, n_replicas * n_molecules),
             offsets=np.arange(n_replicas * n_molecules + 1) * n_atoms,
         )
-        members = self._evaluator.evaluate(batch, self._evaluator.find_pairs(batch), (self._name,))[self._name]
-        members = np.moveaxis(members.reshape(-1, n_replicas, n_molecules, 3, 3), 0, 1)
-        found = {"molecule_position": whole, "d_tensor": members.mean(axis=1)}
-        return found if members.shape[1] == 1 else found | {"d_tensor_members": members}
+        pairs, keys = self._evaluator.find_pairs(batch), (self._name,)
+        predicted = self._evaluator.evaluate(batch, pairs, keys, draw_keys=keys, want_extrapolation=True)
+        members = predicted[self._name]
+        found = {"molecule_position": whole, "d_tensor": members.mean(axis=0).reshape(n_replicas, n_molecules, 3, 3)}
+        if len(members) == 1:
+            members = predicted.get(f"{self._name}_draws", members[:0])
+        if len(members):
+            found["d_tensor_members"] = np.moveaxis(members.reshape(-1, n_replicas, n_molecules, 3, 3), 0, 1)
+        if PER_ATOM_GRADE in predicted:
+            grades = self._evaluator.environments.structure_grades(predicted[PER_ATOM_GRADE][0], batch.offsets)
+            found["d_tensor_extrapolation"] = grades.reshape(n_replicas, n_molecules)
+        return found
 
 
 def declared_molecules(

@@ -43,7 +43,7 @@ SEGMENTS = "trajectory"
 _NUMBER = re.compile(r"[0-9]{6}|[1-9][0-9]{6,}")
 """The stem of `segment_path`."""
 
-SCALARS = ("kinetic_energy", "temperature", "conserved", "energy_deviation", "forces_deviation")
+SCALARS = ("kinetic_energy", "temperature", "conserved", "energy_deviation", "forces_deviation", "extrapolation")
 """Scalars in the `info` of a frame; the potential energy is in its calculator."""
 
 
@@ -170,8 +170,8 @@ class Trajectory:
     def frames(self, replica: int, every: int = 1) -> Iterator[Atoms]:
         """Iterate over every `every`-th recorded structure of a replica, with velocities if they were recorded.
 
-        `info` has step, time (fs) and everything recorded at the same step: scalars and `d_tensor` (n_molecules, 3, 3)
-        cm^-1. The potential energy is in the calculator.
+        `info` has step, time (fs) and everything recorded at the same step: scalars, `d_tensor` (n_molecules, 3, 3)
+        cm^-1 and `d_tensor_extrapolation` (n_molecules,). The potential energy is in the calculator.
 
         Raises
         ------
@@ -184,7 +184,8 @@ class Trajectory:
 
     def _frames(self, replica: int, every: int) -> Iterator[Atoms]:
         """Yield the frames; a generator of its own, so that `frames` checks its arguments when it is called."""
-        names = (name for name in ("potential_energy", *SCALARS, "d_tensor") if name in self._names)
+        wanted = ("potential_energy", *SCALARS, "d_tensor", "d_tensor_extrapolation")
+        names = (name for name in wanted if name in self._names)
         series = {name: (self.steps(name), self.values(name, replica)) for name in names}
         count = 0
         for path in self.files:

@@ -165,6 +165,17 @@ class Evaluator(EvaluatorBase):
                 hidden[rows] = network.last_hidden()
         return features, hidden, moments
 
+    def extrapolation(self, batch: Batch, pairs: Pairs) -> np.ndarray:
+        """(n_atoms,) extrapolation grades, as in `evaluate`, for the price of the features of one member."""
+        geometry = make_geometry(batch, batch.species(self.species), pairs)
+        grades = np.empty(batch.n_atoms)
+        with serial_blas():
+            moments = self._moments.forward(geometry, batch.positions, self._betas[0])
+            for rows in self._chunks(batch.n_atoms):
+                features = self._contractions.forward(moments[rows])
+                grades[rows] = self.environments.grades(features, geometry.species[rows])
+        return grades
+
     def _member(self, k, batch, geometry, keys, total_charge, draw_keys, want_extrapolation) -> dict[str, np.ndarray]:
         network, beta = self._networks[k], self._betas[k]
         want_forces = "forces" in keys or "stress" in keys

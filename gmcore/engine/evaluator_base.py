@@ -77,6 +77,10 @@ class EvaluatorBase(ABC):
     ) -> dict[str, np.ndarray]:
         """Return the outputs of every member, on the host; see `gmcore.engine.evaluator.Evaluator.evaluate`."""
 
+    def extrapolation(self, batch: Batch, pairs: Any) -> np.ndarray:
+        """Return the extrapolation grades (n_atoms,), where `environments` are known."""
+        raise NotImplementedError
+
     def check_keys(self, keys: Iterable[str] | None) -> tuple[str, ...]:
         """The outputs asked for, all of them for None; one that the model lacks raises GMError."""
         if keys is None:

@@ -50,7 +50,11 @@ def refused_at(call: int):
             {"temperature": 30, "every": 4},
             r"replica 300 K, seed 1.*: the temperature is .* K, above stop.temperature = 30",
         ),
-        ({"forces_deviation": 1e-6}, r"the committee deviation of the force on atom \d \((Co|N|H)\) is .* eV/A, above"),
+        ({"forces_deviation": 1e-6}, r"the deviation of the force on atom \d \((Co|N|H)\) is .* eV/A, above"),
+        (
+            {"extrapolation": 0.1},
+            r"the extrapolation grade is .*, above stop.extrapolation = 0.1; atom \d .* is farthest",
+        ),
         ({"broken_bonds": 1.0001}, r"the length of bond (Co|N) \d - (N|H) \d is .* times its initial length, above"),
     ],
 )
@@ -59,6 +63,8 @@ def test_stops(inputs, tmp_path, stop, message):
         run_md(configured(inputs, tmp_path, equilibration=0.0, stop=stop))
     frames = read(tmp_path / "stopped.extxyz", ":")
     assert all(frame.get_forces().any() and frame.info["name"].endswith("seed 1") for frame in frames)
+    grades = [frame.info["extrapolation"] / frame.arrays["extrapolation_atoms"].max() for frame in frames]
+    assert grades[0] > 0.0 and np.ptp(grades) < 1e-6  # that of the atom that leads, over one limit
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -16,6 +17,7 @@ from gmcore.anisotropy import zfs_parameters
 from gmcore.config.dynamics import MDConfig
 from gmcore.config.loading import ConfigError, parse_config
 from gmcore.config.templates import template
+from gmcore.dynamics.export import export
 from gmcore.dynamics.recorder import Recorder
 from gmcore.dynamics.runner import check_run, run_md
 from gmcore.dynamics.tensor_observer import TensorObserver, declared_molecules
@@ -48,6 +50,9 @@ def test_what_a_run_leaves(whole, inputs):
             [frame.info["forces_deviation"] for frame in frames[::3]],
             rtol=1e-8,
         )
+        np.testing.assert_allclose(
+            [frame.info["extrapolation"] for frame in frames[::3]], predicted["extrapolation"], rtol=1e-8
+        )
     before = (whole / "trajectory.h5").stat().st_mtime_ns
     assert run_md(configured(inputs, whole)) == whole  # nothing is left to do
     assert (whole / "trajectory.h5").stat().st_mtime_ns == before
@@ -61,6 +66,30 @@ def test_the_tensors_are_those_of_the_molecule(whole, inputs):
     members = trajectory.values("d_tensor_members", 1)[:, :, 0]
     assert members.shape[1] == 3
     np.testing.assert_allclose(members.std(axis=1), predicted["d_tensor_std"], rtol=1e-8, atol=1e-12)
+    grades = trajectory.values("d_tensor_extrapolation", 1)[:, 0]
+    np.testing.assert_allclose(grades, predicted["extrapolation"], rtol=1e-8)
+    assert trajectory.unit("d_tensor_extrapolation") == "" and np.ptp(grades) > 0.0
+
+
+def test_a_single_model_records_the_deviation_of_its_draws(inputs, tmp_path):
+    d_tensor = {"model": str(inputs / "d_single.h5"), "every": 6, "molecule": {"metal": "Co"}}
+    folder = run_md(configured(inputs, tmp_path, potential=str(inputs / "single.h5"), d_tensor=d_tensor))
+    trajectory, potential = Trajectory(folder), load_model(inputs / "single.h5")
+    frames = list(trajectory.frames(0))[::3]
+    predicted = potential.predict(frames, errors=True)
+    of_forces = np.sqrt((predicted["forces_std"] ** 2).sum(axis=2).mean(axis=1))
+    np.testing.assert_allclose([f.info["forces_deviation"] for f in frames], of_forces, rtol=1e-6)
+    np.testing.assert_allclose([f.info["energy_deviation"] for f in frames], predicted["energy_std"], rtol=1e-6)
+    d, draws = trajectory.values("d_tensor", 0), trajectory.values("d_tensor_members", 0)[:, :, 0]
+    frames = [Atoms(trajectory.molecule_numbers, r) for r in trajectory.values("molecule_position", 0)[:, 0]]
+    expected = load_model(inputs / "d_single.h5").predict(frames)
+    np.testing.assert_allclose(np.sqrt(np.mean((draws - d) ** 2, axis=1)), expected["d_tensor_std"], rtol=1e-6)
+    (path,) = export(trajectory, tmp_path / "d.csv")
+    with open(path, newline="") as file:
+        row = next(csv.DictReader(file))
+    assert float(row["d_tensor_std_xy [cm^-1]"]) == pytest.approx(expected["d_tensor_std"][0, 0, 1])
+    assert float(row["d_tensor_extrapolation"]) == pytest.approx(expected["extrapolation"][0])
+    assert float(row["extrapolation"]) == pytest.approx(predicted["extrapolation"][0])
 
 
 def test_the_tensor_in_a_crystal_is_that_of_the_molecule(inputs):
@@ -146,7 +175,8 @@ def test_chunks_in_which_nothing_is_due(inputs, tmp_path):
         ),
         ({"structure": {"file": "molecule.extxyz", "index": 3}}, "has no structure of index 3; indices start at 0"),
         ({"structure": {"file": "potential.h5"}}, "structure.file: structure 0 of the file .* cannot be read"),
-        ({"stop": {"forces_deviation": 1.0}, "potential": "single.h5"}, "needs a committee, got a potential with one"),
+        ({"stop": {"forces_deviation": 1.0}, "potential": "bare.h5"}, "needs a potential with several members or with"),
+        ({"stop": {"extrapolation": 2.0}, "potential": "bare.h5"}, "needs a potential that knows its training data"),
         ({"fixed": [7]}, "fixed atoms must be indices from 0 to 4"),
         ({"ensemble": {"kind": "npt"}}, "NPT needs a system that is periodic"),
         ({"d_tensor": {"model": "potential.h5", "molecule": {"metal": "Co"}}}, "must predict one D tensor"),

@@ -12,8 +12,12 @@ from ase.io import write
 
 from gmcore.config.dynamics import MDConfig
 from gmcore.config.loading import parse_config
+from gmcore.data.datasets import Dataset
 from gmcore.dynamics.trajectory import Trajectory
+from gmcore.evaluation.trust import training_environments
 from gmcore.model_file import write_model
+from gmcore.uncertainty.last_layer import with_draws
+from gmcore.uncertainty.uncertainty import Uncertainty
 from support.models import random_parts
 
 MOLECULE = Atoms("CoN2H2", [[0, 0, 0], [1.9, 0, 0], [-1.9, 0.1, 0], [2.3, 0.9, 0], [-2.3, 0, 0.9]])
@@ -26,18 +30,32 @@ ENSEMBLES = [
 ]
 
 
-def write_weak_model(path: Path, head: str, n_members: int, seed: int = 0) -> None:
-    """A random model whose forces are so weak that atoms never meet within a test."""
+def write_weak_model(path: Path, head: str, n_members: int, seed: int = 0, knows: bool = True) -> None:
+    """A random model whose forces are so weak that atoms never meet within a test.
+
+    With `knows` it has the environments of rattled molecules, and a single member has draws of its last layer.
+    """
     settings, members = random_parts((head,), n_members=n_members, seed=seed, **SIZE)
     members = [replace(m, scale={name: 0.05 * scale for name, scale in m.scale.items()}) for m in members]
-    write_model(path, settings, members)
+    uncertainty = None
+    if knows:
+        frames = [MOLECULE.copy() for _ in range(40)]
+        for k, frame in enumerate(frames):
+            frame.rattle(0.05, seed=k)
+        if n_members == 1:
+            members = [with_draws(settings, members[0], frames)]
+        environments = training_environments(settings, members[0], Dataset(frames, {}, {}, np.zeros(len(frames))))
+        uncertainty = Uncertainty({}, environments)
+    write_model(path, settings, members, uncertainty=uncertainty)
 
 
 def write_inputs(folder: Path) -> Path:
     """Models and structures that the runs are about; returns the folder."""
     write_weak_model(folder / "potential.h5", "energy", 2)
     write_weak_model(folder / "single.h5", "energy", 1)
+    write_weak_model(folder / "bare.h5", "energy", 1, knows=False)
     write_weak_model(folder / "d.h5", "d_tensor", 3)
+    write_weak_model(folder / "d_single.h5", "d_tensor", 1)
     write(folder / "molecule.extxyz", MOLECULE)
     crystal = MOLECULE.copy()
     crystal.set_cell([[7.0, 0, 0], [1.0, 7.5, 0], [-0.5, 1.0, 8.0]])

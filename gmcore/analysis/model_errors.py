@@ -1,0 +1,105 @@
+"""Errors of the model in averages along a run: how calibrated errors of frames become errors of what is made of them.
+
+The D model states a calibrated error for each frame (`gmcore.uncertainty.calibration`), from the deviation between its
+members or draws. An average over frames has a smaller one, because part of the deviation differs from frame to frame,
+and it does not vanish for a long run, because part of it is the same in all frames. The members tell the two apart:
+
+    error of an average = calibrated error of its frames x deviation of the average / deviation of the frames
+                        = kappa x deviation of the average,    kappa = rms error of the frames / their rms deviation
+
+The deviation of a frame is the root mean square over the nine elements of its tensor, that of an average the same of
+the tensors of the members, each averaged over the frames: three members alone would give a noisy number for a single
+element or for D. It serves <D>, <E>, eigenvalues and elements, and D and E of the averaged tensor; kappa is that of
+each quantity. For the axis it is divided by the distance of the eigenvalues, as for a frame.
+
+Other numbers (widths, E/|D|, J2, spectra, correlation with the structure, dD/dq) are computed with every member, and
+kappa multiplies the deviation of the results. Members of a committee deviate from their mean, the draws of a single model
+from the model itself, whose D is not their mean.
+
+Not included: errors of the potential, whose dynamics visits the frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gmcore.uncertainty.calibration import Calibration, anisotropy_deviations
+
+KEY = "d_tensor"
+AXIS = "axis"
+
+
+def are_draws(tensors: np.ndarray, members: np.ndarray) -> bool:
+    """Whether members (n, n_members, 3, 3) are draws of a single model: tensors (n, 3, 3) are not their mean."""
+    return not np.allclose(members.mean(axis=1), tensors, rtol=0.0, atol=1e-6 * float(np.abs(tensors).max(initial=0.0)))
+
+
+def deviation(values: np.ndarray, own: np.ndarray, draws: bool) -> np.ndarray:
+    """Return the deviation of results (n_members, ...) from their mean, or for draws from `own` (...) of the model."""
+    about = own if draws else values.mean(axis=0)
+    return np.sqrt(np.mean((values - about) ** 2, axis=0))
+
+
+@dataclass(frozen=True, eq=False)
+class ModelErrors:
+    """Errors of the D model at one temperature.
+
+    Attributes
+    ----------
+    kappa : by "d_tensor", "D", "E" and "axis", no unit: what a deviation is multiplied by.
+    averaged : deviation of the averaged tensor, unit of the tensors.
+    axis_averaged : deviation of its axis, degrees.
+    draws : whether the members are draws of a single model.
+    """
+
+    kappa: Mapping[str, float]
+    averaged: float
+    axis_averaged: float
+    draws: bool
+
+    def of_average(self, name: str) -> float | None:
+        """Error of an average of "d_tensor" elements, "D", "E" or "axis"; None if it is not calibrated."""
+        return self.scaled(name, self.axis_averaged if name == AXIS else self.averaged)
+
+    def scaled(self, name: str, deviations: np.ndarray | float) -> np.ndarray | float | None:
+        """Error of a result that deviates by so much between members; None if `name` is not calibrated."""
+        return self.kappa[name] * deviations if name in self.kappa else None
+
+
+def model_errors(
+    tensors: np.ndarray, members: np.ndarray, calibrations: Mapping[str, Calibration], factor: float = 1.0
+) -> ModelErrors:
+    """Return the errors of the D model for the frames of one temperature.
+
+    Parameters
+    ----------
+    tensors : (n, 3, 3), in the frame of the molecule.
+    members : (n, n_members, 3, 3), members or draws.
+    calibrations : of the D model, for cm^-1.
+    factor : unit of the tensors in cm^-1 divided into: tensors = factor x cm^-1.
+    """
+    draws = are_draws(tensors, members)
+    frames = _pooled(members.swapaxes(0, 1), tensors, draws) / factor
+    mean = tensors.mean(axis=0)
+    averaged = _pooled(members.mean(axis=0), mean, draws)
+    of_axis = anisotropy_deviations(tensors / factor, frames)[AXIS]
+    kappa = {}
+    for name, calibration in calibrations.items():
+        own = of_axis if name == AXIS else frames
+        if name in (KEY, "D", "E", AXIS) and np.any(own > 0.0):
+            kappa[name] = _rms(calibration.error(own)) / _rms(own)
+    axis = anisotropy_deviations(mean[None], averaged[None])[AXIS][0]
+    return ModelErrors(kappa, float(averaged), float(axis), draws)
+
+
+def _pooled(members: np.ndarray, own: np.ndarray, draws: bool) -> np.ndarray:
+    """Root mean square over the elements of the deviation of tensors (n_members, ..., 3, 3)."""
+    return np.sqrt(np.mean(deviation(members, own, draws) ** 2, axis=(-2, -1)))
+
+
+def _rms(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(finite**2)))
