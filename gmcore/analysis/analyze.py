@@ -21,11 +21,13 @@ from ase.data import chemical_symbols
 
 from gmcore.analysis.couplings import TensorExpansion, expand_tensor
 from gmcore.analysis.frames import body_frame
+from gmcore.analysis.model_errors import KEY, ModelErrors, add_coupling_errors, model_errors
 from gmcore.analysis.modes import Modes
 from gmcore.analysis.records import ANALYSIS_FILE, FORMAT, SCHEMA, quantity, relative_paths, write_json
 from gmcore.analysis.samples import Samples, discarded, states_of
 from gmcore.analysis.sections import states as state_sections
 from gmcore.analysis.sections.anisotropy import anisotropy_section
+from gmcore.analysis.sections.calibration import calibrations, extrapolation
 from gmcore.analysis.sections.modes import (
     along_run,
     describe_coupling,
@@ -102,6 +104,7 @@ class _Analysis:
         self.alone = self.alone and not self.trajectory.pbc.any()
         self.shell = self._shell()
         self.models = self._load_models()
+        self.errors: list[ModelErrors] = []
 
     def content(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
@@ -112,6 +115,8 @@ class _Analysis:
             self.progress(state.label)
             samples = Samples(self.trajectory, state, self.discard, self.settings.blocks)
             states.append(self._state(samples, modes, expansion))
+        if described is not None and "coupling" in described and self.errors:
+            add_coupling_errors(described["coupling"], self.errors[0])
         self.progress("training results of the models")
         content = {
             "format": FORMAT,
@@ -123,6 +128,7 @@ class _Analysis:
             "reference": self.settings.reference and self.settings.reference.model_dump(mode="json"),
             "unit": self.settings.unit,
             "frame": self.frame and self.frame.words,
+            "calibration": calibrations({name: model for name, (_, model) in self.models.items()}),
             "states": states,
             "modes": described,
             "models": {name: describe_model(path) for name, (path, _) in self.models.items()},
@@ -233,20 +239,24 @@ class _Analysis:
             "thermodynamics": state_sections.thermodynamics(samples),
         }
         positions = molecule_positions(samples) if self.shell is not None else None
-        tensors, members = None, None
+        tensors, members, errors = None, None, None
         scalars: dict[str, np.ndarray] = {}
         if self.frame is not None:
             tensors = self.factor * samples.molecules("d_tensor")
-            if "d_tensor_members" in samples:
+            if samples.together("d_tensor", "d_tensor_members"):
                 members = self.factor * samples.molecules("d_tensor_members")
             tensors, members = self.frame.rotate(positions, tensors, members)
-            sections, scalars = anisotropy_section(samples, tensors, members, settings.unit)
+            errors = self._errors(samples, tensors, members)
+            sections, scalars = anisotropy_section(samples, tensors, members, settings.unit, errors)
             result |= sections
         if self.shell is not None and positions is not None:
-            result["structure"] = state_sections.structure(samples, self.shell, positions, scalars, settings.seed)
+            result["structure"] = state_sections.structure(
+                samples, self.shell, positions, scalars, settings.seed, members, errors
+            )
             result["structure"]["points"] = state_sections.anisotropy_points(scalars, settings.unit)
-        result["committee"] = state_sections.committee(samples, members, settings.unit)
-        result |= self._dynamics(samples, tensors)
+        result["committee"] = state_sections.committee(samples, tensors, members, settings.unit)
+        result["extrapolation"] = extrapolation(samples, {name: model for name, (_, model) in self.models.items()})
+        result |= self._dynamics(samples, tensors, members, errors)
         if modes is not None and expansion is not None and tensors is not None:
             temperature = result["thermodynamics"].get("temperature", result["target"])["value"]
             result["modes"] = {"expected": harmonic_expectation(expansion, temperature, self.factor, settings.unit)}
@@ -262,7 +272,29 @@ class _Analysis:
                 )
         return result
 
-    def _dynamics(self, samples: Samples, tensors: np.ndarray | None) -> dict[str, Any]:
+    def _errors(self, samples: Samples, tensors: np.ndarray, members: np.ndarray | None) -> ModelErrors | None:
+        """Errors of the D model in a state; None, with the reason under "missing", if they are not known."""
+        known = self.models[KEY][1].uncertainty.calibrations if KEY in self.models else {}
+        sentence = None
+        if KEY not in self.models:
+            sentence = "the model cannot be read"
+        elif KEY not in known:
+            sentence = "the model file has no calibration of D; train it again, with labels for validation"
+        elif members is None or members.shape[2] < 2:
+            sentence = "the run was recorded by an earlier version, without members or draws of the model"
+        if sentence is not None or members is None:
+            self.missing["model_errors"] = f"Errors of the model of D are not known: {sentence}"
+            return None
+        grades = None
+        if samples.together("d_tensor", "d_tensor_extrapolation"):
+            grades = samples.pooled(samples.molecules("d_tensor_extrapolation"))
+        errors = model_errors(samples.pooled(tensors), samples.pooled(members), known, grades, self.factor)
+        self.errors.append(errors)
+        return errors
+
+    def _dynamics(
+        self, samples: Samples, tensors: np.ndarray | None, members: np.ndarray | None, errors: ModelErrors | None
+    ) -> dict[str, Any]:
         """Autocorrelation functions and spectra."""
         settings = self.settings
         correlations: dict[str, Any] = {}
@@ -276,7 +308,11 @@ class _Analysis:
             )
         if tensors is not None:
             correlations |= state_sections.tensor_correlations(samples, tensors, settings.max_lag)
-            self._spectrum(spectra, "d_tensor", lambda: tensor_spectra(samples, tensors, settings, settings.unit))
+            self._spectrum(
+                spectra,
+                "d_tensor",
+                lambda: tensor_spectra(samples, tensors, settings, settings.unit, members, errors),
+            )
         return {"autocorrelations": correlations, "spectra": spectra}
 
     def _spectrum(self, spectra: dict[str, Any], name: str, make: Callable[[], dict[str, Any]]) -> None:

@@ -18,7 +18,9 @@ Three numbers are given with each mean. They mean different things:
     width       standard deviation over frames: thermal motion, not an error
     error       standard error from blocks of frames: finite sampling. For D of <the tensor> it comes from leaving out
                 one block at a time (jackknife), variance (b - 1)/b sum_k (x_k - xbar)^2
-    committee   population standard deviation over members, each averaged separately: uncertainty of the model
+    committee   deviation between members, each averaged separately: the part of the error of the model that they show.
+                `gmcore.analysis.model_errors` makes an error of it. Members of a committee deviate from their mean, the
+                draws of a single model from the model itself
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gmcore.analysis.model_errors import are_draws, deviation
 from gmcore.analysis.statistics import block_average
 from gmcore.anisotropy import Anisotropy, axis_angle, detrace, mean_axis, zfs_parameters
 from gmcore.errors import GMError
@@ -60,7 +63,8 @@ class AxisAverage(NamedTuple):
     order : S, no unit.
     width : degrees, root mean square angle between the axes of the frames and the mean director.
     error : degrees, standard error of the mean director, from the directors of blocks.
-    committee : degrees, root mean square angle between the directors of the members and their mean.
+    committee : degrees, root mean square angle between the directors of the members and their mean (for draws: that of
+        the model).
 
     All are NaN if no frame has an axis; committee is NaN without members.
     """
@@ -120,7 +124,7 @@ def thermal_averages(tensors: ArrayLike, members: ArrayLike | None = None, n_blo
     ----------
     tensors : (n, 3, 3) in a frame fixed to the molecule, any unit; traces are ignored. Replicas of one temperature are
         concatenated; if n_blocks is a multiple of their number, no block mixes two replicas.
-    members : (n, n_members, 3, 3), the predictions of a committee whose mean is `tensors`.
+    members : (n, n_members, 3, 3), the predictions of a committee whose mean is `tensors`, or draws of a single model.
     n_blocks : number of equal blocks for the errors; each should be several correlation times long.
 
     Raises
@@ -132,17 +136,17 @@ def thermal_averages(tensors: ArrayLike, members: ArrayLike | None = None, n_blo
     if not 2 <= n_blocks <= len(traceless):
         raise AveragesError(f"the number of blocks must lie between 2 and the {len(traceless)} frames, got {n_blocks}")
     frames = zfs_parameters(traceless)
-    of_members = through = None
+    of_members, through, draws = None, None, False
     if members is not None:
         of_members = _traceless(members, 4, "members (n, n_members, 3, 3)")
         if len(of_members) != len(traceless):
             raise AveragesError(f"members must belong to the {len(traceless)} frames, got {len(of_members)}")
-        through = zfs_parameters(of_members)
+        through, draws = zfs_parameters(of_members), are_draws(traceless, of_members)
 
     def average(name: str) -> Average:
-        return _average(getattr(frames, name), None if through is None else getattr(through, name), n_blocks)
+        return _average(getattr(frames, name), None if through is None else getattr(through, name), n_blocks, draws)
 
-    d_of_mean, e_of_mean, axis_of_mean = _of_mean(traceless, of_members, n_blocks)
+    d_of_mean, e_of_mean, axis_of_mean = _of_mean(traceless, of_members, n_blocks, draws)
     return ThermalAverages(
         n_frames=len(traceless),
         n_blocks=n_blocks,
@@ -151,8 +155,8 @@ def thermal_averages(tensors: ArrayLike, members: ArrayLike | None = None, n_blo
         e_over_d=average("e_over_d"),
         eigenvalues=average("eigenvalues"),
         j2=average("j2"),
-        elements=_average(traceless, of_members, n_blocks),
-        axis=_axis_average(frames, through, n_blocks),
+        elements=_average(traceless, of_members, n_blocks, draws),
+        axis=_axis_average(frames, through, n_blocks, draws),
         negative_fraction=float(np.mean(frames.d < 0.0)),
         d_of_mean=d_of_mean,
         e_of_mean=e_of_mean,
@@ -160,7 +164,7 @@ def thermal_averages(tensors: ArrayLike, members: ArrayLike | None = None, n_blo
     )
 
 
-def _average(values: np.ndarray, members: np.ndarray | None, n_blocks: int) -> Average:
+def _average(values: np.ndarray, members: np.ndarray | None, n_blocks: int, draws: bool) -> Average:
     """Average values (n, ...) and members (n, n_members, ...), leaving out frames without a value (E/|D| of zero)."""
     if values.ndim == 1:
         has_value = np.isfinite(values)
@@ -170,11 +174,13 @@ def _average(values: np.ndarray, members: np.ndarray | None, n_blocks: int) -> A
         nan = np.full(values.shape[1:], np.nan)
         return Average(nan, nan, nan, nan)
     mean, error = block_average(values, n_blocks)
-    committee = np.full_like(mean, np.nan) if members is None else np.nanmean(members, axis=0).std(axis=0)
+    committee = np.full_like(mean, np.nan)
+    if members is not None:
+        committee = deviation(np.nanmean(members, axis=0), mean, draws)
     return Average(mean, values.std(axis=0), error, committee)
 
 
-def _axis_average(frames: Anisotropy, through: Anisotropy | None, n_blocks: int) -> AxisAverage:
+def _axis_average(frames: Anisotropy, through: Anisotropy | None, n_blocks: int, draws: bool) -> AxisAverage:
     axes = frames.axis[np.isfinite(frames.axis).all(axis=1)]
     if len(axes) < n_blocks:
         return AxisAverage(np.full(3, np.nan), np.nan, np.nan, np.nan, np.nan)
@@ -185,11 +191,13 @@ def _axis_average(frames: Anisotropy, through: Anisotropy | None, n_blocks: int)
     committee = np.nan
     if through is not None:
         own = [mean_axis(axis)[0] for axis in np.swapaxes(through.axis, 0, 1) if np.isfinite(axis).all(axis=1).any()]
-        committee = _spread(own, mean_axis(own)[0])
+        committee = _spread(own, director if draws else mean_axis(own)[0])
     return AxisAverage(director, order, _spread(axes, director), error, committee)
 
 
-def _of_mean(tensors: np.ndarray, members: np.ndarray | None, n_blocks: int) -> tuple[OfMean, OfMean, OfMean]:
+def _of_mean(
+    tensors: np.ndarray, members: np.ndarray | None, n_blocks: int, draws: bool
+) -> tuple[OfMean, OfMean, OfMean]:
     """Return D, E and axis of the mean of tensors (n, 3, 3)."""
     whole = zfs_parameters(tensors.mean(axis=0))
     length = len(tensors) // n_blocks
@@ -199,12 +207,13 @@ def _of_mean(tensors: np.ndarray, members: np.ndarray | None, n_blocks: int) -> 
     through = None if members is None else zfs_parameters(members.mean(axis=0))
 
     def of_mean(name: str) -> OfMean:
-        committee = np.nan if through is None else float(getattr(through, name).std())
+        own = getattr(whole, name)
+        committee = np.nan if through is None else float(deviation(getattr(through, name), own, draws))
         return OfMean(getattr(whole, name), inflation * float(getattr(left_out, name).std()), committee)
 
     axis_committee = np.nan
     if through is not None and np.isfinite(through.axis).all():
-        axis_committee = _spread(through.axis, mean_axis(through.axis)[0])
+        axis_committee = _spread(through.axis, whole.axis if draws else mean_axis(through.axis)[0])
     return (
         of_mean("d"),
         of_mean("e"),

@@ -59,7 +59,7 @@ class TensorExpansion:
     value : (3, 3).
     gradient : (n_atoms, 3, 3, 3), dD/dx per A: [atom, direction, row, column]; zero beyond the molecule.
     first : (n_modes, 3, 3), D'_k, mean over the committee.
-    first_std : (n_modes, 3, 3), its deviation over the committee (0 for a single model).
+    first_std : (n_modes, 3, 3), its deviation over the committee, or over the draws of a single model; 0 without both.
     second : (n_modes, 3, 3), D''_k.
     unit : unit of the tensor.
     left_out : indices of atoms that are too close to the mean position for the head basis "positions".
@@ -168,17 +168,22 @@ def expand_tensor(
     first = tensor_derivatives(modes, members)
     value = model.predict(atoms, [key])[key][0]
     real = np.isfinite(moves).all(axis=(1, 2))
-    second = np.full((len(modes), 3, 3), np.nan)
+    second, first_std = np.full((len(modes), 3, 3), np.nan), first.std(axis=0)
     if real.any():
         moved = atoms.positions + step * np.concatenate([moves[real], -moves[real]])
-        plus, minus = np.split(_evaluate(model, atoms, moved, key), 2)
+        predicted, of_draws = _evaluate(model, atoms, moved, key)
+        plus, minus = np.split(predicted, 2)
         second[real] = (plus - 2.0 * value + minus) / step**2
+        if len(of_draws):  # they differ from the model by little, so that central differences will do
+            away = of_draws - predicted
+            slopes = (away[:, : len(plus)] - away[:, len(plus) :]) / (2.0 * step)
+            first_std[real] = np.sqrt(np.mean(slopes**2, axis=0))
     return TensorExpansion(
         frequencies=modes.frequencies,
         value=value,
         gradient=members.mean(axis=0),
         first=first.mean(axis=0),
-        first_std=first.std(axis=0),
+        first_std=first_std,
         second=second,
         unit=model.units[key],
         left_out=tuple(indices[left_out].tolist()),
@@ -258,11 +263,14 @@ def _part(atoms: Atoms, molecules: Molecules | None, which: int) -> tuple[Atoms,
     return Atoms(molecules.numbers, positions), molecules.indices[which]
 
 
-def _evaluate(model: Model, atoms: Atoms, positions: np.ndarray, key: str) -> np.ndarray:
-    """Return a tensor (n, 3, 3) on frames (n, n_atoms, 3) A of a structure."""
-    n_together = max(1, model.evaluator.batch_atoms // len(atoms))
-    parts = []
+def _evaluate(model: Model, atoms: Atoms, positions: np.ndarray, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return a tensor on frames (n, n_atoms, 3) A of a structure: (n, 3, 3), and of draws (n_draws, n, 3, 3)."""
+    evaluator = model.evaluator
+    n_together = max(1, evaluator.batch_atoms // len(atoms))
+    values, draws = [], []
     for first in range(0, len(positions), n_together):
         batch = Batch.of_frames(atoms, positions[first : first + n_together])
-        parts.append(model.evaluate(batch, model.evaluator.find_pairs(batch), [key])[key])
-    return np.concatenate(parts)
+        found = evaluator.evaluate(batch, evaluator.find_pairs(batch), [key], draw_keys=[key])
+        values.append(found[key].mean(axis=0))
+        draws.append(found.get(f"{key}_draws", np.empty((0, *values[-1].shape))))
+    return np.concatenate(values), np.concatenate(draws, axis=1)

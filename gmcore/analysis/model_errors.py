@@ -13,8 +13,8 @@ element or for D. It serves <D>, <E>, eigenvalues and elements, and D and E of t
 each quantity. For the axis it is divided by the distance of the eigenvalues, as for a frame.
 
 Other numbers (widths, E/|D|, J2, spectra, correlation with the structure, dD/dq) are computed with every member, and
-kappa multiplies the deviation of the results. Members of a committee deviate from their mean, the draws of a single model
-from the model itself, whose D is not their mean.
+kappa multiplies the deviation of the results. Members of a committee deviate from their mean, the draws of a single
+model from the model itself.
 
 Not included: errors of the potential, whose dynamics visits the frames.
 """
@@ -23,9 +23,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from gmcore.analysis.records import plain
 from gmcore.uncertainty.calibration import Calibration, anisotropy_deviations
 
 KEY = "d_tensor"
@@ -64,13 +66,21 @@ class ModelErrors:
         """Error of an average of "d_tensor" elements, "D", "E" or "axis"; None if it is not calibrated."""
         return self.scaled(name, self.axis_averaged if name == AXIS else self.averaged)
 
-    def scaled(self, name: str, deviations: np.ndarray | float) -> np.ndarray | float | None:
+    def scaled(self, name: str, deviations: Any) -> Any:
         """Error of a result that deviates by so much between members; None if `name` is not calibrated."""
         return self.kappa[name] * deviations if name in self.kappa else None
 
 
+UNKNOWN = ModelErrors({}, np.nan, np.nan, False)
+"""Errors of a model that is not calibrated: all None."""
+
+
 def model_errors(
-    tensors: np.ndarray, members: np.ndarray, calibrations: Mapping[str, Calibration], factor: float = 1.0
+    tensors: np.ndarray,
+    members: np.ndarray,
+    calibrations: Mapping[str, Calibration],
+    grades: np.ndarray | None = None,
+    factor: float = 1.0,
 ) -> ModelErrors:
     """Return the errors of the D model for the frames of one temperature.
 
@@ -79,7 +89,8 @@ def model_errors(
     tensors : (n, 3, 3), in the frame of the molecule.
     members : (n, n_members, 3, 3), members or draws.
     calibrations : of the D model, for cm^-1.
-    factor : unit of the tensors in cm^-1 divided into: tensors = factor x cm^-1.
+    grades : (n,) extrapolation grades of the frames, where known.
+    factor : value of a tensor in its unit / value in cm^-1.
     """
     draws = are_draws(tensors, members)
     frames = _pooled(members.swapaxes(0, 1), tensors, draws) / factor
@@ -90,7 +101,7 @@ def model_errors(
     for name, calibration in calibrations.items():
         own = of_axis if name == AXIS else frames
         if name in (KEY, "D", "E", AXIS) and np.any(own > 0.0):
-            kappa[name] = _rms(calibration.error(own)) / _rms(own)
+            kappa[name] = _rms(calibration.error(own, grades)) / _rms(own)
     axis = anisotropy_deviations(mean[None], averaged[None])[AXIS][0]
     return ModelErrors(kappa, float(averaged), float(axis), draws)
 
@@ -103,3 +114,23 @@ def _pooled(members: np.ndarray, own: np.ndarray, draws: bool) -> np.ndarray:
 def _rms(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
     return float(np.sqrt(np.mean(finite**2)))
+
+
+def add_coupling_errors(coupling: dict[str, Any], errors: ModelErrors) -> None:
+    """Add "model" to dD/dq: kappa times the deviation between members, that of all elements as stated by "strength".
+
+    Parameters
+    ----------
+    coupling : the entry of the analysis, changed in place.
+    errors : those of the coldest state, which is nearest to the minimum.
+    """
+    strength = coupling["strength"]
+    # strength is the norm of nine elements, dD/dq and dE/dq deviate like one
+    own = np.array([np.nan if value is None else value for value in strength["committee"]])
+    for name, of, size in (("strength", KEY, 1.0), ("dD", "D", 3.0), ("dE", "E", 3.0)):
+        found = errors.scaled(of, own / size)
+        if found is not None:
+            coupling[name]["model"] = plain(found)
+    found = errors.scaled(KEY, own / 3.0)
+    if found is not None:
+        coupling["elements"]["model"] = plain(found)

@@ -1,10 +1,11 @@
 """Self-describing numbers, the building blocks of analysis.json and report.json.
 
 A quantity is {"value", "unit", "about"} and, if known, "error" (one standard error from blocks of all replicas),
-"committee" (the deviation between the members of the D model, not calibrated), "model" (calibrated error of the model),
-"total" (both errors together), "interval" ([low, high], 95 %). A curve is {"about",
-"x": axis, "y": axis[, "low", "high"]}, an axis {"name", "unit", "values"}. Values that are not finite become null,
-because JSON has no NaN. Paths are relative to the folder of the run.
+"committee" (the deviation between the members or draws of the D model), "model" (the calibrated error of the D model,
+see `gmcore.analysis.model_errors`), "total" (error and model in quadrature), "interval" ([low, high], 95 %).
+
+A curve is {"about", "x": axis, "y": axis[, "low", "high", "model"]}, an axis {"name", "unit", "values"}. Values that
+are not finite become null, because JSON has no NaN. Paths are relative to the folder of the run.
 """
 
 from __future__ import annotations
@@ -57,12 +58,17 @@ def quantity(
     *,
     error: ArrayLike | None = None,
     committee: ArrayLike | None = None,
+    model: ArrayLike | None = None,
     interval: ArrayLike | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Return a self-describing number, array or mapping of arrays; entries that are None are left out."""
-    entries = {"value": value, "unit": unit, "error": error, "committee": committee, "interval": interval, **more}
-    entries["about"] = about
+    """Return a self-describing number, array or mapping of arrays; entries that are None are left out.
+
+    With `error` and `model` it also has "total", both in quadrature.
+    """
+    total = None if error is None or model is None else np.hypot(error, model)
+    entries = {"value": value, "unit": unit, "error": error, "committee": committee, "model": model, "total": total}
+    entries |= {"interval": interval, **more, "about": about}
     return {key: plain(entry) for key, entry in entries.items() if entry is not None}
 
 

@@ -73,6 +73,11 @@ class Samples:
         """Return whether a quantity was recorded."""
         return name in self.trajectory.names()
 
+    def together(self, name: str, other: str) -> bool:
+        """Return whether two quantities were recorded, and always at the same times."""
+        steps = self.trajectory.steps
+        return name in self and other in self and np.array_equal(steps(name), steps(other))
+
     def interval(self, name: str) -> float:
         """Return the time between samples, fs.
 

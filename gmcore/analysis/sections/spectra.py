@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from gmcore.analysis.records import axis, curve, quantity
+from gmcore.analysis.model_errors import KEY, ModelErrors, deviation
+from gmcore.analysis.records import axis, curve, plain, quantity, rounded
 from gmcore.analysis.samples import Samples
 from gmcore.analysis.spectra import (
     HANN_FWHM,
@@ -36,6 +37,9 @@ PROJECTIONS = 8
 
 FEWEST_SPECTRA = 4
 """Minimum number of spectra behind a band, even if lines become broader than the requested resolution."""
+
+MEMBERS = 4
+"""Maximum number of members or draws whose spectra are computed."""
 
 METHODS = {"maximum_entropy": "maximum entropy", "fft": "Fourier transform"}
 ALL_NINE = np.array([1.0 if i == j else np.sqrt(2.0) for i, j in UNIQUE])
@@ -64,7 +68,14 @@ def velocity_spectra(samples: Samples, settings: Analysis) -> dict[str, Any]:
     return _both(velocities, samples.interval("velocity"), settings, "modes", about, options)
 
 
-def tensor_spectra(samples: Samples, tensors: np.ndarray, settings: Analysis, unit: str) -> dict[str, Any]:
+def tensor_spectra(
+    samples: Samples,
+    tensors: np.ndarray,
+    settings: Analysis,
+    unit: str,
+    members: np.ndarray | None = None,
+    errors: ModelErrors | None = None,
+) -> dict[str, Any]:
     """Return the spectrum of D by both methods.
 
     Parameters
@@ -73,14 +84,30 @@ def tensor_spectra(samples: Samples, tensors: np.ndarray, settings: Analysis, un
     tensors : (n_series, n, 3, 3) in one frame, in `unit`.
     settings : resolution, range and order of the spectra.
     unit : unit of D.
+    members, errors : members (n_series, n, n_members, 3, 3) and errors of the model of D, where it is calibrated: then
+        the Fourier spectrum has its error under "model".
 
     Raises
     ------
     SpectrumError : if the run is too short.
     """
-    elements = unique_components(tensors) * ALL_NINE
+    elements, interval = unique_components(tensors) * ALL_NINE, samples.interval("d_tensor")
     about = "power spectral density of D, summed over its nine elements"
-    return _both(elements, samples.interval("d_tensor"), settings, f"({unit})^2", about, {})
+    result = _both(elements, interval, settings, f"({unit})^2", about, {})
+    if members is not None and errors is not None and KEY in errors.kappa:
+        blocks, resolution = _n_blocks(elements, interval, settings), result["fft"]["resolution"]["value"]
+        grid = wavenumber_grid(
+            interval, min(settings.max_wavenumber, nyquist(interval)), spacing=_spacing(interval, settings, resolution)
+        )
+
+        def spectrum(series: np.ndarray) -> np.ndarray:
+            return spectrum_with_band(series, interval, grid, "fft", blocks, resolution=resolution).mean
+
+        chosen = range(min(members.shape[2], MEMBERS))
+        through = np.array([spectrum(unique_components(members[:, :, k]) * ALL_NINE) for k in chosen])
+        found = errors.scaled(KEY, deviation(through, spectrum(elements), errors.draws))
+        result["fft"]["model"] = plain(rounded(np.asarray(found), 4))
+    return result
 
 
 def _n_degrees(samples: Samples) -> int | None:
@@ -100,14 +127,13 @@ def _both(
     options: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     maximum, blocks = min(settings.max_wavenumber, nyquist(interval)), _n_blocks(series, interval, settings)
-    spacing = maximum / POINTS
     finest = PER_FS / (interval * (series.shape[1] // blocks))  # spacing of the points of a transform
     resolution = max(settings.resolution, HANN_FWHM * finest)
     own: dict[str, dict[str, Any]] = {
         "fft": {"resolution": resolution},
         "maximum_entropy": {"order": settings.mesa_order} | options.get("maximum_entropy", {}),
     }
-    spacings = {"fft": max(spacing, resolution / HANN_FWHM), "maximum_entropy": spacing}
+    spacings = {"fft": _spacing(interval, settings, resolution), "maximum_entropy": _spacing(interval, settings)}
     result = {}
     for method, words in METHODS.items():
         grid = wavenumber_grid(interval, maximum, spacing=spacings[method])
@@ -125,6 +151,11 @@ def _both(
         if band.orders:
             result[method]["orders"] = [min(band.orders), max(band.orders)]
     return result
+
+
+def _spacing(interval: float, settings: Analysis, resolution: float = 0.0) -> float:
+    """Return the distance of the points of a spectrum, cm^-1."""
+    return max(min(settings.max_wavenumber, nyquist(interval)) / POINTS, resolution / HANN_FWHM)
 
 
 def _n_blocks(series: np.ndarray, interval: float, settings: Analysis) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gmcore.analysis.correlation import tensor_autocorrelation, velocity_autocorrelation
+from gmcore.analysis.model_errors import ModelErrors, are_draws, deviation
 from gmcore.analysis.records import axis, curve, quantity, thinned
 from gmcore.analysis.samples import Samples
 from gmcore.analysis.statistics import (
@@ -21,6 +22,7 @@ from gmcore.analysis.statistics import (
     statistical_inefficiency,
 )
 from gmcore.analysis.structure import Coordination
+from gmcore.anisotropy import zfs_parameters
 from gmcore.evaluation.metrics import unique_components
 from gmcore.quantities import ELEMENTS
 
@@ -67,7 +69,13 @@ def distributions(series: dict[str, np.ndarray], unit: str, about: dict[str, str
 
 
 def structure(
-    samples: Samples, shell: Coordination, positions: np.ndarray, anisotropy: dict[str, np.ndarray], seed: int
+    samples: Samples,
+    shell: Coordination,
+    positions: np.ndarray,
+    anisotropy: dict[str, np.ndarray],
+    seed: int,
+    members: np.ndarray | None = None,
+    errors: ModelErrors | None = None,
 ) -> dict[str, Any]:
     """Return means and widths of the measures, their correlation with D and E, and points for a scatter plot.
 
@@ -78,7 +86,9 @@ def structure(
     positions : (n_series, n, n_atoms, 3) A.
     anisotropy : "D" and "E" -> (n_series * n,) of the same frames; empty in a run without D.
     seed : seed of the bootstrap.
+    members, errors : members (n_series, n, n_members, 3, 3) and errors of the model of D, where it is calibrated.
     """
+    through = None if errors is None or members is None else zfs_parameters(samples.pooled(members))
     n_blocks, frames = samples.n_blocks, samples.pooled(positions)
     rows = thinned(len(frames), SCATTER_POINTS)
     result: dict[str, Any] = {"measures": [], "correlations": [], "scatter": {}}
@@ -93,12 +103,22 @@ def structure(
         for name, other in anisotropy.items():
             if np.ptp(values) > 0.0 and np.ptp(other) > 0.0:
                 found = correlation_coefficient(values, other, seed=seed)
-                about = f"correlation coefficient of {name} with the {measure.words}"
+                about, model = f"correlation coefficient of {name} with the {measure.words}", None
+                if through is not None and errors is not None:
+                    of_members = _coefficients(values, through.d if name == "D" else through.e)
+                    model = errors.scaled(name, deviation(of_members, np.asarray(found.value), errors.draws))
                 result["correlations"].append(
                     {"of": name, "with": measure.name}
-                    | quantity(found.value, "", about, interval=[found.low, found.high])
+                    | quantity(found.value, "", about, interval=[found.low, found.high], model=model)
                 )
     return result
+
+
+def _coefficients(values: np.ndarray, of_members: np.ndarray) -> np.ndarray:
+    """Pearson's coefficients (n_members,) of values (n,) with those of each member (n, n_members)."""
+    first, second = values - values.mean(), of_members - of_members.mean(axis=0)
+    scale = np.sqrt((first @ first) * np.sum(second**2, axis=0))
+    return (first @ second) / np.where(scale > 0.0, scale, 1.0)
 
 
 def anisotropy_points(anisotropy: dict[str, np.ndarray], unit: str) -> dict[str, Any]:
@@ -181,26 +201,29 @@ def course(values: np.ndarray, times: np.ndarray, name: str, unit: str, about: s
     ]
 
 
-def committee(samples: Samples, members: np.ndarray | None, unit: str) -> dict[str, Any]:
-    """Return the deviation between the members of the committees, as means and along the run.
+def committee(samples: Samples, tensors: np.ndarray | None, members: np.ndarray | None, unit: str) -> dict[str, Any]:
+    """Return the deviation between the members of the committees, or of draws, as means and along the run.
 
     Parameters
     ----------
     samples : the samples of a state.
-    members : (n_series, n, n_members, 3, 3) in `unit`, None without a committee for D.
+    tensors : (n_series, n, 3, 3) in `unit`; None without D.
+    members : (n_series, n, n_members, 3, 3) in `unit`, members or draws; None without.
     unit : unit of D.
     """
     result: dict[str, Any] = {}
     if "forces_deviation" in samples:
         values = samples.series("forces_deviation")
         if np.isfinite(values).all():
-            about = "committee deviation of forces: root mean square over atoms of the deviation of the force vector"
+            about = "deviation of forces between members: root mean square over atoms of that of the force vector"
             times = samples.times("forces_deviation")
             result["forces"] = _deviation(samples, values, times, "eV/A", about)
-    if members is not None and members.shape[2] > 1:
-        deviation = np.sqrt(members.var(axis=2).mean(axis=(-1, -2)))
-        about = "committee deviation of D: root mean square over its nine elements"
-        result["d_tensor"] = _deviation(samples, deviation, samples.times("d_tensor"), unit, about)
+    if tensors is not None and members is not None and members.shape[2] > 1:
+        draws = are_draws(samples.pooled(tensors), samples.pooled(members))
+        elements = deviation(np.moveaxis(members, 2, 0), tensors, draws)
+        about = "deviation of D between members: root mean square over its nine elements"
+        along = np.sqrt(np.mean(elements**2, axis=(-1, -2)))
+        result["d_tensor"] = _deviation(samples, along, samples.times("d_tensor"), unit, about)
     return result
 
 
