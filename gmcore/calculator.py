@@ -3,7 +3,8 @@
 Besides ASE's own properties `results` holds tensors under the names of their heads (`d_tensor`, cm^-1) and, for a
 committee, the population standard deviation of everything: `energy_std`, `forces_std`, ...; `stress` and `stress_std`
 are in Voigt order, eV/A^3, and missing for structures without a cell. There is no electronic entropy, so `free_energy`
-is the energy.
+is the energy. With `errors` also the calibrated errors (`energy_error`, `forces_error` for each atom, ...)
+and the extrapolation grades (`extrapolation`, `extrapolation_atoms`), see `gmcore.model`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from gmcore.engine.structures import Batch
 from gmcore.model import Model, load_model
-from gmcore.quantities import PER_ATOM
+from gmcore.quantities import is_per_atom, quantity_of
 
 
 class GMCalculator(Calculator):
@@ -31,6 +32,8 @@ class GMCalculator(Calculator):
     dtype : "float32" or "float64"; that of the training if not given.
     total_charge : e, for models whose charges must sum to it; if not given, `atoms.info["total_charge"]`.
     device : "cpu" or "cuda", for a model that is given as a path.
+    errors : also calculate calibrated errors, extrapolation grades, and deviations of a single model. This takes little
+        time for a committee, but for a single model several times that of its forces.
 
     Examples
     --------
@@ -47,10 +50,11 @@ class GMCalculator(Calculator):
         dtype: str | None = None,
         total_charge: float | None = None,
         device: str = "cpu",
+        errors: bool = False,
         **kwargs,
     ):
         self.model = model if isinstance(model, Model) else load_model(model, dtype, device)
-        self.total_charge = total_charge
+        self.total_charge, self.errors = total_charge, bool(errors)
         self.implemented_properties = list(self.model.units)
         if "energy" in self.model.units:
             self.implemented_properties.append("free_energy")
@@ -73,14 +77,13 @@ class GMCalculator(Calculator):
         batch = Batch.from_atoms(self.atoms)
         stated = self.atoms.info.get("total_charge") if self.total_charge is None else self.total_charge
         charges = None if stated is None else np.array([stated], float)
-        outputs = self.model.evaluate(batch, self.neighbors.update(batch), total_charge=charges)
+        outputs = self.model.evaluate(batch, self.neighbors.update(batch), total_charge=charges, errors=self.errors)
         for key, value in outputs.items():
-            quantity = key.removesuffix("_std")
-            value = value if quantity in PER_ATOM else value[0]
-            if quantity == "stress":
+            value = value if is_per_atom(key) else value[0]
+            if quantity_of(key) == "stress":
                 if np.isnan(value).any():
                     continue
-                value = full_3x3_to_voigt_6_stress(value)
-            self.results[key] = float(value) if quantity == "energy" else value
+                value = value if key == "stress_error" else full_3x3_to_voigt_6_stress(value)
+            self.results[key] = float(value) if np.ndim(value) == 0 else value
         if "energy" in self.results:
             self.results["free_energy"] = self.results["energy"]

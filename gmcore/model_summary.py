@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,22 @@ from ase.data import chemical_symbols
 from gmcore.engine.heads import output_units
 from gmcore.engine.settings import Member, ModelSettings
 from gmcore.files import relative_path
+from gmcore.uncertainty.uncertainty import Uncertainty
 
 
-def model_facts(settings: ModelSettings, members: Sequence[Member], folder: Path | None = None) -> dict[str, Any]:
-    """Return plain data ready for JSON: species, descriptor, network, heads, units, members, provenance.
+def model_facts(
+    settings: ModelSettings,
+    members: Sequence[Member],
+    folder: Path | None = None,
+    uncertainty: Uncertainty | None = None,
+) -> dict[str, Any]:
+    """Return plain data ready for JSON: species, descriptor, network, heads, units, members, errors, provenance.
 
     Parameters
     ----------
     folder : folder of the model file. Absolute paths in the provenance, written by earlier versions, are shown relative
         to it.
+    uncertainty : what the model file says about errors; calibrations are under "errors", by quantity.
     """
     descriptor, member = settings.descriptor, members[0]
     n_parameters = sum(
@@ -47,6 +55,8 @@ def model_facts(settings: ModelSettings, members: Sequence[Member], folder: Path
         "members": len(members),
         "parameters_per_member": int(n_parameters),
         "dtype": settings.dtype,
+        "errors": {key: asdict(entry) for key, entry in (uncertainty or Uncertainty()).calibrations.items()},
+        "knows_training_data": uncertainty is not None and uncertainty.environments is not None,
         "provenance": settings.provenance if folder is None else _seen_from(settings.provenance, folder),
     }
 
@@ -73,8 +83,23 @@ def model_lines(facts: dict[str, Any]) -> list[str]:
     for head in facts["heads"]:
         options = ", ".join(f"{key} {value}" for key, value in head["options"].items())
         lines.append(f"head {head['name']}: {head['kind']}, {options or 'no options'}")
+    lines += [_calibration_line(key, entry) for key, entry in facts["errors"].items()]
+    if not facts["knows_training_data"]:
+        lines.append("extrapolation grades: none, because the file does not describe its training data")
     lines += _entries("", facts["provenance"])
     return lines
+
+
+def _calibration_line(key: str, entry: dict[str, Any]) -> str:
+    """Return one line about the calibrated error of a quantity."""
+    source = {"committee": "deviation between members", "last_layer": "deviation of draws of the last layer"}
+    before, after = (
+        " and ".join(f"{100 * share:.0f} %" for share in entry[name]) for name in ("coverage_raw", "coverage")
+    )
+    return (
+        f"error of {key}: {entry['factor']:.3g} +- {entry['factor_error']:.2g} times the {source[entry['source']]}, "
+        f"from {entry['n_structures']} structures; within 1 and 2 errors {after} (raw deviations: {before})"
+    )
 
 
 def _entries(prefix: str, entries: dict[str, Any]) -> list[str]:

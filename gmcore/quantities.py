@@ -8,6 +8,7 @@ quantity needs a row here, a head that predicts it (`gmcore.engine.heads`, `gmke
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -65,8 +66,9 @@ ELEMENTS = tuple("xyz"[i] + "xyz"[j] for i, j in UNIQUE)
 """Names of `UNIQUE`: xx, xy, xz, yy, yz, zz."""
 
 
+GRADE = "extrapolation"
 PER_ATOM_GRADE = "extrapolation_atoms"
-"""Prediction that is no quantity: the extrapolation grade of every atom."""
+"""Predictions that are no quantities: extrapolation grades of the structures and of every atom, no unit."""
 
 
 def quantity_of(key: str) -> str:
@@ -74,8 +76,13 @@ def quantity_of(key: str) -> str:
     return key.removesuffix("_std").removesuffix("_error")
 
 
+def unit_of(key: str, units: Mapping[str, str]) -> str:
+    """Return the unit of a key of predictions, from those of the outputs; empty for a grade."""
+    return "" if key in (GRADE, PER_ATOM_GRADE) else units[quantity_of(key)]
+
+
 def is_per_atom(key: str) -> bool:
-    """Whether a key of predictions has one value for each atom."""
+    """Whether a key of predictions has values for each atom."""
     return key == PER_ATOM_GRADE or quantity_of(key) in PER_ATOM
 
 

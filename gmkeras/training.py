@@ -36,6 +36,7 @@ from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, Mod
 from gmcore.evaluation.advice import training_advice
 from gmcore.evaluation.evaluation import evaluate_model, write_evaluation
 from gmcore.evaluation.figures import loss_curves
+from gmcore.evaluation.outside import stated_values
 from gmcore.evaluation.trust import learn_uncertainty
 from gmcore.files import atomic_path, lock_folder
 from gmcore.model import Model, load_model
@@ -291,6 +292,7 @@ def _provenance(config: TrainConfig, parts: dict[str, Dataset], states: list[Tra
         "config": config.model_dump(mode="json", exclude_none=True, context={"relative_to": folder}),
         "n_structures": {part: len(data) for part, data in parts.items()},
         "data_notes": list(parts["train"].notes),
+        **stated_values(parts["train"].atoms),
         "members": [
             {
                 "seed": config.seed + k,

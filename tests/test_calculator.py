@@ -11,6 +11,7 @@ from gmcore.calculator import GMCalculator
 from gmcore.engine.structures import UnknownElementError
 from gmcore.errors import GMError
 from gmcore.model import Model
+from support.md_runs import MOLECULE
 from support.models import make_head, random_model, random_parts
 from support.systems import molecule, slab, small_cell, triclinic, water_box
 
@@ -39,6 +40,18 @@ def test_results_are_those_of_the_model(path, system):
         deviation = expected[f"{key}_std"][0]
         assert np.shape(results[f"{key}_std"]) == np.shape(results[key])
         assert np.allclose(results[f"{key}_std"], deviation, rtol=1e-8, atol=1e-12)
+
+
+def test_errors_only_when_asked_for(inputs):
+    plain, knowing = MOLECULE.copy(), MOLECULE.copy()
+    plain.calc, knowing.calc = GMCalculator(inputs / "single.h5"), GMCalculator(inputs / "single.h5", errors=True)
+    np.testing.assert_array_equal(plain.get_forces(), knowing.get_forces())
+    assert {"energy_std", "extrapolation"}.isdisjoint(plain.calc.results)
+    expected = knowing.calc.model.predict(MOLECULE, errors=True)
+    assert knowing.calc.results["extrapolation"] == pytest.approx(expected["extrapolation"][0])
+    assert isinstance(knowing.calc.results["extrapolation"], float)
+    np.testing.assert_allclose(knowing.calc.results["forces_std"], expected["forces_std"][0], rtol=1e-8)
+    np.testing.assert_allclose(knowing.calc.results["extrapolation_atoms"], expected["extrapolation_atoms"][0])
 
 
 @pytest.mark.parametrize("system", [triclinic, slab])

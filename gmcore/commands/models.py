@@ -23,6 +23,9 @@ from gmcore.errors import GMError
 if TYPE_CHECKING:
     from gmcore.model import Model
 
+ERRORS = {"default": None, "all": True, "none": False}
+"""Choices of `predict --errors`, and what `Model.predict` calls them."""
+
 
 def evaluate(
     model: ModelFile,
@@ -92,7 +95,7 @@ def evaluate(
     for name, dataset in parts.items():
         evaluations[name] = evaluate_model(loaded, dataset if rotate is None else dataset.rotated(rotate))
         typer.echo(f"{name}: {len(dataset)} structures")
-        for line in (*dataset.notes, *metrics_table(evaluations[name].metrics)):
+        for line in (*dataset.notes, *metrics_table(evaluations[name].metrics), *evaluations[name].outside_lines()):
             typer.echo(f"  {line}")
     if output is not None:
         typer.echo(f"written: {write_evaluation(output, evaluations)}")
@@ -110,22 +113,34 @@ def predict(
     total_charge: Charge = None,
     pbc: Periodic = None,
     format: Format = "auto",
+    errors: Annotated[
+        str,
+        typer.Option(
+            help="Calibrated errors and extrapolation grades: default (all, but those of forces and stress of a single "
+            "model, which take several times as long as the forces), all or none."
+        ),
+    ] = "default",
     threads: Threads = None,
     device: DeviceOption = "cpu",
 ) -> None:
     """Predict the properties of structures.
 
-    The output states the units.
+    The output states the units, the errors and how far each structure is from the training data.
     """
     from gmcore.commands.data import read_structures
+    from gmcore.evaluation.outside import outside_sentences
     from gmcore.evaluation.predictions import SUFFIXES, write_predictions
     from gmcore.outputs import check_outputs
 
+    if errors not in ERRORS:
+        raise GMError(f"--errors must be one of {', '.join(ERRORS)}, got {errors!r}")
     check_outputs([output], [model, structures], suffixes=SUFFIXES)
     loaded = _load_model(model, threads, device)
     dataset = read_structures(structures, unit, total_charge, pbc, format)
-    predictions = loaded.predict(dataset.atoms, properties=quantity or None)
-    left_out = write_predictions(output, dataset.atoms, predictions, loaded.units)
+    predictions = loaded.predict(dataset.atoms, properties=quantity or None, errors=ERRORS[errors])
+    left_out = write_predictions(output, dataset.atoms, predictions, loaded.units, loaded.uncertainty)
+    for sentence in outside_sentences(dataset.atoms, predictions, loaded):
+        typer.echo(sentence, err=True)
     if left_out:
         typer.echo(f"not written, because CSV has one row per structure: {', '.join(left_out)}", err=True)
     typer.echo(f"written: {output} ({len(dataset)} structures: {', '.join(predictions)})")
@@ -136,10 +151,11 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the contents of a model file."""
-    from gmcore.model_file import read_model
+    from gmcore.model_file import read_content
     from gmcore.model_summary import model_facts, model_lines
 
-    facts = model_facts(*read_model(model), model.parent)
+    content = read_content(model)
+    facts = model_facts(content.settings, content.members, model.parent, content.uncertainty)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
     else:

@@ -34,7 +34,7 @@ class Dataset:
 
     Attributes
     ----------
-    atoms : structures without calculators, A; `info["total_charge"]` where a total charge is known.
+    atoms : structures without calculators, A; `info["total_charge"]` and `info["multiplicity"]` where known.
     labels : per label one float64 array per structure, shapes as in `gmcore.data.labels`. A stress is NaN where the
         structure has no volume.
     units : unit of each label.
@@ -165,7 +165,10 @@ def read_dataset(
     found = _found(frames, labels, keys, total_charge)
     charges = [_total_charge(frame, total_charge) for frame in frames]
     for frame, charge in zip(frames, charges):
+        multiplicity = frame.fields.get("multiplicity")
         frame.atoms.info = {} if charge is None else {"total_charge": charge}
+        if isinstance(multiplicity, (int, float, np.number)) and np.isfinite(multiplicity):
+            frame.atoms.info["multiplicity"] = round(float(multiplicity))
         factor, _ = conversion("length", _unit("length", "length", frame, units))
         frame.atoms.set_cell(frame.atoms.cell.array * factor)
         frame.atoms.positions *= factor

@@ -9,7 +9,9 @@ suffix    layout
 .csv      one row per structure, unit in the header; per-atom quantities are left out
 ========  ===============================================================================================
 
-For a D tensor the CSV file also has D, E and E/|D|. Committee deviations are written as `<quantity>_std`.
+For a D tensor the CSV file also has D, E and E/|D|, and the calibrated errors of D, E and axis. Deviations between
+members are written as `<quantity>_std`, calibrated errors as `<quantity>_error`, extrapolation grades, which have no
+unit, as `extrapolation` and `extrapolation_atoms`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from gmcore.anisotropy import zfs_parameters
 from gmcore.data.readers.hdf5 import write_hdf5
 from gmcore.errors import GMError
 from gmcore.files import atomic_path
-from gmcore.quantities import ELEMENTS, PER_ATOM, UNIQUE
+from gmcore.quantities import ELEMENTS, GRADE, UNIQUE, is_per_atom, unit_of
+from gmcore.uncertainty.uncertainty import Uncertainty
 
 SUFFIXES = (".extxyz", ".xyz", ".h5", ".hdf5", ".npz", ".csv")
 
@@ -49,7 +52,11 @@ def check_suffix(path: str | Path) -> None:
 
 
 def write_predictions(
-    path: str | Path, atoms: Sequence[Atoms], predictions: Mapping[str, Any], units: Mapping[str, str]
+    path: str | Path,
+    atoms: Sequence[Atoms],
+    predictions: Mapping[str, Any],
+    units: Mapping[str, str],
+    uncertainty: Uncertainty | None = None,
 ) -> tuple[str, ...]:
     """Write the predictions for `atoms`; return the quantities that the format cannot hold.
 
@@ -57,8 +64,9 @@ def write_predictions(
     ----------
     path : the file; its suffix chooses the format.
     atoms : the structures.
-    predictions : result of `Model.predict`: quantity or `<quantity>_std` -> array or list, one entry per structure.
+    predictions : result of `Model.predict`: name -> array or list, one entry per structure.
     units : unit of each quantity.
+    uncertainty : of the model, for the errors of D, E and axis in a CSV file.
 
     Raises
     ------
@@ -66,14 +74,14 @@ def write_predictions(
     """
     check_suffix(path)
     path = Path(path)
-    units = {key: units[key.removesuffix("_std")] for key in predictions}
+    units = {key: unit_of(key, units) for key in predictions}
     suffix = path.suffix.lower()
     if suffix == ".csv":
-        return _write_csv(path, atoms, predictions, units)
+        return _write_csv(path, atoms, predictions, units, uncertainty or Uncertainty())
     if suffix == ".npz":
         _write_npz(path, atoms, predictions, units)
     elif suffix in (".h5", ".hdf5"):
-        per_atom = [key for key in predictions if _per_atom(key)]
+        per_atom = [key for key in predictions if is_per_atom(key)]
         charges = [frame.info.get("total_charge") for frame in atoms]
         known = None if None in charges else np.array(charges, dtype=np.float64)
         write_hdf5(path, atoms, predictions, units, per_atom, known)
@@ -82,21 +90,17 @@ def write_predictions(
     return ()
 
 
-def _per_atom(key: str) -> bool:
-    return key.removesuffix("_std") in PER_ATOM
-
-
 def _write_extxyz(path: Path, atoms: Sequence[Atoms], predictions: Mapping[str, Any], units: Mapping[str, str]) -> None:
     frames = []
     for k, frame in enumerate(atoms):
         frame = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, info=dict(frame.info))
         for key, values in predictions.items():
             value = np.asarray(values[k], dtype=np.float64)
-            if _per_atom(key):
+            if is_per_atom(key):
                 frame.arrays[key] = value
             elif np.isfinite(value).all():  # a molecule has no stress
                 frame.info[key] = float(value) if value.ndim == 0 else value
-        frame.info["units"] = " ".join(["positions=A", *(f"{key}={unit}" for key, unit in units.items())])
+        frame.info["units"] = " ".join(["positions=A", *(f"{key}={unit}" for key, unit in units.items() if unit)])
         frames.append(frame)
     with atomic_path(path) as temporary:
         write(temporary, frames, format="extxyz")
@@ -110,22 +114,31 @@ def _write_npz(path: Path, atoms: Sequence[Atoms], predictions: Mapping[str, Any
         "units": np.array(json.dumps({"positions": "A", **units})),
     }
     for key, values in predictions.items():
-        arrays[key] = np.concatenate(list(values)) if _per_atom(key) else np.array(values)
+        arrays[key] = np.concatenate(list(values)) if is_per_atom(key) else np.array(values)
     with atomic_path(path) as temporary:
         np.savez(temporary, **arrays)
 
 
 def _write_csv(
-    path: Path, atoms: Sequence[Atoms], predictions: Mapping[str, Any], units: Mapping[str, str]
+    path: Path,
+    atoms: Sequence[Atoms],
+    predictions: Mapping[str, Any],
+    units: Mapping[str, str],
+    uncertainty: Uncertainty,
 ) -> tuple[str, ...]:
     columns: dict[str, Sequence[Any] | np.ndarray] = {
         "structure": range(len(atoms)),
         "formula": [frame.get_chemical_formula() for frame in atoms],
     }
-    left_out = tuple(key for key in predictions if _per_atom(key))
+    left_out = tuple(key for key in predictions if is_per_atom(key))
     for key, values in predictions.items():
         if key not in left_out:
             columns |= _columns(key, np.asarray(values, dtype=np.float64), units[key])
+    if "d_tensor_std" in predictions:
+        tensors, deviations = (np.asarray(predictions[key]) for key in ("d_tensor", "d_tensor_std"))
+        errors = uncertainty.anisotropy_errors(tensors, deviations, predictions.get(GRADE))
+        for name, values in errors.items():
+            columns |= _columns(f"{name}_error", values, "deg" if name == "axis" else units["d_tensor"])
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -136,7 +149,7 @@ def _write_csv(
 def _columns(key: str, values: np.ndarray, unit: str) -> dict[str, np.ndarray]:
     """Return header -> column for one quantity of the structures."""
     if values.ndim == 1:
-        return {f"{key} [{unit}]": values}
+        return {f"{key} [{unit}]" if unit else key: values}
     if values.ndim == 2:
         return {f"{key}_{axis} [{unit}]": values[:, a] for a, axis in enumerate("xyz")}
     columns = {f"{key}_{name} [{unit}]": values[:, a, b] for name, (a, b) in zip(ELEMENTS, UNIQUE)}

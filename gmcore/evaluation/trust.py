@@ -20,7 +20,7 @@ from gmcore.engine.settings import Member, ModelSettings
 from gmcore.engine.structures import Batch
 from gmcore.evaluation.metrics import compared, flat_values
 from gmcore.model import Model
-from gmcore.quantities import BY_NAME, quantity_of
+from gmcore.quantities import BY_NAME, GRADE, PER_ATOM_GRADE, is_per_atom, quantity_of
 from gmcore.uncertainty.calibration import Calibration, anisotropy_deviations, calibrate, pooled
 from gmcore.uncertainty.environments import TrainingEnvironments, learn_environments
 from gmcore.uncertainty.last_layer import with_draws
@@ -103,6 +103,31 @@ def calibrations_of(reference: dict[str, Any], predicted: dict[str, Any], source
         for name, (deviations, errors, raw, groups) in deviations_and_errors(key, values, predicted).items():
             if len(np.unique(groups)) >= MIN_STRUCTURES and np.any(deviations > 0.0):
                 found[name] = calibrate(source, deviations, errors, groups, raw)
+    return found
+
+
+def coverages(
+    key: str, reference: Any, predicted: dict[str, Any], uncertainty: Uncertainty
+) -> dict[str, dict[str, Any]]:
+    """Return how well the calibrated errors of a quantity do: {name: {"error_coverage", "error_mean"}}.
+
+    The coverage is the share of errors within one and two calibrated errors (0.68 and 0.95 would be right), the mean
+    that of the calibrated errors. Names are `key`, and D, E and axis for a D tensor; what is not calibrated is missing.
+    """
+    if f"{key}_std" not in predicted:
+        return {}
+    grades = predicted.get(PER_ATOM_GRADE if is_per_atom(key) else GRADE)
+    _, _, labeled = compared(key, reference, predicted[key])
+    rows = None if grades is None else np.concatenate([np.atleast_1d(grade) for grade in grades])[labeled]
+    found = {}
+    for name, (deviations, errors, _, groups) in deviations_and_errors(key, reference, predicted).items():
+        calibration = uncertainty.calibrations.get(name)
+        if calibration is None or not len(errors):
+            continue
+        own = rows if name == key or grades is None else np.asarray(grades)[groups]
+        sizes = calibration.error(deviations, own)[:, None]
+        within = [float(np.mean(np.abs(errors) <= n * sizes)) for n in (1, 2)]
+        found[name] = {"error_coverage": within, "error_mean": float(sizes.mean())}
     return found
 
 

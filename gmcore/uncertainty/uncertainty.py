@@ -9,7 +9,7 @@ import numpy as np
 
 from gmcore.engine.settings import HeadSettings
 from gmcore.quantities import BY_NAME, PER_ATOM
-from gmcore.uncertainty.calibration import Calibration, pooled
+from gmcore.uncertainty.calibration import Calibration, anisotropy_deviations, pooled
 from gmcore.uncertainty.environments import TrainingEnvironments
 
 DERIVED = ("D", "E", "axis")
@@ -49,6 +49,19 @@ class Uncertainty:
                 own = atom_grades if key in PER_ATOM else grades
                 found[f"{key}_error"] = self.calibrations[key].error(pooled(values, axes[key]), own)
         return found
+
+    def anisotropy_errors(
+        self, tensors: np.ndarray, deviations: np.ndarray, grades: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return the calibrated errors (n,) of D, E (unit of the tensor) and axis (degrees), as far as calibrated.
+
+        Parameters
+        ----------
+        tensors, deviations : D tensors (n, 3, 3) and the raw deviations of their elements.
+        grades : (n,) extrapolation grades, where known.
+        """
+        raw = anisotropy_deviations(tensors, pooled(deviations, 2))
+        return {name: self.calibrations[name].error(raw[name], grades) for name in DERIVED if name in self.calibrations}
 
 
 def component_axes(heads: tuple[HeadSettings, ...]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Errors of the model in averages: what is the same in all frames stays, what differs averages out; draws and committees."""
+"""Errors of the model in averages: what is the same in all frames stays, what differs averages out; draws."""
 
 from __future__ import annotations
 
@@ -40,9 +40,8 @@ def test_what_is_the_same_in_all_frames_stays(rng):
     assert errors.of_average("D") == errors.of_average("d_tensor") == pytest.approx(expected, rel=0.02)
     assert errors.of_average("axis") == pytest.approx(np.degrees(expected / 100.0), rel=0.1)
     assert errors.scaled("D", 2.0) == pytest.approx(5.0)
-    assert model_errors(10.0 * tensors, 10.0 * members, calibrations(2.5), factor=10.0).of_average(
-        "D"
-    ) == pytest.approx(10.0 * errors.of_average("D"))
+    in_other_unit = model_errors(10.0 * tensors, 10.0 * members, calibrations(2.5), factor=10.0)
+    assert in_other_unit.of_average("D") == pytest.approx(10.0 * errors.of_average("D"))
     outside = model_errors(tensors, members, calibrations(2.5), grades=np.full(500, 3.0))
     assert outside.of_average("D") == pytest.approx(3.0 * errors.of_average("D"))
 

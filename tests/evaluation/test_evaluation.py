@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,9 +18,14 @@ from gmcore.data.reading import read_frames
 from gmcore.errors import GMError
 from gmcore.evaluation.evaluation import EvaluationError, evaluate_model, metrics_table, write_evaluation
 from gmcore.evaluation.learning_curve import run_learning_curve, with_training_size
+from gmcore.evaluation.outside import outside_sentences, stated_values
 from gmcore.evaluation.predictions import PredictionFileError, check_suffix, write_predictions
+from gmcore.evaluation.trust import training_environments
 from gmcore.model import Model
+from gmcore.uncertainty.calibration import Calibration
+from gmcore.uncertainty.uncertainty import Uncertainty
 from support.models import make_head, random_parts
+from support.systems import water_molecule
 
 HEADS = ("energy", make_head("charges", 3, conserve=True), "d_tensor")
 
@@ -98,6 +104,85 @@ def test_report(tmp_path, model, atoms):
     assert table[0].split() == "quantity MAE RMSE RMSE of mean R^2 unit values committee".split()
     assert table[1].startswith("energy ") and " 0.1 " in table[1]
     assert table[-1] == f"wrong sign of D: 0 of {len(atoms)} structures"
+
+
+# --- errors and extrapolation
+
+
+@pytest.fixture(scope="module")
+def calibrated() -> tuple[Model, list[Atoms]]:
+    """A committee of energy and D with factors and the environments of rattled water, and such molecules."""
+    settings, members = random_parts(("energy", "d_tensor"), species=(1, 8), n_members=3)
+    settings = replace(settings, provenance={"total_charges": [0.0], "multiplicities": [1.0]})
+    frames = [water_molecule() for _ in range(80)]
+    for k, frame in enumerate(frames):
+        frame.rattle(0.05, seed=k)
+    known = {"energy": 2.0, "d_tensor": 1.5, "D": 3.0, "E": 0.5, "axis": 1.2}
+    factors = {
+        name: Calibration("committee", factor, 0.1, 0.0, 50, (0.3, 0.6), (0.7, 0.9)) for name, factor in known.items()
+    }
+    environments = training_environments(settings, members[0], Dataset(frames, {}, {}, np.zeros(80)))
+    return Model(settings, members, uncertainty=Uncertainty(factors, environments)), frames
+
+
+def test_coverage_is_the_share_of_errors_within_the_stated_ones(calibrated, tmp_path):
+    model, frames = calibrated
+    predicted = model.predict(frames)
+    shifts = np.repeat([0.5, 1.5, 2.5, 2.5], 20) * predicted["energy_error"]  # a quarter within one, half within two
+    labels = {"energy": list(predicted["energy"] + shifts), "d_tensor": list(predicted["d_tensor"])}
+    dataset = Dataset(frames, labels, {"energy": "eV", "d_tensor": "cm^-1"}, np.zeros(80))
+    evaluation = evaluate_model(model, dataset)
+    energy = evaluation.metrics["energy"]
+    assert energy["error_coverage"] == [0.25, 0.5]
+    assert energy["error_mean"] == pytest.approx(predicted["energy_error"].mean())
+    for name in ("d_tensor", "d_tensor_D", "d_tensor_E", "d_tensor_axis_angle"):
+        assert evaluation.metrics[name]["error_coverage"] == [1.0, 1.0] and evaluation.metrics[name]["error_mean"] > 0
+    (entry,) = evaluation.outside.values()
+    assert entry["n"] == 80 and entry["share"] == np.mean(predicted["extrapolation"] > 1.0)
+    assert metrics_table(evaluation.metrics)[1].endswith("25 %, 50 %")
+    content = json.loads(write_evaluation(tmp_path, {"test": evaluation}).read_text())
+    assert content["extrapolation"]["test"] == evaluation.outside
+
+
+def test_predictions_carry_errors_and_grades(calibrated, tmp_path):
+    model, frames = calibrated
+    predicted = model.predict(frames[:2])
+    for suffix in ("csv", "h5", "npz", "extxyz"):
+        write_predictions(tmp_path / f"p.{suffix}", frames[:2], predicted, model.units, model.uncertainty)
+    with open(tmp_path / "p.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    deviation = np.sqrt(np.mean(predicted["d_tensor_std"][0] ** 2)) * max(predicted["extrapolation"][0], 1.0)
+    assert float(row["D_error [cm^-1]"]) == pytest.approx(3.0 * deviation)
+    assert float(row["E_error [cm^-1]"]) == pytest.approx(0.5 * deviation) and float(row["axis_error [deg]"]) > 0.0
+    assert float(row["extrapolation"]) == predicted["extrapolation"][0]
+    dataset = read_dataset(tmp_path / "p.h5", ["energy", "d_tensor"])
+    np.testing.assert_allclose(dataset.labels["energy"], predicted["energy"])
+    frame = next(iter(read_frames(tmp_path / "p.h5")))
+    assert np.shape(frame.fields["extrapolation_atoms"]) == (3,)
+    frame = next(iter(read_frames(tmp_path / "p.extxyz")))
+    assert frame.fields["extrapolation"] == pytest.approx(predicted["extrapolation"][0])
+    with np.load(tmp_path / "p.npz") as file:
+        np.testing.assert_array_equal(file["energy_error"], predicted["energy_error"])
+        assert file["extrapolation_atoms"].shape == (6,)
+
+
+def test_what_lies_outside_is_said(calibrated):
+    model, _ = calibrated
+    inside, stretched, charged = (water_molecule() for _ in range(3))
+    stretched.positions[1] *= 1.5
+    charged.info |= {"total_charge": 1.0, "multiplicity": 2}
+    inside.info |= {"total_charge": 0.0, "multiplicity": 1}
+    atoms = [inside, stretched, charged]
+    sentences = outside_sentences(atoms, model.predict(atoms), model)
+    assert sentences[0].startswith(
+        "1 of 3 structures lies outside the training data (extrapolation above 1), most often"
+    )
+    assert sentences[1:] == [
+        "1 of 3 structures lies outside the training data by total charge: 1, where the data had 0",
+        "1 of 3 structures lies outside the training data by multiplicity: 2, where the data had 1",
+    ]
+    assert outside_sentences([inside], model.predict([inside]), model) == []
+    assert stated_values(atoms) == {"total_charges": [0.0, 1.0], "multiplicities": [1.0, 2.0]}
 
 
 # --- prediction files
