@@ -119,7 +119,7 @@ def test_everything_in_one_model(tmp_path):
     provenance = model.settings.provenance
     assert provenance["config"]["output"] == "." and str(tmp_path) not in json.dumps(provenance)
     assert provenance["config"]["seed"] == 7 and [m["seed"] for m in provenance["members"]] == [7, 8]
-    assert provenance["total_charges"] == [-2.0] and "multiplicities" not in provenance
+    assert provenance["total_charges"] == [1.0] and "multiplicities" not in provenance
 
     with open(run / "member_1" / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -13,10 +13,14 @@ from typer.testing import CliRunner
 import gmcore.commands.app
 from gmcore.analysis import analyze as module
 from gmcore.model import load_model
+from gmcore.model_file import write_model
 from gmcore.report.html import write_report
-from support.models import random_model
+from gmcore.uncertainty.calibration import Calibration
+from gmcore.uncertainty.uncertainty import Uncertainty
+from support.models import random_model, random_parts
 from support.synthetic_runs import complex_molecule, synthetic_run
 
+CALIBRATED = ("d_tensor", "D", "E", "axis")
 REFERENCE = """
 mesa_order: 30
 blocks: 4
@@ -37,7 +41,9 @@ reference:
 
 def training(folder, rng) -> None:
     """Write a training folder like those of gmkeras: model, metrics, configuration, data, learning curve."""
-    random_model(folder / "model.h5", ("d_tensor",), species=(1, 7, 27), n_members=2)
+    known = {name: Calibration("committee", 1.5, 0.1, 0.0, 50, (0.5, 0.8), (0.7, 0.95)) for name in CALIBRATED}
+    parts = random_parts(("d_tensor",), species=(1, 7, 27), n_members=2)
+    write_model(folder / "model.h5", *parts, uncertainty=Uncertainty(known))
     frames = []
     for _ in range(12):
         atoms = complex_molecule()

@@ -113,7 +113,7 @@ def test_every_number_of_the_page_is_in_the_json(made):
     folder, (path, numbers), _ = made
     found, page = json.loads(numbers.read_text()), Page(path.read_text(encoding="utf-8"))
     assert found["analysis"] == json.loads((folder / "analysis.json").read_text())
-    names = "anisotropy comparison elements structure modes harmonic deviations training models run"
+    names = "anisotropy comparison elements structure modes harmonic deviations calibration training models run"
     assert [table["name"] for table in found["tables"]] == names.split()
     words = page.text.replace("\u00a0", " ")
     for table in found["tables"]:
@@ -282,7 +282,7 @@ def test_figures_in_files(made, tmp_path):
     assert [row["x"] for row in run] == ["50", "100"] and {row["y_label"] for row in run} == {"D / cm^-1"}
     assert float(run[1]["y"]) == pytest.approx(entry["value"]) and float(run[1]["high"]) > float(run[1]["low"])
     assert {row["series"] for row in rows} == {
-        "run", "committee", "quantum harmonic modes", "classical harmonic modes", "Somebody 2020",
+        "run", "model error", "quantum harmonic modes", "classical harmonic modes", "Somebody 2020",
     }  # fmt: skip
     taken = tmp_path / "taken"
     taken.write_text("")
