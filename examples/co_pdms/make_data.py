@@ -1,12 +1,21 @@
 """Make the two data files of this example: potential.extxyz (GFN2-xTB labels) and d_tensor.extxyz (model D tensors).
 
-    python make_data.py TRAJECTORIES [--output FOLDER] [--seed 1] [--relabel]
+    pip install tblite
+    python make_data.py TRAJECTORIES [--output FOLDER] [--seed 1]
 
-TRAJECTORIES is the folder of the xTB trajectory files: extended XYZ named T<temperature>_*.extxyz, molecular dynamics
-of [Co(pdms)2]2- at GFN2-xTB level with the keys energy_ref (eV), forces_ref (eV/A), dipole_ref (e A) and charges_ref
-(e). Frames are drawn without replacement, the same number from each temperature, with a seeded generator, so that the
-same folder and seed give the same bytes. With --relabel the labels are computed again by GFN2-xTB (`pip install
-tblite`), charge -2 and quartet, and the trajectories need positions only.
+Each file starts with the structure relaxed with GFN2-xTB. Two kinds of frames follow.
+
+Samples of the normal modes: the Hessian of the relaxed ion is computed from differences of forces, and structures are
+drawn from the classical thermal distribution of the harmonic potential that it describes. Every frame is independent
+of all others, and they surround the minimum in all directions. A few picoseconds of dynamics do not achieve that,
+because the slowest modes have periods above one picosecond.
+
+Frames of dynamics, which show the anharmonic motion: TRAJECTORIES is a folder of molecular dynamics of [Co(pdms)2]2- at
+GFN2-xTB level, extended XYZ files named T<temperature>_*.extxyz with the keys energy_ref (eV), forces_ref (eV/A),
+dipole_ref (e A) and charges_ref (e). Frames are drawn without replacement, the same number from each temperature.
+
+All draws use seeded generators. The same folder, seed and version of tblite give the same files, up to rounding in the
+last digits. It takes a few minutes.
 
 Numbers are written with fixed precision, finer than any model resolves: positions 1e-6 A (a rounding of 5e-7 A moves
 a force by at most 5e-5 eV/A), forces 1e-4 eV/A, energies 1e-5 eV, charges and dipoles 1e-5. The D tensors belong to
@@ -17,21 +26,28 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import ase.io
 import numpy as np
+from ase import units
+from ase.optimize import BFGS
+from ase.vibrations import Vibrations
 from ligand_field import d_tensor
+from tblite.ase import TBLite
 
 TOTAL_CHARGE, MULTIPLICITY = -2, 4
-POTENTIAL_TEMPERATURES = (100, 300, 400, 450, 500)
+MODE_TEMPERATURES = (100, 200, 300)
 # Second-order perturbation theory is at its best where the molecule stays near its equilibrium geometry.
-D_TEMPERATURES = (100, 300, 400)
+DYNAMICS_TEMPERATURES = (100, 300, 400)
+RIGID = 6
+"""Modes of translation and rotation."""
 
 
-def read_trajectories(folder: Path, temperatures: tuple[int, ...]) -> dict[int, list[ase.Atoms]]:
+def read_trajectories(folder: Path) -> dict[int, list[ase.Atoms]]:
     """Frames of each temperature, files in the order of their names; SystemExit names a missing temperature."""
     frames = {}
-    for temperature in temperatures:
+    for temperature in DYNAMICS_TEMPERATURES:
         files = sorted(folder.glob(f"T{temperature}_*.extxyz"))
         if not files:
             raise SystemExit(f"{folder} must contain a file T{temperature}_*.extxyz for {temperature} K, found none")
@@ -39,11 +55,15 @@ def read_trajectories(folder: Path, temperatures: tuple[int, ...]) -> dict[int, 
     return frames
 
 
-def select(frames: dict[int, list], n_total: int, seed: int) -> list[tuple[int, ase.Atoms]]:
-    """(temperature, frame) pairs, n_total spread evenly over the temperatures, in order of time within each."""
-    rng = np.random.default_rng(seed)
+def evenly(total: int, parts: int) -> list[int]:
+    """Numbers that differ by one at most and add up to the total."""
+    return np.diff(np.linspace(0, total, parts + 1).round().astype(int)).tolist()
+
+
+def select(frames: dict[int, list[ase.Atoms]], total: int, rng: np.random.Generator) -> list[tuple[int, ase.Atoms]]:
+    """(temperature, frame) pairs, spread evenly over the temperatures, in order of time within each."""
     chosen = []
-    for temperature, count in zip(frames, np.diff(np.linspace(0, n_total, len(frames) + 1).round().astype(int))):
+    for temperature, count in zip(frames, evenly(total, len(frames))):
         if count > len(frames[temperature]):
             raise SystemExit(
                 f"{count} frames were requested at {temperature} K, but the trajectory has "
@@ -54,15 +74,50 @@ def select(frames: dict[int, list], n_total: int, seed: int) -> list[tuple[int, 
     return chosen
 
 
-def relabel(atoms: ase.Atoms) -> None:
-    """Put fresh GFN2-xTB labels on a frame, in ASE units (eV, eV/A, e, e A)."""
-    from tblite.ase import TBLite  # needed for --relabel only
+def xtb() -> TBLite:
+    """GFN2-xTB for the ion."""
+    return TBLite(method="GFN2-xTB", charge=TOTAL_CHARGE, multiplicity=MULTIPLICITY, verbosity=0)
 
-    atoms.calc = TBLite(method="GFN2-xTB", charge=TOTAL_CHARGE, multiplicity=MULTIPLICITY, verbosity=0)
+
+def label(atoms: ase.Atoms) -> None:
+    """Put GFN2-xTB labels on a frame, in ASE units (eV, eV/A, e, e A)."""
+    atoms.calc = xtb()
     atoms.info["energy_ref"] = atoms.get_potential_energy()
     atoms.info["dipole_ref"] = atoms.get_dipole_moment()
     atoms.arrays["forces_ref"] = atoms.get_forces()
     atoms.arrays["charges_ref"] = atoms.get_charges()
+
+
+def relax(start: ase.Atoms) -> tuple[ase.Atoms, np.ndarray]:
+    """The relaxed ion, and the matrix (3 n_atoms, 3 n_atoms), A/eV^0.5, that makes thermal displacements.
+
+    With H the mass-weighted Hessian without translations and rotations, the matrix is M^-1/2 H^-1/2. Times (kT)^0.5 it
+    turns standard normal numbers into displacements with the covariance kT M^-1/2 H^-1 M^-1/2. The symmetric root does
+    not depend on the signs and the order of eigenvectors, so the frames do not either.
+    """
+    atoms = ase.Atoms(start.numbers, start.positions, calculator=xtb())
+    BFGS(atoms, logfile=None).run(fmax=0.003, steps=1000)
+    with TemporaryDirectory() as folder:
+        vibrations = Vibrations(atoms, name=str(Path(folder) / "modes"), delta=0.005)
+        vibrations.run()
+        hessian = vibrations.get_vibrations().get_hessian_2d()
+    roots = np.repeat(atoms.get_masses() ** -0.5, 3)
+    squares, vectors = np.linalg.eigh(roots[:, None] * hessian * roots)
+    squares, vectors = squares[RIGID:], vectors[:, RIGID:]
+    if squares[0] <= 0.0:
+        raise SystemExit("the relaxed ion must be a minimum, but its Hessian has a negative eigenvalue")
+    return ase.Atoms(atoms.numbers, atoms.positions), roots[:, None] * ((vectors * squares**-0.5) @ vectors.T)
+
+
+def sample(relaxed: ase.Atoms, root: np.ndarray, total: int, rng: np.random.Generator) -> list[tuple[int, ase.Atoms]]:
+    """(temperature, frame) pairs from the harmonic thermal distribution, spread evenly over the temperatures."""
+    chosen = []
+    for temperature, count in zip(MODE_TEMPERATURES, evenly(total, len(MODE_TEMPERATURES))):
+        for normal in rng.standard_normal((count, len(root))):
+            moved = relaxed.copy()
+            moved.positions += (np.sqrt(units.kB * temperature) * root @ normal).reshape(-1, 3)
+            chosen.append((temperature, moved))
+    return chosen
 
 
 def fixed(values: np.ndarray, digits: int) -> str:
@@ -104,23 +159,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("trajectories", type=Path, help="folder of the xTB trajectory files")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder to write to")
-    parser.add_argument("--potential-frames", type=int, default=400)
-    parser.add_argument("--d-frames", type=int, default=600)
+    parser.add_argument("--potential-frames", type=int, nargs=2, default=(299, 100), metavar=("MODES", "DYNAMICS"))
+    parser.add_argument("--d-frames", type=int, nargs=2, default=(449, 150), metavar=("MODES", "DYNAMICS"))
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--relabel", action="store_true", help="compute the GFN2-xTB labels again with tblite")
     options = parser.parse_args()
 
-    potential = select(
-        read_trajectories(options.trajectories, POTENTIAL_TEMPERATURES), options.potential_frames, options.seed
-    )
-    if options.relabel:
-        for _, atoms in potential:
-            relabel(atoms)
-    magnetic = select(read_trajectories(options.trajectories, D_TEMPERATURES), options.d_frames, options.seed + 1)
-    for name, write, chosen in (
-        ("potential.extxyz", potential_frame, potential),
-        ("d_tensor.extxyz", d_tensor_frame, magnetic),
+    trajectories = read_trajectories(options.trajectories)
+    relaxed, root = relax(trajectories[DYNAMICS_TEMPERATURES[0]][0])
+    for number, (name, write, (n_modes, n_dynamics)) in enumerate(
+        (
+            ("potential.extxyz", potential_frame, options.potential_frames),
+            ("d_tensor.extxyz", d_tensor_frame, options.d_frames),
+        )
     ):
+        rng = np.random.default_rng([options.seed, number])
+        chosen = [(0, relaxed), *sample(relaxed, root, n_modes, rng), *select(trajectories, n_dynamics, rng)]
+        if write is potential_frame:
+            for _, atoms in chosen:
+                label(atoms)
         path = options.output / name
         path.write_text("".join(write(*frame) for frame in chosen), encoding="utf-8")
         print(f"{path}: {len(chosen)} frames, {path.stat().st_size / 1e6:.2f} MB")
