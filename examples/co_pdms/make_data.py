@@ -37,17 +37,17 @@ from ligand_field import d_tensor
 from tblite.ase import TBLite
 
 TOTAL_CHARGE, MULTIPLICITY = -2, 4
-MODE_TEMPERATURES = (100, 200, 300)
-# Second-order perturbation theory is at its best where the molecule stays near its equilibrium geometry.
-DYNAMICS_TEMPERATURES = (100, 300, 400)
+POTENTIAL_MODES, POTENTIAL_DYNAMICS = (100, 200, 300), (100, 300, 400)
+# D grows steeply as its gap closes: a few hot frames would rule the loss, and the mean D of cold runs would be biased.
+D_MODES, D_DYNAMICS = (50, 100, 200), (100, 300)
 RIGID = 6
 """Modes of translation and rotation."""
 
 
-def read_trajectories(folder: Path) -> dict[int, list[ase.Atoms]]:
+def read_trajectories(folder: Path, temperatures: tuple[int, ...]) -> dict[int, list[ase.Atoms]]:
     """Frames of each temperature, files in the order of their names; SystemExit names a missing temperature."""
     frames = {}
-    for temperature in DYNAMICS_TEMPERATURES:
+    for temperature in temperatures:
         files = sorted(folder.glob(f"T{temperature}_*.extxyz"))
         if not files:
             raise SystemExit(f"{folder} must contain a file T{temperature}_*.extxyz for {temperature} K, found none")
@@ -109,10 +109,12 @@ def relax(start: ase.Atoms) -> tuple[ase.Atoms, np.ndarray]:
     return ase.Atoms(atoms.numbers, atoms.positions), roots[:, None] * ((vectors * squares**-0.5) @ vectors.T)
 
 
-def sample(relaxed: ase.Atoms, root: np.ndarray, total: int, rng: np.random.Generator) -> list[tuple[int, ase.Atoms]]:
+def sample(
+    relaxed: ase.Atoms, root: np.ndarray, temperatures: tuple[int, ...], total: int, rng: np.random.Generator
+) -> list[tuple[int, ase.Atoms]]:
     """(temperature, frame) pairs from the harmonic thermal distribution, spread evenly over the temperatures."""
     chosen = []
-    for temperature, count in zip(MODE_TEMPERATURES, evenly(total, len(MODE_TEMPERATURES))):
+    for temperature, count in zip(temperatures, evenly(total, len(temperatures))):
         for normal in rng.standard_normal((count, len(root))):
             moved = relaxed.copy()
             moved.positions += (np.sqrt(units.kB * temperature) * root @ normal).reshape(-1, 3)
@@ -164,19 +166,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
 
-    trajectories = read_trajectories(options.trajectories)
-    relaxed, root = relax(trajectories[DYNAMICS_TEMPERATURES[0]][0])
-    for number, (name, write, (n_modes, n_dynamics)) in enumerate(
-        (
-            ("potential.extxyz", potential_frame, options.potential_frames),
-            ("d_tensor.extxyz", d_tensor_frame, options.d_frames),
-        )
+    hot = read_trajectories(options.trajectories, POTENTIAL_DYNAMICS)
+    cold = read_trajectories(options.trajectories, D_DYNAMICS)
+    relaxed, root = relax(hot[POTENTIAL_DYNAMICS[0]][0])
+
+    def draw(temperatures, trajectories, counts, stream):
+        rng = np.random.default_rng([options.seed, stream])
+        samples = sample(relaxed, root, temperatures, counts[0], rng)
+        return [(0, relaxed.copy()), *samples, *select(trajectories, counts[1], rng)]
+
+    potential = draw(POTENTIAL_MODES, hot, options.potential_frames, 0)
+    for _, atoms in potential:
+        label(atoms)
+    magnetic = draw(D_MODES, cold, options.d_frames, 1)
+    for name, write, chosen in (
+        ("potential.extxyz", potential_frame, potential),
+        ("d_tensor.extxyz", d_tensor_frame, magnetic),
     ):
-        rng = np.random.default_rng([options.seed, number])
-        chosen = [(0, relaxed), *sample(relaxed, root, n_modes, rng), *select(trajectories, n_dynamics, rng)]
-        if write is potential_frame:
-            for _, atoms in chosen:
-                label(atoms)
         path = options.output / name
         path.write_text("".join(write(*frame) for frame in chosen), encoding="utf-8")
         print(f"{path}: {len(chosen)} frames, {path.stat().st_size / 1e6:.2f} MB")
