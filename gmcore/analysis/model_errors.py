@@ -9,7 +9,10 @@ and it does not vanish for a long run, because part of it is the same in all fra
 
 The deviation of a frame is the root mean square over the nine elements of its tensor, that of an average the same of
 the tensors of the members, each averaged over the frames: three members alone would give a noisy number for a single
-element or for D. It serves <D>, <E>, eigenvalues and elements, and D and E of the averaged tensor; kappa is that of
+element or for D. How much of it the frames share is still uncertain with few members, which may agree by chance where
+all are wrong. If the average deviates by less than half of the mean square of its frames, it is therefore taken part of
+the way there, as one more member would do that says so: a third of the way for three members, less for more. This
+serves <D>, <E>, eigenvalues and elements, and D and E of the averaged tensor; kappa is that of
 each quantity. For the axis it is divided by the distance of the eigenvalues, as for a frame.
 
 Other numbers (widths, E/|D|, J2, spectra, correlation with the structure, dD/dq) are computed with every member, and
@@ -32,6 +35,8 @@ from gmcore.uncertainty.calibration import Calibration, anisotropy_deviations
 
 KEY = "d_tensor"
 AXIS = "axis"
+SHARED = 0.5
+"""Share of the mean squared deviation of frames that they have in common, where members do not know better."""
 
 
 def are_draws(tensors: np.ndarray, members: np.ndarray) -> bool:
@@ -52,7 +57,7 @@ class ModelErrors:
     Attributes
     ----------
     kappa : by "d_tensor", "D", "E" and "axis", no unit: what a deviation is multiplied by.
-    averaged : deviation of the averaged tensor, unit of the tensors.
+    averaged : deviation of the averaged tensor, unit of the tensors; with few members taken towards that of frames.
     axis_averaged : deviation of its axis, degrees.
     draws : whether the members are draws of a single model.
     """
@@ -96,6 +101,8 @@ def model_errors(
     frames = _pooled(members.swapaxes(0, 1), tensors, draws) / factor
     mean = tensors.mean(axis=0)
     averaged = _pooled(members.mean(axis=0), mean, draws)
+    missing = max(SHARED * _rms(frames * factor) ** 2 - averaged**2, 0.0)
+    averaged = np.sqrt(averaged**2 + missing / (members.shape[1] + draws))
     of_axis = anisotropy_deviations(tensors / factor, frames)[AXIS]
     kappa = {}
     for name, calibration in calibrations.items():

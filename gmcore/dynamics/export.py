@@ -122,7 +122,9 @@ def _columns(
 def _deviation(trajectory: Trajectory, members: np.ndarray, replica: int) -> np.ndarray:
     """Deviation of the elements of D over members or draws (n, n_members, ...), about the D that was recorded."""
     steps, of_members = trajectory.steps("d_tensor"), trajectory.steps("d_tensor_members")
-    recorded = trajectory.values("d_tensor", replica)[np.searchsorted(steps, of_members)]
+    at = np.minimum(np.searchsorted(steps, of_members), len(steps) - 1)
+    recorded = trajectory.values("d_tensor", replica)[at]
+    recorded[steps[at] != of_members] = np.nan  # only in a file that has been changed
     return np.sqrt(np.mean((members - recorded[:, None]) ** 2, axis=1))
 
 

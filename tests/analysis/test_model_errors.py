@@ -56,6 +56,15 @@ def test_draws_deviate_from_the_model_itself(rng):
     assert deviation(np.array([3.0, 5.0]), np.array(0.0), False) == pytest.approx(1.0)
 
 
+def test_three_members_that_agree_by_chance_are_not_believed_entirely(rng):
+    own = 0.3 * symmetric(rng, 400, 3)
+    own -= own.mean(axis=0)  # every average is the same
+    members = FRAME + own
+    errors = model_errors(members.mean(axis=1), members, calibrations(1.0))
+    of_frames = np.sqrt(np.mean(own.var(axis=1)))
+    assert errors.averaged == pytest.approx(of_frames * np.sqrt(0.5 / 3.0), rel=1e-6)
+
+
 def test_both_parts_of_an_error_are_named():
     entry = quantity(1.0, "cm^-1", "D", error=0.3, model=0.4)
     assert (entry["error"], entry["model"], entry["total"]) == (0.3, 0.4, pytest.approx(0.5))
