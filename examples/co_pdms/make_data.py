@@ -37,7 +37,8 @@ from ligand_field import d_tensor
 from tblite.ase import TBLite
 
 TOTAL_CHARGE, MULTIPLICITY = -2, 4
-POTENTIAL_MODES, POTENTIAL_DYNAMICS = (100, 200, 300), (100, 300, 400)
+# The hot frames keep the potential from inventing minima where a run at 100 K would find them.
+POTENTIAL_MODES, POTENTIAL_DYNAMICS = (100, 200, 300), (100, 300, 400, 450, 500)
 # D grows steeply as its gap closes: a few hot frames would rule the loss, and the mean D of cold runs would be biased.
 D_MODES, D_DYNAMICS = (50, 100, 200), (100, 300)
 RIGID = 6
@@ -161,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("trajectories", type=Path, help="folder of the xTB trajectory files")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder to write to")
-    parser.add_argument("--potential-frames", type=int, nargs=2, default=(299, 100), metavar=("MODES", "DYNAMICS"))
+    parser.add_argument("--potential-frames", type=int, nargs=2, default=(150, 249), metavar=("MODES", "DYNAMICS"))
     parser.add_argument("--d-frames", type=int, nargs=2, default=(449, 150), metavar=("MODES", "DYNAMICS"))
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
