@@ -13,6 +13,7 @@ format                    read by
 orca                      `gmcore.exchange.orca`: ORCA output, SCF tensor and QDPT blocks of CASSCF and NEVPT2
 orca-property             `gmcore.exchange.orca_property`: ORCA's property file in text form, SCF tensor
 single-aniso              `gmcore.exchange.openmolcas`: output of SINGLE_ANISO, its geometry from OpenMolcas
+rassi-h5                  `gmcore.exchange.rassi`: rassi.h5 of OpenMolcas, compared with an output beside it
 plain                     `gmcore.exchange.plain_text`: three rows of three numbers
 ========================  =========================================================================================
 """
@@ -21,18 +22,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gmcore.errors import DataError, excerpt
+from gmcore.exchange.openmolcas import read_single_aniso
+from gmcore.exchange.rassi import SUFFIX, compare_with_text, read_rassi
 from gmcore.exchange.tensors import ComputedTensor
+from gmcore.inputs.hdf5 import has_signature
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-FORMATS = ("orca", "orca-property", "single-aniso", "plain")
+FORMATS = ("orca", "orca-property", "single-aniso", "rassi-h5", "plain")
+OUTPUTS = (".out", ".log", SUFFIX)
+"""Names of the files of a folder that are read."""
+_OPENMOLCAS = ("MAIN ANISOTROPY AXES", "This run of MOLCAS", "--- Start Module:")
 SAME = 2e-3
 """Root mean square distance, A, below which two geometries count as one: files have few digits."""
 
@@ -57,16 +65,68 @@ def read_tensors(
     Raises
     ------
     DataError : the file is missing or not in the format, has no tensor or several that fit, or contradicts itself.
+    DamagedFileError : an HDF5 file is damaged.
     UnitError : the unit is unknown, or missing for a plain matrix.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"file {path} does not exist")
+    if format == "rassi-h5" or (format == "auto" and (path.name.endswith(SUFFIX) or has_signature(path))):
+        return _chosen(
+            [_beside_text(tensor, path) for tensor in read_rassi(path, unit)], str(path), level, contribution
+        )
     text = path.read_text(encoding="utf-8-sig", errors="replace")
-    found = _reader(_detected(text) if format == "auto" else format)(text, path.name, unit)
+    found = _reader(_detected(text) if format == "auto" else format)(text, str(path), unit)
     if not found:
-        raise DataError(f"{path.name} contains no D tensor in a known layout")
-    return _chosen(found, path.name, level, contribution)
+        raise DataError(f"{path} contains no D tensor in a known layout")
+    return _chosen(found, str(path), level, contribution)
+
+
+def tensor_paths(given: Sequence[Path]) -> list[Path]:
+    """Return the files that paths, folders and patterns name, each once, in the order given and then by name.
+
+    A folder stands for the files in it that end in .out, .log or .rassi.h5. An output whose rassi.h5 is among the files
+    is left out: it is read with it.
+
+    Raises
+    ------
+    DataError : a path does not exist, or a folder or pattern has no files.
+    """
+    found: dict[Path, None] = {}
+    for path in given:
+        if path.is_dir():
+            named = sorted(file for file in path.iterdir() if file.name.endswith(OUTPUTS) and file.is_file())
+        elif path.exists() or not has_magic(str(path)):
+            named = [path]
+        else:
+            named = sorted(map(Path, glob(str(path), recursive=True)))
+        if not named:
+            raise DataError(f"{path} names no output: a folder must have files that end in {', '.join(OUTPUTS)}")
+        found |= dict.fromkeys(named)
+    beside = {text_beside(path) for path in found}
+    return [path for path in found if path not in beside]
+
+
+def text_beside(path: Path) -> Path | None:
+    """The output of OpenMolcas that belongs to a rassi.h5 file by its name: a.out or a.log beside a.rassi.h5."""
+    if not path.name.endswith(SUFFIX):
+        return None
+    names = (path.with_name(path.name.removesuffix(SUFFIX) + suffix) for suffix in (".out", ".log"))
+    return next((name for name in names if name.is_file()), None)
+
+
+def _beside_text(tensor: ComputedTensor, path: Path) -> ComputedTensor:
+    """The tensor, compared with that of the output beside its file; an output without a D tensor says nothing."""
+    beside = text_beside(path)
+    if beside is None:
+        return tensor
+    text = beside.read_text(encoding="utf-8-sig", errors="replace")
+    if _detected(text) != "single-aniso" or "MAIN ANISOTROPY AXES" not in text:
+        return tensor
+    (other,) = _chosen(read_single_aniso(text, str(beside)), str(beside), None, None)[-1:]
+    if other.atoms is not None:
+        other = in_frame_of(other, tensor.atoms)
+    return replace(tensor, notes=(*tensor.notes, compare_with_text(tensor, other)), charge=other.charge)
 
 
 def _detected(text: str) -> str:
@@ -75,7 +135,7 @@ def _detected(text: str) -> str:
         return "orca-property"
     if "* O   R   C   A *" in text:
         return "orca"
-    return "single-aniso" if "MAIN ANISOTROPY AXES" in text else "plain"
+    return "single-aniso" if any(words in text for words in _OPENMOLCAS) else "plain"
 
 
 def _reader(name: str) -> Callable[[str, str, str | None], list[ComputedTensor]]:
@@ -86,7 +146,7 @@ def _reader(name: str) -> Callable[[str, str, str | None], list[ComputedTensor]]
     elif name == "orca-property":
         from gmcore.exchange.orca_property import read_orca_property as reader
     elif name == "single-aniso":
-        from gmcore.exchange.openmolcas import read_single_aniso as reader
+        reader = read_single_aniso
     else:
         from gmcore.exchange.plain_text import read_plain_tensor as reader
     return reader

@@ -35,9 +35,12 @@ class ComputedTensor:
     unit : "cm^-1", or what was stated for a file that does not say.
     atoms : geometry in whose frame the tensor is, A; None where the file has none.
     level, contribution : which of the tensors of its file: "casscf", "effective"; empty where there is only one kind.
-    step : geometry of the file that it belongs to, from 0.
+    step : which geometry of its file it belongs to; increases along the file.
     origin : where it is in the file, for error messages.
     notes : remarks for the user.
+    spin : S of the ground multiplet; None where the file does not say.
+    charge : of the molecule, e; None where the file does not say.
+    energy : of the lowest state without spin-orbit coupling, eV; None where the file does not say.
     """
 
     tensor: np.ndarray
@@ -48,6 +51,9 @@ class ComputedTensor:
     step: int
     origin: str
     notes: tuple[str, ...] = ()
+    spin: float | None = None
+    charge: float | None = None
+    energy: float | None = None
 
     @property
     def kind(self) -> str:

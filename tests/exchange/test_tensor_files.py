@@ -224,7 +224,7 @@ def test_property_file_of_orca_5_and_its_zero_eigenvalues(write):
     (found,) = read_tensors(write(property_5(cobalt(), matrix, np.zeros(3)), "job_property.txt"))
     assert "printed zero eigenvalues" in found.notes[0]
     assert zfs_parameters(found.tensor).d == pytest.approx(4.0, abs=1e-5)
-    with pytest.raises(DataError, match=r"printed in job_property.txt, line 11 must be those of its matrix"):
+    with pytest.raises(DataError, match=r"printed in .*job_property.txt, line 11 must be those of its matrix"):
         read_tensors(write(property_5(cobalt(), matrix, np.array([1.0, 2.0, 3.0])), "job_property.txt"))
     cut = property_5(cobalt(), matrix).replace("          0          1          2", "   x y z")
     with pytest.raises(DataError, match="must contain a matrix and its eigenvalues"):
@@ -273,7 +273,7 @@ def test_uncertain_single_aniso_layouts_are_refused(write):
     (bare,) = read_tensors(write(single_aniso(tensor(6))))
     assert bare.atoms is None
     with pytest.raises(DataError, match="2 D tensors of the kind '' for one geometry"):
-        read_tensors(write(text + text), "single-aniso")
+        read_tensors(write(text + single_aniso(tensor(6))), "single-aniso")
 
 
 def test_plain_matrix_needs_unit_and_geometry(write):
@@ -307,7 +307,7 @@ def test_geometries_are_compared_and_tensors_rotated(write):
     np.testing.assert_array_equal(same.atoms.positions, shifted.positions)
     rotated = shifted.copy()
     rotated.positions = shifted.positions @ rotation.T
-    with pytest.raises(DataError, match=r"must be in the frame of job.out, line \d+, got one rotated by .* degrees"):
+    with pytest.raises(DataError, match=r"must be in the frame of .*job.out, line \d+, got one rotated by .* degrees"):
         in_frame_of(found, rotated)
     moved = in_frame_of(found, rotated, rotate=True)
     np.testing.assert_allclose(moved.tensor, rotation @ matrix @ rotation.T, atol=1e-3)
@@ -315,9 +315,9 @@ def test_geometries_are_compared_and_tensors_rotated(write):
     mirrored = shifted.copy()
     mirrored.positions[:, 2] *= -1
     for other, message in (
-        (mirrored, "must be that of job.out.* differs by"),
+        (mirrored, "must be that of .*job.out.* differs by"),
         (shifted[::-1], "same order, CoOH2OH2, got H2OH2OCo"),
-        (molecule("H2O"), "must have the atoms of job.out"),
+        (molecule("H2O"), "must have the atoms of .*job.out"),
     ):
         with pytest.raises(DataError, match=message):
             in_frame_of(found, other, rotate=True)
@@ -333,7 +333,7 @@ def test_unknown_files_and_formats_are_refused(write, tmp_path):
         read_tensors(tmp_path / "nothing.out")
     with pytest.raises(DataError, match=r"format must be one of auto, orca, .* got 'molpro'"):
         read_tensors(write("x"), "molpro")
-    with pytest.raises(DataError, match=r"cm\^-1 in job.out, not MHz"):
+    with pytest.raises(DataError, match=r"cm\^-1 in .*job.out, not MHz"):
         read_tensors(write(BANNER + orca_geometry(cobalt()) + orca_scf(tensor(1))), unit="MHz")
 
 
@@ -377,12 +377,13 @@ def test_command_finds_the_geometry_beside_a_plain_matrix(write, tmp_path):
         (["-o", "data.h5", "--rotate"], "--rotate needs --geometry"),
         (["-o", "data.h5", "--geometry", "two.xyz"], "a geometry must be one structure, got 2 in two.xyz"),
         (["-o", "data.h5", "--unit", "energy=eV"], "unknown name 'energy' in --unit"),
-        (["job.out", "-o", "data.h5", "--geometry", "two.xyz"], "--geometry can only be used with one file, got 2"),
+        (["other.out", "-o", "data.h5", "--geometry", "two.xyz"], "--geometry can only be used with one file, got 2"),
     ],
 )
 def test_command_refuses(write, tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     write(BANNER + orca_geometry(cobalt()) + orca_scf(tensor(1)))
+    write("", "other.out")
     ase.io.write("two.xyz", [cobalt(), cobalt()])
     result = CliRunner().invoke(app, ["import", "job.out", *options])
     assert result.exit_code == 2 and message in result.output

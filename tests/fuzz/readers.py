@@ -143,6 +143,12 @@ def _tensor(folder: Path) -> None:
     read_tensors(folder / "job.out", unit=unit, **asked)
 
 
+def _rassi(folder: Path) -> None:
+    from gmcore.exchange.tensor_files import read_tensors
+
+    read_tensors(folder / "job.rassi.h5")
+
+
 def _imported(folder: Path) -> None:
     from gmcore.commands.exchange import import_tensors
 
@@ -182,5 +188,6 @@ KINDS = {
         kind: Kind("job.out", "text", _tensor)
         for kind in ("orca-scf", "orca-qdpt", "orca-property-5", "orca-property-6", "single-aniso", "plain-tensor")
     },
+    "rassi-h5": Kind("job.rassi.h5", "hdf5", _rassi),
     "import": Kind("job.xyz", "text", _imported),
 }

@@ -31,6 +31,7 @@ from gmcore.uncertainty.uncertainty import Uncertainty
 from support.labeled_data import reference
 from support.md_runs import configured, raw, write_inputs
 from support.models import SPECIES, random_model, random_parts
+from support.places import TESTS
 from support.quantum_chemistry_files import (
     BANNER,
     energies,
@@ -183,5 +184,6 @@ def _tensors(at: Place) -> None:
     }
     for kind, text in texts.items():
         (at(kind) / "job.out").write_text(text)
+    shutil.copy(TESTS / "exchange" / "openmolcas" / "cocl4.rassi.h5", at("rassi-h5") / "job.rassi.h5")
     shutil.copytree(at("plain-tensor"), at("import"), dirs_exist_ok=True)
     write(at("import") / "job.xyz", COMPLEX, format="extxyz")

@@ -6,6 +6,7 @@ import numpy as np
 from ase import Atoms
 
 from gmcore.anisotropy import zfs_parameters
+from gmcore.exchange.spin_hamiltonian import levels_of, spin_text
 from gmcore.units import conversion
 
 BOHR = conversion("length", "Bohr")[0]
@@ -101,11 +102,16 @@ def property_6(geometries: list[Atoms], matrices: list[np.ndarray], title: str =
     return text
 
 
-def single_aniso(matrix: np.ndarray, atoms: Atoms | None = None, order=(2, 1, 0)) -> str:
-    """Multiplet 1 with the tensor and a doublet without; `order` says which eigenvalue is Dx, Dy, Dz."""
+def single_aniso(matrix: np.ndarray, atoms: Atoms | None = None, order=(2, 1, 0), spin: float = 1.5) -> str:
+    """Multiplets 1 and 2; `order` says which eigenvalue is Dx, Dy, Dz."""
     text = ""
     if atoms is not None:
-        text = (
+        upper = np.triu_indices(len(atoms), 1)
+        repulsion = (np.outer(atoms.numbers, atoms.numbers)[upper] / atoms.get_all_distances()[upper]).sum() * BOHR
+        text = "".join(
+            f"      Associated Effective Charge {z:10.6f} au\n      Associated Actual Charge    {z:10.6f} au\n"
+            for z in dict.fromkeys(atoms.numbers)
+        ) + (
             "                    ************************************************ \n"
             "                    **** Cartesian Coordinates / Bohr, Angstrom **** \n"
             "                    ************************************************ \n\n"
@@ -115,7 +121,7 @@ def single_aniso(matrix: np.ndarray, atoms: Atoms | None = None, order=(2, 1, 0)
         for k, (symbol, p) in enumerate(zip(atoms.symbols, atoms.positions), start=1):
             numbers = "".join(f"{x:15.6f}" for x in p / BOHR) + "       " + "".join(f"{x:15.6f}" for x in p)
             text += f"{k:9d}      {symbol.upper() + str(k):<8}{numbers}\n"
-        text += "\n     Nuclear Potential Energy            123.456 au\n"
+        text += f"\n     Nuclear Potential Energy            {repulsion:.8f} au\n"
     values, vectors = np.linalg.eigh(matrix - np.trace(matrix) / 3.0 * np.eye(3))
     values, vectors = values[list(order)], vectors[:, list(order)]
     x, y, z = values
@@ -126,7 +132,13 @@ def single_aniso(matrix: np.ndarray, atoms: Atoms | None = None, order=(2, 1, 0)
         + " |\n"
         for k in range(3)
     )
-    heading = "     CALCULATION OF PSEUDOSPIN HAMILTONIAN TENSORS FOR THE MULTIPLET {} ( effective S =  {})\n\n"
+    heading = (
+        "     CALCULATION OF PSEUDOSPIN HAMILTONIAN TENSORS FOR THE MULTIPLET {} ( effective S =  {})\n"
+        + "".join(
+            f"spin-orbit state{k:2d}. energy({k}) = {level:11.3f} cm-1.\n"
+            for k, level in enumerate(levels_of(matrix, spin), start=1)
+        )
+    )
     block = (
         f"D TENSOR:\n{'-' * 84}|\nMAIN VALUES    |                           MAIN ANISOTROPY AXES                     |"
         "   x , y , z  -- initial Cartesian axes\n---------------|----\n"
@@ -134,4 +146,5 @@ def single_aniso(matrix: np.ndarray, atoms: Atoms | None = None, order=(2, 1, 0)
         "2-nd order ZFS Hamiltonian:\n\nH_zfs^{2}= D * [S_{Za}^2 - S*(S+1)/3]\n\n"
         f"Anisotropy parameters: D = 3/2 * Dz;  E = (Dx-Dy)/2;\nD = {d:9.4f}\nE = {e:9.4f}\n"
     )
-    return f"{text}{heading.format(1, '3/2')}{block}{heading.format(2, '3/2')}{block.replace(' Dx =', ' Dx = 9')}"
+    first, second = (heading.format(number, spin_text(spin)) for number in (1, 2))
+    return f"{text}{first}{block}{second}{block.replace(' Dx =', ' Dx = 9')}"

@@ -1,0 +1,189 @@
+"""The calculations in one output of OpenMolcas: whether they ended well, and the molecule that each of them was for.
+
+    --- Start Module: gateway at ... ---                          GATEWAY begins a calculation
+    Associated Actual Charge     27.000000 au                     the elements that are there
+    **** Cartesian Coordinates / Bohr, Angstrom ****              rows "1  CO1  x y z (Bohr)  x y z (A)"
+    Nuclear Potential Energy            658.08130591 au
+    --- Stop Module: gateway at ... /rc=_RC_ALL_IS_WELL_ ---
+    Cartesian coordinates in Angstrom:                            of the wave function, rows "1  CO1  x y z"
+    Nuclear repulsion energy =  658.08130591
+    Total molecular charge   -2.00
+    SPIN MULTIPLICITY:                      4                     of the states given to RASSI
+    ::    RASSI State    1     Total energy:   -3235.70698471115702
+    ::    SO-RASSI State    1     Total energy:   -3235.70781522078823
+
+Labels are no elements: "CA" may be calcium or a carbon with another basis set. A label is read by the elements that
+the calculation has, and the reading must give the nuclear repulsion energy that is printed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gmcore.errors import DataError, excerpt
+from gmcore.exchange.tensors import atoms_from, numbers_in
+from gmcore.units import conversion
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+_START = re.compile(r"--- Start Module:\s*(\w+)")
+_STOP = re.compile(r"--- Stop Module:\s*(\w+) at .*/rc=\s*(\S+)")
+_FAILED = re.compile(
+    r"no convergence|not[ _]converged|convergence problem|energy diverges|failed to converge|non-zero return code",
+    re.IGNORECASE,
+)
+_PROJECT = re.compile(r"^\s*\|\s*Project:\s*(\S+)")
+_WELL = "_RC_ALL_IS_WELL_"
+_TABLES = {"cartesian coordinates / bohr, angstrom": (8, 5), "cartesian coordinates in angstrom:": (5, 2)}
+"""Headings of coordinates: number of columns, and the first of those in A."""
+_REPULSION = re.compile(r"nuclear (?:potential|repulsion) energy\s*=?\s*(\S+)", re.IGNORECASE)
+_CHARGE = re.compile(r"associated (effective|actual) charge\s+(\S+)", re.IGNORECASE)
+REPULSION = 1e-5
+"""Largest relative difference between the printed nuclear repulsion and that of the molecule as it is read."""
+
+
+@dataclass(frozen=True)
+class Calculation:
+    """Lines of a file that belong to one calculation, from one GATEWAY, or name of a project, to the next.
+
+    Attributes
+    ----------
+    lines : all lines of the file.
+    start, stop : the first line of the calculation, and that after its last one.
+    name : of the file, for messages.
+    """
+
+    lines: list[str]
+    start: int
+    stop: int
+    name: str
+
+    def numbers_before(self, at: int, pattern: str) -> list[float]:
+        """The numbers that a pattern finds in the lines of this calculation before line `at`."""
+        compiled = re.compile(pattern)
+        hits = ((k, compiled.search(self.lines[k])) for k in range(self.start, at))
+        return [numbers_in(hit[1], 1, f"{self.name}, line {k + 1}")[0] for k, hit in hits if hit]
+
+    def geometry_before(self, at: int) -> tuple[int, Atoms | None]:
+        """Line and atoms of the last table of coordinates before line `at`; -1 and None where there is none.
+
+        Raises
+        ------
+        DataError : the tables are of different molecules, or labels and coordinates contradict what else is printed.
+        """
+        tables = [(k, *shape) for k in range(self.start, at) if (shape := _table(self.lines[k])) is not None]
+        if not tables:
+            return -1, None
+        read = [self._rows(*table) for table in tables]
+        if any(labels != read[0][0] for labels, _ in read):
+            raise DataError(
+                f"{self.name} must have one molecule in each calculation, got another one in line {tables[-1][0] + 1} "
+                f"than in line {tables[0][0] + 1}"
+            )
+        line, (labels, positions) = tables[-1][0], read[-1]
+        origin = f"{self.name}, line {line + 1}"
+        effective = self._nuclei(at)
+        atoms = atoms_from([_element(label, set(effective), origin) for label in labels], positions, origin)
+        self._compare_repulsion(atoms, effective, line, at)
+        return line, atoms
+
+    def _rows(self, line: int, n_columns: int, first: int) -> tuple[list[str], list[list[float]]]:
+        labels: list[str] = []
+        positions = []
+        for k in range(line + 1, self.stop):
+            parts = self.lines[k].split()
+            if len(parts) == n_columns and parts[0].isdigit():
+                labels.append(parts[1])
+                positions.append(numbers_in(" ".join(parts[first : first + 3]), 3, f"{self.name}, line {k + 1}"))
+            elif labels:
+                break
+        if not labels:
+            raise DataError(
+                f"{self.name}, line {line + 1}: no coordinates follow the heading; this layout is not known"
+            )
+        return labels, positions
+
+    def _nuclei(self, at: int) -> dict[int, float]:
+        """Atomic number -> charge that acts on the electrons, of the basis sets that are printed before line `at`."""
+        found: dict[str, list[float]] = {"effective": [], "actual": []}
+        for k in range(self.start, at):
+            if match := _CHARGE.search(self.lines[k]):
+                found[match[1].lower()] += numbers_in(match[2], 1, f"{self.name}, line {k + 1}")
+        return {round(actual): effective for effective, actual in zip(found["effective"], found["actual"])}
+
+    def _compare_repulsion(self, atoms: Atoms, effective: dict[int, float], line: int, at: int) -> None:
+        match = next((hit for text in self.lines[line:at] if (hit := _REPULSION.search(text))), None)
+        if match is None or not effective:
+            return
+        printed = numbers_in(match[1], 1, f"{self.name}, line {line + 1}")[0]
+        charges = np.array([effective[number] for number in atoms.numbers])
+        distances = atoms.get_all_distances() / conversion("length", "Bohr")[0]
+        upper = np.triu_indices(len(atoms), 1)
+        with np.errstate(divide="ignore"):
+            found = float(np.sum((np.outer(charges, charges) / distances)[upper]))
+        if not abs(found - printed) <= REPULSION * max(abs(printed), 1.0):
+            raise DataError(
+                f"the molecule of {self.name}, line {line + 1}, must give the nuclear repulsion of {printed:.6g} "
+                f"Hartree that is printed there, got {found:.6g} as {atoms.symbols}: its labels cannot be read"
+            )
+
+
+def calculations(lines: list[str], name: str) -> list[Calculation]:
+    """Return the calculations of an output, all of which ended well.
+
+    Raises
+    ------
+    DataError : a module failed, did not converge or did not end.
+    """
+    running: list[str] = []
+    starts, project = [0], None
+    for k, line in enumerate(lines):
+        if _FAILED.search(line):
+            raise DataError(f"{name}, line {k + 1}: the calculation did not converge or failed, {_said(line)}")
+        if match := _START.search(line):
+            running.append(match[1])
+            if match[1].lower() == "gateway":
+                starts.append(k)
+        elif (match := _PROJECT.search(line)) and match[1] != project:
+            project = match[1]
+            starts.append(k)
+        elif match := _STOP.search(line):
+            if match[2] != _WELL:
+                raise DataError(
+                    f"{name}, line {k + 1}: the module {match[1].upper()} must end with {_WELL}, got "
+                    f"{excerpt(match[2])}"
+                )
+            if match[1] in running:
+                running.remove(match[1])
+    if running:
+        raise DataError(f"{name}: the module {running[-1].upper()} did not end; the calculation broke off")
+    return [Calculation(lines, *span, name) for span in zip(starts, [*starts[1:], len(lines)])]
+
+
+def _said(line: str) -> str:
+    return excerpt(" ".join(line.strip(" .#*-").split()))
+
+
+def _table(line: str) -> tuple[int, int] | None:
+    lower = line.lower()
+    return next((shape for heading, shape in _TABLES.items() if heading in lower), None)
+
+
+def _element(label: str, numbers: set[int], origin: str) -> str:
+    """The element of a label: its first one or two letters, whichever the calculation has; two go before one."""
+    from ase.data import atomic_numbers
+
+    letters = re.sub(r"[^A-Za-z].*", "", label)
+    readings = [part.title() for part in (letters[:2], letters[:1]) if part.title() in atomic_numbers and part != "X"]
+    known = [reading for reading in dict.fromkeys(readings) if atomic_numbers[reading] in numbers or not numbers]
+    if not known or (not numbers and len(known) > 1):
+        raise DataError(
+            f"the labels of {origin} must be those of chemical elements whose basis sets the output lists, got "
+            f"{excerpt(label)}: state the geometry (--geometry)"
+        )
+    return known[0]

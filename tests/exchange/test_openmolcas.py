@@ -1,0 +1,233 @@
+"""Genuine outputs of OpenMolcas, shortened: the good ones are read, and none of the bad ones gives a D."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from gmcore.anisotropy import zfs_parameters
+from gmcore.commands.app import app
+from gmcore.data.datasets import read_dataset
+from gmcore.errors import DamagedFileError, DataError
+from gmcore.exchange.spin_hamiltonian import check_multiplet, levels_of, spin_matrices, tensor_of
+from gmcore.exchange.tensor_files import read_tensors
+from gmcore.molecules.superposition import align
+from support.places import TESTS
+from support.quantum_chemistry_files import single_aniso
+
+GENUINE = TESTS / "exchange" / "openmolcas"
+GATEWAY = "--- Start Module: gateway"
+
+
+def text_of(name: str) -> str:
+    return (GENUINE / name).read_text()
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text: str, name: str = "job.out"):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return written
+
+
+@pytest.fixture
+def rassi(tmp_path):
+    return shutil.copy(GENUINE / "cocl4.rassi.h5", tmp_path / "job.rassi.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "formula", "d", "spin", "charge", "energy"),
+    [
+        ("cocl4.out", "CoCl4", -22.1578, 1.5, -2.0, -3235.70698471),
+        ("two_multiplets.out", "CoCl4", -22.1578, 1.5, None, None),
+        ("nih2o6_S1.out", "NiOH2OH2OH2OH2OH2OH2", 3.4707, 1.0, 2.0, None),
+    ],
+)
+def test_sound_outputs(name, formula, d, spin, charge, energy):
+    (found,) = read_tensors(GENUINE / name)
+    assert zfs_parameters(found.tensor).d == pytest.approx(d, abs=2e-4)
+    assert (str(found.atoms.symbols), found.spin, found.charge) == (formula, spin, charge)
+    assert energy is None or found.energy / 27.211386246 == pytest.approx(energy, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nicl4_degenerate_bad.out", r"S = 1, 0\.0, 81\.4, 200\.4 cm\^-1, got 0\.0, 319\.4, 319\.4 cm\^-1"),
+        ("other_molecule_before_bad.out", "the module RASSCF must end with _RC_ALL_IS_WELL_, got '-6'"),
+        ("rassi_only.out", "OpenMolcas output without a D tensor: the SINGLE_ANISO part is missing"),
+        ("two_doublets_no_D.out", "OpenMolcas output without a D tensor: .* effective spin of 1/2"),
+    ],
+)
+def test_unsound_outputs(name, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read_tensors(GENUINE / name)
+    assert str(GENUINE / name) in str(caught.value)
+
+
+def test_rotated_molecule_has_the_rotated_tensor():
+    first, second = (read_tensors(GENUINE / name)[0] for name in ("cocl4.out", "cocl4_turned.out"))
+    ours, theirs = (found.atoms.positions - found.atoms.positions.mean(axis=0) for found in (first, second))
+    rotation = align(ours[None], theirs)[0]
+    assert np.abs(rotation - np.eye(3)).max() > 0.5
+    np.testing.assert_allclose(rotation @ first.tensor @ rotation.T, second.tensor, atol=1e-4)
+
+
+def test_tensor_and_geometry_are_of_one_calculation(write):
+    cobalt, nickel = text_of("cocl4.out"), text_of("nih2o6_S1.out")
+    other = nickel[nickel.index(GATEWAY) : nickel.index("--- Start Module: scf")]
+    (found,) = read_tensors(write(cobalt + other))  # a geometry after the tensor
+    assert str(found.atoms.symbols) == "CoCl4"
+    (found,) = read_tensors(write(other + cobalt))
+    assert str(found.atoms.symbols) == "CoCl4"
+    both = read_tensors(write(nickel + cobalt))
+    assert [str(found.atoms.symbols) for found in both] == ["NiOH2OH2OH2OH2OH2OH2", "CoCl4"]
+    with pytest.raises(DataError, match="must have one molecule in each calculation"):
+        read_tensors(write(other + cobalt[cobalt.index("--- Start Module: rasscf") :]))
+    # a run of SINGLE_ANISO alone, in another project
+    two = text_of("two_multiplets.out")
+    start = two.rindex("This run of MOLCAS")
+    (found,) = read_tensors(write(other + two[start:].replace("Project: mol", "Project: cobalt")))
+    assert found.atoms is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Convergence after 25 iterations", "No convergence after 200 iterations", r"'No convergence after 200"),
+        (r"(module: rasscf.*)_RC_ALL_IS_WELL_", r"\1_RC_NOT_CONVERGED_", "did not converge or failed"),
+        (
+            r"(module: rassi.*)_RC_ALL_IS_WELL_",
+            r"\1_RC_CHECK_ERROR_",
+            "RASSI must end with _RC_ALL_IS_WELL_, got '_RC_CH",
+        ),
+        (r"--- Stop Module: single_aniso.*", "", "the module SINGLE_ANISO did not end"),
+        (r"(?s)--- Start Module: rassi.*", "", "without a D tensor: the RASSI part is missing"),
+        (r"(energy\([34]\) =      4)5", r"\g<1>6", r"must be those of S\.D\.S with S = 3/2, 0\.0, 0\.0, 45\.3, 45\.3"),
+        (
+            r"SPIN MULTIPLICITY:( +)4",
+            r"SPIN MULTIPLICITY:\g<1>2",
+            "must be that of the states given to RASSI, 2, got 4",
+        ),
+        (r"(SO-RASSI State +3 .*)0760872", r"\g<1>0770872", "must be those of RASSI in the same file"),
+        (r"spin-orbit state 4\. .*\n", "", "must list the 4 states of a multiplet with S = 3/2, got 3"),
+        (r"2 \|   2 \|       1.50  \|  0.274", "2 |   2 |       1.50  |  0.284", r"agree with the parameters B\(2,q\)"),
+        ("CL2 ", "CA  ", "elements whose basis sets the output lists, got 'CA'"),
+        ("CL2 ", "CO2 ", "must give the nuclear repulsion of 658.081 Hartree"),
+        ("CL2( +)1.78", r"CL2\g<1>1.98", "must give the nuclear repulsion"),
+    ],
+)
+def test_changed_outputs_are_refused(write, old, new, message):
+    text, n = re.subn(old, new, text_of("cocl4.out"), flags=re.IGNORECASE if "module" in old else 0)
+    assert n
+    with pytest.raises(DataError, match=message):
+        read_tensors(write(text))
+
+
+def test_labels_with_a_suffix_are_elements_of_the_calculation(write):
+    """A carbon with a basis set of its own may be called CA."""
+    from ase import Atoms
+
+    atoms = Atoms("CoC2", [[0, 0, 0], [0, 0, 1.9], [1.8, 0, 0.2]])
+    matrix = np.diag([10.0, 12.0, -22.0])
+    text = single_aniso(matrix, atoms).replace("C2 ", "CA ").replace("C3 ", "C_B")
+    (found,) = read_tensors(write(text))
+    assert str(found.atoms.symbols) == "CoC2"
+    with pytest.raises(DataError, match=r"got 'CO1'.*--geometry"):
+        read_tensors(write(re.sub(r".*Associated.*\n", "", text)))
+
+
+def test_a_multiplet_must_be_complete_and_apart():
+    """Three states of a quartet have levels that some S = 1 has; the fourth lies at the same place as the third."""
+    tensor = np.diag([15.1, 15.1, -30.2])
+    check_multiplet(tensor, 1.0, np.array([0.0, 0.0, 45.3]), 91.0, "job.out")
+    with pytest.raises(DataError, match=r"levels up to 45\.3 cm\^-1 and the next state at 45\.3 cm\^-1.*S = 1 is not"):
+        check_multiplet(tensor, 1.0, np.array([0.0, 0.0, 45.3]), 45.3, "job.out")
+    quintet = levels_of(tensor, 2.0)
+    check_multiplet(tensor, 2.0, quintet * 1.05, None, "job.out")  # terms of fourth order
+    with pytest.raises(DataError, match=r"must be those of S\.D\.S with S = 2"):
+        check_multiplet(tensor, 2.0, quintet * 1.2, None, "job.out")
+
+
+@pytest.mark.parametrize("spin", [1.0, 1.5, 2.0, 2.5])
+def test_tensor_of_a_spin_hamiltonian(spin, rng):
+    tensor = rng.normal(size=(3, 3))
+    tensor += tensor.T - 2.0 / 3.0 * np.trace(tensor) * np.eye(3)
+    s = spin_matrices(spin)
+    np.testing.assert_allclose(s[0] @ s[1] - s[1] @ s[0], 1j * s[2], atol=1e-12)
+    hamiltonian = np.einsum("ab,aij,bjk->ik", tensor, s, s) + 7.0 * np.eye(len(s[0]))
+    np.testing.assert_allclose(tensor_of(hamiltonian, spin), tensor, atol=1e-12)
+
+
+def test_rassi_file(rassi, tmp_path):
+    (alone,) = read_tensors(rassi)
+    assert (str(alone.atoms.symbols), alone.spin, alone.charge) == ("CoCl4", 1.5, None)
+    assert alone.notes == (
+        "next multiplet 1979 cm^-1 above the ground one, smallest weight of pure-spin states 0.928, residual 5.1e-08 "
+        "cm^-1",
+    )
+    np.testing.assert_allclose(levels_of(alone.tensor, 1.5)[2:], 45.3215827, atol=1e-5)  # as RASSI prints
+    shutil.copy(GENUINE / "cocl4.out", tmp_path / "job.out")
+    (compared,) = read_tensors(rassi)
+    assert re.search(r"SINGLE_ANISO in .*job.out, line 474 differs by at most 0.037 cm\^-1", compared.notes[1])
+    assert compared.charge == -2.0
+    np.testing.assert_allclose(compared.tensor, read_tensors(tmp_path / "job.out")[0].tensor, atol=0.04)
+    for name, message in (("cocl4_turned.out", "must be in the frame of"), ("nih2o6_S1.out", "must have the atoms of")):
+        shutil.copy(GENUINE / name, tmp_path / "job.out")
+        with pytest.raises(DataError, match=message):
+            read_tensors(rassi)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file["SOS_COEFFICIENTS_REAL"].write_direct(np.eye(40)), "must be orthonormal"),
+        (lambda file: file["SFS_ENERGIES"].write_direct(-np.arange(10.0)), "a weight of 0.5 or more"),
+        (lambda file: file["SOS_ENERGIES"].__setitem__(slice(4, 6), -0.0006), "and the next state at 50.6 cm"),
+        (lambda file: file["SOS_ENERGIES"].__setitem__(0, 1.0), "in order of their energies"),
+        (lambda file: file["CENTER_ATNUMS"].__setitem__(0, 0), "must be atomic numbers"),
+        (lambda file: file.attrs.__setitem__("STATE_SPINMULT", [2] * 10), "must fit together"),
+        (lambda file: file.attrs.__setitem__("STATE_SPINMULT", [[4]]), "must be the multiplicities"),
+        (lambda file: file.attrs.__setitem__("IRREP_LABELS", [b"a'", b'a"']), "group = NoSym"),
+        (lambda file: file.__delitem__("SOS_ENERGIES"), "ask RASSI for SpinOrbit"),
+        (lambda file: file.__delitem__("CENTER_ATNUMS"), "must be an array of numbers"),
+    ],
+)
+def test_changed_rassi_files_are_refused(rassi, change, message):
+    with h5py.File(rassi, "r+") as file:
+        change(file)
+    with pytest.raises((DataError, DamagedFileError), match=message):
+        read_tensors(rassi)
+
+
+def test_command_reads_folders_and_lists_what_it_leaves_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    jobs = tmp_path / "jobs"
+    jobs.mkdir()
+    for name in ("cocl4.out", "cocl4.rassi.h5", "cocl4_turned.out", "nicl4_degenerate_bad.out", "rassi_only.out"):
+        shutil.copy(GENUINE / name, jobs)
+    arguments = ["import", "jobs", "-o", "data.extxyz"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2 and "jobs/nicl4_degenerate_bad.out, line" in result.output
+    result = CliRunner().invoke(app, [*arguments, "--skip"])
+    assert result.exit_code == 0, result.output
+    assert "jobs/cocl4.rassi.h5: D = -22.1532" in result.output and "S = 3/2" in result.output
+    assert "left out: 2 of 4 files\n  jobs/nicl4_degenerate_bad.out: the levels of" in result.output
+    data = read_dataset("data.extxyz", ["energy", "d_tensor"])
+    assert [atoms.info for atoms in data.atoms] == [{"multiplicity": 4, "total_charge": -2.0}] * 2
+    np.testing.assert_allclose(data.labels["energy"], -88048.0725, atol=1e-3)
+    stored = CliRunner().invoke(app, ["import", "jobs/coc*.out", "-o", "data.h5"])
+    assert stored.exit_code == 0 and "cocl4.out, line" in stored.output
+    assert read_dataset("data.h5", ["d_tensor"]).atoms[1].info["multiplicity"] == 4
+    shutil.copy(GENUINE / "nih2o6_S1.out", jobs)
+    mixed = CliRunner().invoke(app, [*arguments, "--skip"])
+    assert mixed.exit_code == 2 and "same spin, got S = 1 in jobs/nih2o6_S1.out" in mixed.output
+    nothing = CliRunner().invoke(app, ["import", "none*.out", "-o", "data.h5"])
+    assert nothing.exit_code == 2 and "none*.out names no output" in nothing.output
