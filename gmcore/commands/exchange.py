@@ -78,7 +78,8 @@ def import_tensors(
         except (GMError, OSError) as error:
             if not skip:
                 raise
-            refused.append(f"  {file}: {error}")
+            reason = str(error)
+            refused.append(f"  {reason if str(file) in reason else f'{file}: {reason}'}")
         else:
             tensors += found
     if not tensors:

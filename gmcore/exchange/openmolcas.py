@@ -114,7 +114,6 @@ def _ground(calculation: Calculation, start: int, at: int, spin: float) -> Compu
             "correct MLTP of SINGLE_ANISO"
         )
     line, atoms = calculation.geometry_before(at)
-    charges = calculation.numbers_before(at, r"Total molecular charge\s+(\S+)")
     energies = calculation.numbers_before(at, _RASSI_STATE.format(""))
     return ComputedTensor(
         tensor,
@@ -125,7 +124,7 @@ def _ground(calculation: Calculation, start: int, at: int, spin: float) -> Compu
         max(line, calculation.start),
         origin,
         spin=spin,
-        charge=charges[-1] if charges else None,
+        charge=calculation.charge_before(at),
         energy=min(energies) * conversion("energy", "Hartree")[0] if energies else None,
     )
 

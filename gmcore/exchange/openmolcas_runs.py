@@ -12,19 +12,20 @@
     ::    RASSI State    1     Total energy:   -3235.70698471115702
     ::    SO-RASSI State    1     Total energy:   -3235.70781522078823
 
-Labels are no elements: "CA" may be calcium or a carbon with another basis set. A label is read by the elements that
-the calculation has, and the reading must give the nuclear repulsion energy that is printed.
+Labels are no elements: "CA" may be calcium or a carbon with another basis set. Of all readings by the elements that the
+calculation has, the right one gives the nuclear repulsion energy that is printed.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmcore.errors import DataError, excerpt
+from gmcore.errors import DataError, excerpt, shortened
 from gmcore.exchange.tensors import atoms_from, numbers_in
 from gmcore.units import conversion
 
@@ -43,6 +44,8 @@ _TABLES = {"cartesian coordinates / bohr, angstrom": (8, 5), "cartesian coordina
 """Headings of coordinates: number of columns, and the first of those in A."""
 _REPULSION = re.compile(r"nuclear (?:potential|repulsion) energy\s*=?\s*(\S+)", re.IGNORECASE)
 _CHARGE = re.compile(r"associated (effective|actual) charge\s+(\S+)", re.IGNORECASE)
+MOST_READINGS = 1000
+"""Readings of the labels of a molecule that are tried."""
 REPULSION = 1e-5
 """Largest relative difference between the printed nuclear repulsion and that of the molecule as it is read."""
 
@@ -69,6 +72,11 @@ class Calculation:
         hits = ((k, compiled.search(self.lines[k])) for k in range(self.start, at))
         return [numbers_in(hit[1], 1, f"{self.name}, line {k + 1}")[0] for k, hit in hits if hit]
 
+    def charge_before(self, at: int) -> float | None:
+        """The total charge, e, of the last wave function before line `at`."""
+        charges = self.numbers_before(at, r"Total molecular charge\s+(\S+)")
+        return charges[-1] if charges else None
+
     def geometry_before(self, at: int) -> tuple[int, Atoms | None]:
         """Line and atoms of the last table of coordinates before line `at`; -1 and None where there is none.
 
@@ -86,11 +94,7 @@ class Calculation:
                 f"than in line {tables[0][0] + 1}"
             )
         line, (labels, positions) = tables[-1][0], read[-1]
-        origin = f"{self.name}, line {line + 1}"
-        effective = self._nuclei(at)
-        atoms = atoms_from([_element(label, set(effective), origin) for label in labels], positions, origin)
-        self._compare_repulsion(atoms, effective, line, at)
-        return line, atoms
+        return line, self._molecule(labels, positions, line, at)
 
     def _rows(self, line: int, n_columns: int, first: int) -> tuple[list[str], list[list[float]]]:
         labels: list[str] = []
@@ -114,23 +118,44 @@ class Calculation:
         for k in range(self.start, at):
             if match := _CHARGE.search(self.lines[k]):
                 found[match[1].lower()] += numbers_in(match[2], 1, f"{self.name}, line {k + 1}")
-        return {round(actual): effective for effective, actual in zip(found["effective"], found["actual"])}
+        pairs = zip(found["effective"], found["actual"])
+        return {round(actual): effective for effective, actual in pairs if abs(actual) < 1000.0}
 
-    def _compare_repulsion(self, atoms: Atoms, effective: dict[int, float], line: int, at: int) -> None:
-        match = next((hit for text in self.lines[line:at] if (hit := _REPULSION.search(text))), None)
-        if match is None or not effective:
-            return
-        printed = numbers_in(match[1], 1, f"{self.name}, line {line + 1}")[0]
-        charges = np.array([effective[number] for number in atoms.numbers])
-        distances = atoms.get_all_distances() / conversion("length", "Bohr")[0]
-        upper = np.triu_indices(len(atoms), 1)
-        with np.errstate(divide="ignore"):
-            found = float(np.sum((np.outer(charges, charges) / distances)[upper]))
-        if not abs(found - printed) <= REPULSION * max(abs(printed), 1.0):
-            raise DataError(
-                f"the molecule of {self.name}, line {line + 1}, must give the nuclear repulsion of {printed:.6g} "
-                f"Hartree that is printed there, got {found:.6g} as {atoms.symbols}: its labels cannot be read"
-            )
+    def _molecule(self, labels: list[str], positions: list[list[float]], line: int, at: int) -> Atoms:
+        """The atoms of the table in line `line`: the first reading of its labels that gives the printed repulsion."""
+        origin, nuclei = f"{self.name}, line {line + 1}", self._nuclei(at)
+        printed = next((hit[1] for text in self.lines[line:at] if (hit := _REPULSION.search(text))), None)
+        letters = [re.sub(r"[^A-Za-z].*", "", label) for label in labels]
+        kinds = {kind: _elements(kind, set(nuclei), origin) for kind in letters}
+        readings = [
+            dict(zip(kinds, reading)) for reading in itertools.islice(itertools.product(*kinds.values()), MOST_READINGS)
+        ]
+        molecules = [atoms_from([reading[kind] for kind in letters], positions, origin) for reading in readings]
+        if printed is None:
+            if len(molecules) > 1:
+                raise DataError(f"the labels of {origin} may be {_listed(molecules)}, no nuclear repulsion says which")
+            return molecules[0]
+        expected = numbers_in(printed, 1, origin)[0]
+        for molecule in molecules:
+            if abs(_repulsion(molecule, nuclei) - expected) <= REPULSION * max(abs(expected), 1.0):
+                return molecule
+        raise DataError(
+            f"the molecule of {origin} must give the nuclear repulsion of {expected:.6g} Hartree that is printed; "
+            f"{_listed(molecules)} does not"
+        )
+
+
+def _listed(molecules: list[Atoms]) -> str:
+    return shortened(" or ".join(str(molecule.symbols) for molecule in molecules))
+
+
+def _repulsion(atoms: Atoms, nuclei: dict[int, float]) -> float:
+    """Hartree, with the charges that act on the electrons."""
+    charges = np.array([nuclei.get(number, float(number)) for number in atoms.numbers])
+    upper = np.triu_indices(len(atoms), 1)
+    distances = atoms.get_all_distances()[upper] / conversion("length", "Bohr")[0]
+    with np.errstate(divide="ignore"):
+        return float(np.sum(np.outer(charges, charges)[upper] / distances))
 
 
 def calculations(lines: list[str], name: str) -> list[Calculation]:
@@ -174,16 +199,16 @@ def _table(line: str) -> tuple[int, int] | None:
     return next((shape for heading, shape in _TABLES.items() if heading in lower), None)
 
 
-def _element(label: str, numbers: set[int], origin: str) -> str:
-    """The element of a label: its first one or two letters, whichever the calculation has; two go before one."""
+def _elements(letters: str, numbers: set[int], origin: str) -> list[str]:
+    """The elements that the letters of a label may mean, of those that the calculation has, if it says which."""
     from ase.data import atomic_numbers
 
-    letters = re.sub(r"[^A-Za-z].*", "", label)
-    readings = [part.title() for part in (letters[:2], letters[:1]) if part.title() in atomic_numbers and part != "X"]
-    known = [reading for reading in dict.fromkeys(readings) if atomic_numbers[reading] in numbers or not numbers]
-    if not known or (not numbers and len(known) > 1):
+    readings = dict.fromkeys((letters[:2].title(), letters[:1].title()))
+    found = [part for part in readings if part in atomic_numbers and part != "X"]
+    known = [part for part in found if not numbers or atomic_numbers[part] in numbers]
+    if not known:
         raise DataError(
-            f"the labels of {origin} must be those of chemical elements whose basis sets the output lists, got "
-            f"{excerpt(label)}: state the geometry (--geometry)"
+            f"the labels of {origin} must begin with chemical elements whose basis sets the output lists, got "
+            f"{excerpt(letters)}"
         )
-    return known[0]
+    return known

@@ -30,6 +30,7 @@ import numpy as np
 
 from gmcore.errors import DataError, excerpt
 from gmcore.exchange.openmolcas import read_single_aniso
+from gmcore.exchange.openmolcas_runs import calculations
 from gmcore.exchange.rassi import SUFFIX, compare_with_text, read_rassi
 from gmcore.exchange.tensors import ComputedTensor
 from gmcore.inputs.hdf5 import has_signature
@@ -116,16 +117,23 @@ def text_beside(path: Path) -> Path | None:
 
 
 def _beside_text(tensor: ComputedTensor, path: Path) -> ComputedTensor:
-    """The tensor, compared with that of the output beside its file; an output without a D tensor says nothing."""
+    """The tensor, if the output beside its file, where there is one, ended well and has the same molecule and D."""
     beside = text_beside(path)
     if beside is None:
         return tensor
     text = beside.read_text(encoding="utf-8-sig", errors="replace")
-    if _detected(text) != "single-aniso" or "MAIN ANISOTROPY AXES" not in text:
+    if _detected(text) != "single-aniso":
         return tensor
-    (other,) = _chosen(read_single_aniso(text, str(beside)), str(beside), None, None)[-1:]
-    if other.atoms is not None:
-        other = in_frame_of(other, tensor.atoms)
+    if "MAIN ANISOTROPY AXES" not in text:
+        last = calculations(text.splitlines(), str(beside))[-1]
+        _, atoms = last.geometry_before(last.stop)
+        if atoms is not None:
+            in_frame_of(tensor, atoms)  # refuses another molecule or frame
+        return replace(tensor, charge=last.charge_before(last.stop))
+    others = read_single_aniso(text, str(beside))
+    if len(others) > 1:
+        raise DataError(f"{beside} has {len(others)} D tensors and {path} only one: move one of them to another folder")
+    other = others[0] if others[0].atoms is None else in_frame_of(others[0], tensor.atoms)
     return replace(tensor, notes=(*tensor.notes, compare_with_text(tensor, other)), charge=other.charge)
 
 

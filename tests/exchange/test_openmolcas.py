@@ -8,6 +8,8 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+from scipy.linalg import expm
+from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from gmcore.anisotropy import zfs_parameters
@@ -120,7 +122,7 @@ def test_tensor_and_geometry_are_of_one_calculation(write):
         (r"spin-orbit state 4\. .*\n", "", "must list the 4 states of a multiplet with S = 3/2, got 3"),
         (r"2 \|   2 \|       1.50  \|  0.274", "2 |   2 |       1.50  |  0.284", r"agree with the parameters B\(2,q\)"),
         ("CL2 ", "CA  ", "elements whose basis sets the output lists, got 'CA'"),
-        ("CL2 ", "CO2 ", "must give the nuclear repulsion of 658.081 Hartree"),
+        ("CL2 ", "CO2 ", "must give the nuclear repulsion of 658.081 Hartree .*; Co2Cl3 does not"),
         ("CL2( +)1.78", r"CL2\g<1>1.98", "must give the nuclear repulsion"),
     ],
 )
@@ -140,8 +142,11 @@ def test_labels_with_a_suffix_are_elements_of_the_calculation(write):
     text = single_aniso(matrix, atoms).replace("C2 ", "CA ").replace("C3 ", "C_B")
     (found,) = read_tensors(write(text))
     assert str(found.atoms.symbols) == "CoC2"
-    with pytest.raises(DataError, match=r"got 'CO1'.*--geometry"):
-        read_tensors(write(re.sub(r".*Associated.*\n", "", text)))
+    for missing in (r".*Associated.*\n", r"(?m)^ +C_B.*\n"):  # basis sets stand in another output
+        (found,) = read_tensors(write(re.sub(missing, "", text)))
+        assert str(found.atoms.symbols) == "CoC2"
+    with pytest.raises(DataError, match="may be CoCaC or CoC2 or CCaC or C3, no nuclear repulsion"):
+        read_tensors(write(re.sub(r".*(Associated|Nuclear Potential).*\n", "", text)))
 
 
 def test_a_multiplet_must_be_complete_and_apart():
@@ -150,6 +155,8 @@ def test_a_multiplet_must_be_complete_and_apart():
     check_multiplet(tensor, 1.0, np.array([0.0, 0.0, 45.3]), 91.0, "job.out")
     with pytest.raises(DataError, match=r"levels up to 45\.3 cm\^-1 and the next state at 45\.3 cm\^-1.*S = 1 is not"):
         check_multiplet(tensor, 1.0, np.array([0.0, 0.0, 45.3]), 45.3, "job.out")
+    with pytest.raises(DataError, match=r"must be those of S\.D\.S with S = 5/2"):  # six of four states and more
+        check_multiplet(np.diag([76.0, 77.0, -153.0]), 2.5, np.repeat([0.0, 45.3, 2024.3], 2), 2133.8, "job.out")
     quintet = levels_of(tensor, 2.0)
     check_multiplet(tensor, 2.0, quintet * 1.05, None, "job.out")  # terms of fourth order
     with pytest.raises(DataError, match=r"must be those of S\.D\.S with S = 2"):
@@ -179,10 +186,34 @@ def test_rassi_file(rassi, tmp_path):
     assert re.search(r"SINGLE_ANISO in .*job.out, line 474 differs by at most 0.037 cm\^-1", compared.notes[1])
     assert compared.charge == -2.0
     np.testing.assert_allclose(compared.tensor, read_tensors(tmp_path / "job.out")[0].tensor, atol=0.04)
+    shutil.copy(GENUINE / "other_molecule_before_bad.out", tmp_path / "job.out")
+    with pytest.raises(DataError, match="the module RASSCF must end with"):
+        read_tensors(rassi)
+    magnetism = text_of("cocl4.out")
+    (tmp_path / "job.out").write_text(magnetism[: magnetism.index("--- Start Module: rassi")])  # without a D tensor
+    assert read_tensors(rassi)[0].charge == -2.0
+    (tmp_path / "job.out").write_text(magnetism + text_of("cocl4_turned.out"))
+    with pytest.raises(DataError, match=r"has 2 D tensors and .* only one"):
+        read_tensors(rassi)
     for name, message in (("cocl4_turned.out", "must be in the frame of"), ("nih2o6_S1.out", "must have the atoms of")):
         shutil.copy(GENUINE / name, tmp_path / "job.out")
         with pytest.raises(DataError, match=message):
             read_tensors(rassi)
+
+
+def test_rotated_rassi_file(rassi):
+    """Rotating the molecule rotates the spin of every state."""
+    (before,) = read_tensors(rassi)
+    vector = np.array([0.7, -1.1, 0.4])
+    spin = expm(-1j * np.einsum("a,aij->ij", vector, spin_matrices(1.5)))
+    rotation = Rotation.from_rotvec(vector)
+    with h5py.File(rassi, "r+") as file:
+        states = file["SOS_COEFFICIENTS_REAL"][()] + 1j * file["SOS_COEFFICIENTS_IMAG"][()]
+        states = states @ np.kron(np.eye(10), spin).T
+        file["SOS_COEFFICIENTS_REAL"][...], file["SOS_COEFFICIENTS_IMAG"][...] = states.real, states.imag
+        file["CENTER_COORDINATES"][...] = rotation.apply(file["CENTER_COORDINATES"][()])
+    (after,) = read_tensors(rassi)
+    np.testing.assert_allclose(after.tensor, rotation.as_matrix() @ before.tensor @ rotation.as_matrix().T, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +250,7 @@ def test_command_reads_folders_and_lists_what_it_leaves_out(tmp_path, monkeypatc
     result = CliRunner().invoke(app, [*arguments, "--skip"])
     assert result.exit_code == 0, result.output
     assert "jobs/cocl4.rassi.h5: D = -22.1532" in result.output and "S = 3/2" in result.output
-    assert "left out: 2 of 4 files\n  jobs/nicl4_degenerate_bad.out: the levels of" in result.output
+    assert "left out: 2 of 4 files\n  the levels of jobs/nicl4_degenerate_bad.out, line" in result.output
     data = read_dataset("data.extxyz", ["energy", "d_tensor"])
     assert [atoms.info for atoms in data.atoms] == [{"multiplicity": 4, "total_charge": -2.0}] * 2
     np.testing.assert_allclose(data.labels["energy"], -88048.0725, atol=1e-3)
