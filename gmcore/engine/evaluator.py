@@ -13,7 +13,6 @@ the outputs linearly: it costs next to nothing, but for forces and stress, whose
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -45,15 +44,8 @@ class Evaluator(EvaluatorBase):
     batch_atoms = 8192
     """Atoms evaluated together; bounds the memory of neighbor lists, whatever the number of structures."""
 
-    def __init__(
-        self,
-        settings: ModelSettings,
-        members: Sequence[Member],
-        dtype: str | None = None,
-        environments: Any = None,
-    ):
+    def __init__(self, settings: ModelSettings, members: Sequence[Member], dtype: str | None = None):
         super().__init__(settings, members, dtype)
-        self.environments = environments
         self._moments = Moments(settings.descriptor, self.dtype.name)
         self._contractions = Contractions(settings.descriptor.n_radial, self.dtype.name)
         self._betas = [self._moments.pack(member.beta) for member in members]

@@ -378,6 +378,6 @@ def test_too_little_memory_is_one_sentence(folder, monkeypatch):
     def greedy(*args, **options):
         raise MemoryError("Unable to allocate 12. GiB")
 
-    monkeypatch.setattr("gmcore.model_file.read_model", greedy)
+    monkeypatch.setattr("gmcore.model_file.read_content", greedy)
     words = "this needs more memory than the machine has left (Unable to allocate 12. GiB): use a smaller input"
     assert refused("info", folder / "model.h5").startswith(words)
