@@ -5,15 +5,16 @@ members or draws. An average over frames has a smaller one, because part of the 
 and it does not vanish for a long run, because part of it is the same in all frames. The members tell the two apart:
 
     error of an average = calibrated error of its frames x deviation of the average / deviation of the frames
-                        = kappa x deviation of the average,    kappa = rms error of the frames / their rms deviation
+                        = kappa x deviation of the average,    kappa = mean error of the frames / their mean deviation
 
-The deviation of a frame is the root mean square over the nine elements of its tensor, that of an average the same of
-the tensors of the members, each averaged over the frames: three members alone would give a noisy number for a single
-element or for D. How much of it the frames share is still uncertain with few members, which may agree by chance where
-all are wrong. If the average deviates by less than half of the mean square of its frames, it is therefore taken part of
-the way there, as one more member would do that says so: a third of the way for three members, less for more. This
-serves <D>, <E>, eigenvalues and elements, and D and E of the averaged tensor; kappa is that of
-each quantity. For the axis it is divided by the distance of the eigenvalues, as for a frame.
+Means, because the error of an average is at most the mean size of the errors: a few frames far outside of the
+training data count by their number. The deviation of a frame is the root mean square over the nine elements of its
+tensor, that of an average the same of the tensors of the members, each averaged over the frames: three members alone
+would give a noisy number for a single element or for D. How much of it the frames share is still uncertain with few
+members, which may agree by chance where all are wrong. If the average deviates by less than half of the mean square
+of its frames, it is therefore taken part of the way there, as one more member would do that says so: a third of the
+way for three members, less for more. This serves <D>, <E>, eigenvalues and elements, and D and E of the averaged
+tensor; kappa is that of each quantity. For the axis it is divided by the distance of the eigenvalues, as for a frame.
 
 Other numbers (widths, E/|D|, J2, spectra, correlation with the structure, dD/dq) are computed with every member, and
 kappa multiplies the deviation of the results. Members of a committee deviate from their mean, the draws of a single
@@ -101,14 +102,14 @@ def model_errors(
     frames = _pooled(members.swapaxes(0, 1), tensors, draws) / factor
     mean = tensors.mean(axis=0)
     averaged = _pooled(members.mean(axis=0), mean, draws)
-    missing = max(SHARED * _rms(frames * factor) ** 2 - averaged**2, 0.0)
+    missing = max(SHARED * _mean(frames * factor) ** 2 - averaged**2, 0.0)
     averaged = np.sqrt(averaged**2 + missing / (members.shape[1] + draws))
     of_axis = anisotropy_deviations(tensors / factor, frames)[AXIS]
     kappa = {}
     for name, calibration in calibrations.items():
         own = of_axis if name == AXIS else frames
         if name in (KEY, "D", "E", AXIS) and np.any(own > 0.0):
-            kappa[name] = _rms(calibration.error(own, grades)) / _rms(own)
+            kappa[name] = _mean(calibration.error(own, grades)) / _mean(own)
     axis = anisotropy_deviations(mean[None], averaged[None])[AXIS][0]
     return ModelErrors(kappa, float(averaged), float(axis), draws)
 
@@ -118,9 +119,8 @@ def _pooled(members: np.ndarray, own: np.ndarray, draws: bool) -> np.ndarray:
     return np.sqrt(np.mean(deviation(members, own, draws) ** 2, axis=(-2, -1)))
 
 
-def _rms(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.sqrt(np.mean(finite**2)))
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values[np.isfinite(values)]))
 
 
 def add_coupling_errors(coupling: dict[str, Any], errors: ModelErrors) -> None:

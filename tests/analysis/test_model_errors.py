@@ -61,7 +61,7 @@ def test_three_members_that_agree_by_chance_are_not_believed_entirely(rng):
     own -= own.mean(axis=0)  # every average is the same
     members = FRAME + own
     errors = model_errors(members.mean(axis=1), members, calibrations(1.0))
-    of_frames = np.sqrt(np.mean(own.var(axis=1)))
+    of_frames = np.mean(np.sqrt(np.mean(own.var(axis=1), axis=(-1, -2))))
     assert errors.averaged == pytest.approx(of_frames * np.sqrt(0.5 / 3.0), rel=1e-6)
 
 
