@@ -14,13 +14,10 @@ from gmcore import zfs_parameters
 from gmcore.analysis import analyze as module
 from gmcore.analysis.analyze import analyze
 from gmcore.analysis.frames import BodyFrame
-from gmcore.analysis.records import RecordError, quantity, read_analysis, relative_paths, rounded, thinned, write_json
+from gmcore.analysis.records import read_analysis
 from gmcore.analysis.samples import SamplesError
 from gmcore.analysis.sections.modes import along_run, harmonic_curves, harmonic_expectation, leading_modes
-from gmcore.analysis.structure import SelectionError, coordination
 from gmcore.config.analysis import Analysis
-from gmcore.config.analysis_file import read_settings, with_options
-from gmcore.config.loading import ConfigError
 from gmcore.dynamics.trajectory import Trajectory, TrajectoryError, write_segment
 from gmcore.molecules.superposition import GeometryError
 from support.models import random_model
@@ -232,39 +229,6 @@ def test_everything_written_describes_itself(made):
         assert all(len(entry[band]) == n for band in ("low", "high") if band in entry)
 
 
-def test_records(tmp_path):
-    entry = quantity(np.float64(np.nan), "K", "nothing", error=np.array([1.0, np.inf]))
-    assert entry == {"value": None, "unit": "K", "error": [1.0, None], "about": "nothing"}
-    assert rounded([1234.5678, 0.0, np.nan], 3).tolist()[:2] == [1230.0, 0.0]
-    assert thinned(1000, 3).tolist() == [0, 500, 999] and thinned(0, 5).size == 0
-    path = write_json(tmp_path / "a.json", {"text": "[ 1,\n 2 ]", "list": [1, None, -2.5e-7]})
-    assert json.loads(path.read_text()) == {"text": "[ 1,\n 2 ]", "list": [1, None, -2.5e-7]}
-    assert "[1, null, -2.5e-07]" in path.read_text()
-    for text, words in (
-        ("{", "cannot be read"),
-        ('{"format": "gmtensor-analysis", "schema": "1"}', "must state its schema, a whole number; write it again"),
-        ('{"format": "gmtensor-analysis", "schema": 1e999}', "must state its schema, a whole number"),
-        ('{"format": "gmtensor-analysis", "schema": 1}', "does not hold what it should: date: field required; write"),
-        ("[" * 100_000, "cannot be read"),
-        ("[]", "is not an analysis written by gmtensor; write it again with: gmtensor analyze"),
-    ):
-        (tmp_path / "analysis.json").write_text(text)
-        with pytest.raises(RecordError, match=words):
-            read_analysis(tmp_path)
-    (tmp_path / "analysis.json").write_text('{"format": "gmtensor-analysis", "schema": 99}')
-    with pytest.raises(RecordError, match="has schema 99, this version of gmtensor reads up to 1"):
-        read_analysis(tmp_path)
-    with pytest.raises(RecordError, match="write it with: gmtensor analyze"):
-        read_analysis(tmp_path / "none")
-
-
-def test_paths_become_relative():
-    others = ["eV/A", "D / cm^-1", 1.5, None, "../x.h5"]
-    content = {"a": "/runs/md/x.h5", "b": ["no file '/data/e.h5': gone", *others]}
-    relative = {"a": "x.h5", "b": ["no file '../../data/e.h5': gone", *others]}
-    assert relative_paths(content, "/runs/md") == relative == relative_paths(relative, "/runs/md")
-
-
 # --- what a run cannot give
 
 
@@ -402,70 +366,3 @@ def test_the_molecule_of_a_crystal_keeps_its_axes(tmp_path, monkeypatch):
     assert state["elements"]["zz"]["mean"]["value"] == pytest.approx(D_ZERO[2, 2], abs=1.0)
     assert state["modes"]["explained"]["value"] == pytest.approx(1.0, abs=0.03)
     assert content["modes"]["coupling"]["D"]["value"] == pytest.approx(zfs_parameters(D_ZERO).d)
-
-
-# --- settings
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"metal": "Fe"}, "must name one atom, but the molecule has 0 of Fe"),
-        ({"metal": 9}, "indices of atoms must lie between 0 and 8 in this molecule, got 9"),
-        ({"ligands": ["O", 1]}, "names O, but the first shell of the metal has none"),
-        ({"ligands": [0, 1]}, "must not name the central atom itself, got 0"),
-        ({"bonds": [(0, 12)]}, "indices of atoms must lie between 0 and 8 in this molecule, got 12"),
-    ],
-)
-def test_atoms_that_are_not_there(settings, words):
-    atoms = complex_molecule()
-    with pytest.raises(SelectionError, match=words):
-        coordination(atoms.numbers, atoms.positions, Analysis(**settings))
-
-
-def test_coordination_of_other_molecules():
-    atoms = complex_molecule()
-    found = coordination(atoms.numbers, atoms.positions, Analysis(ligands=["N"]))
-    assert found.metal == 0 and sorted(found.ligands) == [1, 2, 3, 4] and not found.missing
-    organic = coordination(np.array([6, 8, 1]), np.eye(3), Analysis())
-    assert (
-        organic.metal is None and organic.measures == () and "no single d- or f-block atom" in organic.missing["order"]
-    )
-    alone = coordination(np.array([27, 1]), np.array([[0.0, 0, 0], [9.0, 0, 0]]), Analysis(bonds=[(0, 1)]))
-    assert (
-        "The first shell of the metal cannot be found: atom 0 must be bonded" in alone.missing["distance"]
-        and len(alone.measures) == 1
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("blocs: 3", "unknown key 'blocs' in analysis; did you mean 'blocks'"),
-        ("metal: Xx", "must be element symbols or indices, got 'Xx'"),
-        ("bonds: [[1, 1]]", r"the atoms of a bond or angle must be different, got \[1, 1\]"),
-        ("unit: eV", "unit"),
-        ("reference: {source: a, values: [{quantity: DD, value: 1}]}", "unknown quantity 'DD' in analysis.reference"),
-        ("reference: {source: a, values: [{quantity: D, value: 1}]}", "value of D must have a unit, got none"),
-        ("reference: {source: a, values: [{quantity: order, value: 1, unit: A}]}", "must have no unit, got 'A'"),
-        ("reference: {source: a, values: [{quantity: D, value: 1, unit: A}]}", "unknown unit 'A' for d_tensor"),
-    ],
-)
-def test_settings_are_checked(tmp_path, text, words):
-    (tmp_path / "a.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=words):
-        read_settings(tmp_path / "a.yaml")
-
-
-def test_options_stand_above_the_file(tmp_path):
-    (tmp_path / "a.yaml").write_text("blocks: 7\nmetal: Co\n")
-    settings = with_options(read_settings(tmp_path / "a.yaml"), {"blocks": 9, "ligands": ["N", 3]})
-    assert (settings.blocks, settings.metal, settings.ligands) == (9, "Co", ["N", 3])
-    assert with_options(settings, {}) is settings
-    with pytest.raises(ConfigError, match="the options: blocks"):
-        with_options(settings, {"blocks": 1})
-    (tmp_path / "md.yaml").write_text(
-        "output: o\npotential: p.h5\nstructure: {file: s.xyz}\nreplicas: {temperatures: [5]}\nduration: 1\n"
-        "analysis: {blocks: 4}\n"
-    )
-    assert read_settings(tmp_path / "md.yaml").blocks == 4
