@@ -105,7 +105,7 @@ class Model:
         whole.species(self.species)  # and any unknown element; the parts keep what was looked up here
         charges = _total_charges(frames, total_charge, self.settings)
         parts: dict[str, list[np.ndarray]] = {}
-        for first, last in _batches(whole.offsets, batch_size, self.evaluator.batch_atoms):
+        for first, last in batches(whole.offsets, batch_size, self.evaluator.batch_atoms):
             batch = whole.part(first, last)
             try:
                 pairs = self.evaluator.find_pairs(batch)
@@ -199,7 +199,7 @@ def _make_evaluator(settings, members, dtype, device, matmul) -> EvaluatorBase:
     return Evaluator(settings, members, dtype)
 
 
-def _batches(offsets: np.ndarray, batch_size: int | None, batch_atoms: int) -> Iterator[tuple[int, int]]:
+def batches(offsets: np.ndarray, batch_size: int | None, batch_atoms: int) -> Iterator[tuple[int, int]]:
     """Yield the first and one past the last structure of each batch; every batch has at least one structure."""
     n_structures = len(offsets) - 1
     if batch_size is not None and batch_size < 1:

@@ -19,7 +19,7 @@ from gmcore.engine.heads import head_columns, output_units
 from gmcore.engine.settings import Member, ModelSettings
 from gmcore.engine.structures import Batch
 from gmcore.evaluation.metrics import compared, flat_values
-from gmcore.model import Model
+from gmcore.model import Model, batches
 from gmcore.quantities import BY_NAME, GRADE, PER_ATOM_GRADE, is_per_atom, quantity_of
 from gmcore.uncertainty.calibration import Calibration, anisotropy_deviations, calibrate, pooled
 from gmcore.uncertainty.environments import TrainingEnvironments, learn_environments
@@ -28,8 +28,6 @@ from gmcore.uncertainty.uncertainty import Uncertainty
 
 MIN_STRUCTURES = 5
 """Labeled structures that a calibration needs."""
-ATOMS_TOGETHER = 20000
-"""Training atoms whose features exist at a time in double precision."""
 
 
 def learn_uncertainty(
@@ -76,14 +74,8 @@ def training_environments(settings: ModelSettings, member: Member, training: Dat
     evaluator = Evaluator(settings, [member])
     batch = Batch.from_atoms(training.atoms)
     batch.species(evaluator.species)
-    features = []
-    first = 0
-    while first < batch.n_structures:
-        fitting = np.searchsorted(batch.offsets, batch.offsets[first] + ATOMS_TOGETHER, side="right") - 1
-        last = int(min(max(fitting, first + 1), batch.n_structures))
-        part = batch.part(first, last)
-        features.append(evaluator.hidden(part, evaluator.find_pairs(part))[0])
-        first = last
+    parts = [batch.part(*ends) for ends in batches(batch.offsets, None, evaluator.batch_atoms)]
+    features = [evaluator.hidden(part, evaluator.find_pairs(part))[0] for part in parts]
     species = batch.species(evaluator.species)
     return learn_environments(np.concatenate(features), species, batch.offsets, len(evaluator.species))
 
