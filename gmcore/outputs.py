@@ -46,7 +46,7 @@ RESULTS = (
     Results(TRAINING, ("model.h5",), ("model.h5",)),
     Results(LEARNING_CURVE, ("learning_curve.json",), ("learning_curve*",)),
     Results(MODES, ("modes.h5",), ("modes.h5", "modes.json", "modes.xyz", "relaxed.extxyz")),
-    Results(WORKFLOW, ("workflow.json",), ("workflow.json",)),
+    Results(WORKFLOW, ("workflow.json",), ("workflow.json", "rounds.json")),
 )
 
 

@@ -34,7 +34,7 @@ FLOORS = {
     "dynamics": "ground uncertainty config device engine molecules faces evaluation",
     "analysis": "ground uncertainty config data engine molecules faces evaluation dynamics",
     "report": "ground uncertainty config evaluation analysis",
-    "workflow": "ground config",
+    "workflow": "ground config evaluation analysis",
     "commands": "ground uncertainty config data molecules exchange faces evaluation dynamics analysis report workflow",
     "gmkeras": "ground kernels device engine config data faces evaluation",
 }

@@ -73,6 +73,10 @@ def report(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for every figure as PDF and SVG, and its data as CSV."),
     ] = None,
+    rounds: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="rounds.json of a workflow with rounds, for a table of them."),
+    ] = None,
 ) -> None:
     """Write the report of an analyzed run.
 
@@ -80,7 +84,7 @@ def report(
     """
     from gmcore.report.html import write_report
 
-    for path in write_report(run, output, figures):
+    for path in write_report(run, output, figures, rounds):
         typer.echo(f"written: {path}")
 
 

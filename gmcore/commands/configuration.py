@@ -70,7 +70,7 @@ def _description(settings: Any) -> list[str]:
         return check_run(settings)
     if isinstance(settings, Analysis):
         return []  # an analysis names no files
-    from gmcore.workflow import steps_of
+    from gmcore.workflow.steps import steps_of
 
     return [f"gmtensor {step.name}" for step in steps_of(settings)]
 

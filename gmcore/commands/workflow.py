@@ -26,14 +26,14 @@ def run(workflow: WorkflowFile) -> None:
     from gmcore.config.loading import load_config
     from gmcore.config.workflow import Workflow
     from gmcore.outputs import WORKFLOW, check_outputs
-    from gmcore.workflow import run_workflow
+    from gmcore.workflow.workflow import run_workflow
 
     settings = load_config(workflow, Workflow)
     record, own = settings.output / "workflow.json", (WORKFLOW, settings.output)
     check_outputs([record], [workflow, *settings.train, settings.md], makes=own)
     try:
-        for number, total, step, done in run_workflow(settings):
-            typer.echo(f"[{number}/{total}] gmtensor {step.name}{' (already done)' if done else ''}")
+        for place, step, done in run_workflow(settings):
+            typer.echo(f"[{place}] gmtensor {step.name}{' (already done)' if done else ''}")
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted; continue with: gmtensor run {workflow}", err=True)
         raise typer.Exit(INTERRUPTED) from None

@@ -17,10 +17,12 @@ from typing import Any
 
 from gmcore.analysis.records import ANALYSIS_FILE, RecordError, read_analysis, relative_paths, write_json
 from gmcore.errors import shortened
+from gmcore.evaluation.rounds import RoundsResult, read_rounds
 from gmcore.files import atomic_path
 from gmcore.outputs import REPORT, OutputError, check_outputs
 from gmcore.report import figures as averages
 from gmcore.report import figures_dynamics, figures_temperature, figures_training, molecule, settings_tables, tables
+from gmcore.report import rounds as rounds_blocks
 from gmcore.report.blocks import FigureBlock
 from gmcore.report.export import export
 from gmcore.report.summary import answers, headline, lead
@@ -33,7 +35,10 @@ SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def write_report(
-    run: str | Path, output: str | Path | None = None, figures: str | Path | None = None
+    run: str | Path,
+    output: str | Path | None = None,
+    figures: str | Path | None = None,
+    rounds: str | Path | None = None,
 ) -> tuple[Path, ...]:
     """Write the page and its numbers; return both paths, and those of the figures if they are written.
 
@@ -42,10 +47,12 @@ def write_report(
     run : folder of a run that has been analyzed.
     output : path of the page, RUN/report.html if not given; the numbers are saved beside it with the suffix .json.
     figures : folder for the figures as PDF, SVG and CSV, created if it does not exist; none are written if not given.
+    rounds : `rounds.json` of the workflow that made the run, for a table of its rounds.
 
     Raises
     ------
     RecordError : if the run has no analysis, or one that another program wrote.
+    RoundsError : `rounds` is no file of rounds.
     OutputError : a file must not be written under the name of the page, of the numbers, or of a figure.
     """
     from jinja2 import UndefinedError
@@ -53,14 +60,14 @@ def write_report(
     path = Path(run) / REPORT_FILE if output is None else Path(output)
     numbers = path.with_suffix(".json")
     check_outputs([path], suffixes=(".html", ".htm"), makes=(REPORT, run))
-    check_outputs([path, numbers], [Path(run) / ANALYSIS_FILE], makes=(REPORT, run))
+    check_outputs([path, numbers], [Path(run) / ANALYSIS_FILE, rounds], makes=(REPORT, run))
     if output is not None and numbers.exists() and FORMAT not in _head(numbers):
         raise OutputError(
             f"the numbers of the report would replace {numbers}, which no report has written: choose another name"
         )
     analysis = relative_paths(read_analysis(run), run)  # those of older versions have absolute paths
     try:
-        page = sections(analysis, Path(run))
+        page = sections(analysis, Path(run), RoundsResult() if rounds is None else read_rounds(Path(rounds)))
         text = render(analysis, page)
     except (
         LookupError,
@@ -86,7 +93,7 @@ def _figures(page: list[dict[str, Any]]) -> list[FigureBlock]:
     return [entry["block"] for section in page for entry in section["blocks"] if entry["kind"] == "Figure"]
 
 
-def sections(analysis: dict[str, Any], run: Path) -> list[dict[str, Any]]:
+def sections(analysis: dict[str, Any], run: Path, rounds: RoundsResult) -> list[dict[str, Any]]:
     """Return the sections of the page: anchor, title, and their tables and figures in order."""
     parts: list[tuple[str, str, list[Callable[[dict[str, Any]], FigureBlock | Table | None]]]] = [
         (
@@ -114,6 +121,11 @@ def sections(analysis: dict[str, Any], run: Path) -> list[dict[str, Any]]:
                 settings_tables.training,
                 settings_tables.models,
             ],
+        ),
+        (
+            "rounds",
+            "Rounds",
+            [partial(rounds_blocks.table, rounds=rounds), partial(rounds_blocks.comparison, rounds=rounds)],
         ),
         ("settings", "Settings", [settings_tables.run]),
     ]

@@ -73,7 +73,7 @@ def _workflow(folder: Path) -> None:
     """The first step is looked at, not run."""
     from gmcore.config.loading import load_config
     from gmcore.config.workflow import Workflow
-    from gmcore.workflow import run_workflow
+    from gmcore.workflow.workflow import run_workflow
 
     steps = run_workflow(load_config(folder / "config.yaml", Workflow))
     next(steps)

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gmcore import workflow as workflow_module
 from gmcore.commands.app import app
 from gmcore.config.loading import ConfigError, load_config, parse_config
 from gmcore.config.workflow import Workflow
 from gmcore.files import LockError, lock_folder
-from gmcore.workflow import WorkflowError, run_workflow, steps_of
+from gmcore.workflow import processes
+from gmcore.workflow.record import WorkflowError
+from gmcore.workflow.steps import steps_of
+from gmcore.workflow.workflow import run_workflow
 from support.places import ROOT
 
 pytestmark = pytest.mark.slow
@@ -77,7 +79,7 @@ class Commands:
 @pytest.fixture
 def commands(monkeypatch) -> Commands:
     stand_in = Commands()
-    monkeypatch.setattr(workflow_module, "run_step", stand_in)
+    monkeypatch.setattr(processes, "run_step", stand_in)
     return stand_in
 
 
@@ -86,7 +88,7 @@ ALL = ["train potential.yaml", "train d.yaml", "md md.yaml", "analyze md", "repo
 
 def run_all(folder: Path) -> list[bool]:
     """Whether each step was done already."""
-    return [done for *_, done in run_workflow(load_config(folder / "all.yaml", Workflow))]
+    return [entry.done for entry in run_workflow(load_config(folder / "all.yaml", Workflow))]
 
 
 def test_steps_in_order_and_not_again(folder, commands):
@@ -200,8 +202,8 @@ def traps(tmp_path, monkeypatch) -> Path:
 
 def test_a_step_executes_nothing_of_the_current_folder(traps):
     (traps / "train.yaml").write_text("seed: 1\n")
-    assert workflow_module.run_step(("validate", "train.yaml")) == 2
-    assert workflow_module.run_step(("--version",)) == 0
+    assert processes.run_step(("validate", "train.yaml")) == 2
+    assert processes.run_step(("--version",)) == 0
     assert not (traps / "executed").exists(), (traps / "executed").read_text()
 
 
@@ -218,8 +220,8 @@ import os, signal, sys, time
 # a test run in the background of a shell inherits signals that are ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-from gmcore import workflow
-workflow.START = workflow.START.split("from gmcore.commands")[0] + '''
+from gmcore.workflow import processes
+processes.START = processes.START.split("from gmcore.commands")[0] + '''
 import os, sys, time
 try:
     print(os.getpid(), flush=True)
@@ -229,7 +231,7 @@ except KeyboardInterrupt:
     sys.exit(130)
 '''
 try:
-    workflow.run_step(())
+    processes.run_step(())
 except KeyboardInterrupt:
     print("interrupted too", flush=True)
 """
