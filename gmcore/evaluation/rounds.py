@@ -1,4 +1,4 @@
-"""`rounds.json`: what each round of a workflow did to the models, and the final comparison with the reference method."""
+"""`rounds.json`: what each round of a workflow did to the models, and how the last ones compare with the reference."""
 
 from __future__ import annotations
 

@@ -35,14 +35,15 @@ def table(analysis: dict[str, Any], rounds: RoundsResult) -> Table | None:
             ("frames labeled, of those chosen", [_labeled(entry.models[k]) for entry in found]),
             (f"test RMSE of {words} / {unit}", _cells(found, k, "test_rmse", _three)),
             (error, _cells(found, k, "error", _three)),
-            ("frames outside the training data / %", _cells(found, k, "outside", lambda share: fixed(100 * share, 1))),
+            ("frames outside the training data / %", _cells(found, k, "outside", _percent)),
         ]
     commands = [name for name in COMMANDS if any(name in entry.seconds for entry in found)]
     for name in commands:
         rows.append((f"{COMMANDS[name]} / s", [_seconds(entry, name) for entry in found]))
     note = (
         "Round 0 is the workflow without added frames. Errors along the run are those of the temperature where they "
-        f"are largest. The test structures are the same in all rounds. There were no more rounds because {rounds.ended}."
+        "are largest. The test structures are the same in all rounds. There were no more rounds because "
+        f"{rounds.ended}."
     )
     if any(entry.stopped for entry in found):
         stopped = ", ".join(str(entry.number) for entry in found if entry.stopped)
@@ -57,7 +58,9 @@ def comparison(analysis: dict[str, Any], rounds: RoundsResult) -> FigureBlock | 
     if not checks:
         return None
     order = letters()
-    panels = [panel(next(order), f"D of {check.name} against {check.method}", _drawn(check), "square") for check in checks]
+    panels = [
+        panel(next(order), f"D of {check.name} against {check.method}", _drawn(check), "square") for check in checks
+    ]
     sentences = [_sentence(check) for check in rounds.checks]
     caption = (
         "Random frames of the last run, which no model was trained on, labeled by the reference method. Bars are the "
@@ -110,3 +113,6 @@ def _seconds(entry: Round, name: str) -> Cell:
 def _three(value: float) -> str:
     return number(value, 3)
 
+
+def _percent(share: float) -> str:
+    return fixed(100.0 * share, 1)

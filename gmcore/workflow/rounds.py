@@ -8,8 +8,8 @@
     check/       random frames of the last run, their labels, and what the last model predicts for them
     rounds.json  a table of all of this (`gmcore.evaluation.rounds`)
 
-NAME is that of the training's configuration file. Everything is decided from files, so an interrupted loop goes on where
-it was. A run that a stop condition ended is not analyzed; frames are chosen from what it has recorded.
+NAME is that of the training's configuration file. Everything is decided from files, so an interrupted loop goes on
+where it was. A run that a stop condition ended is not analyzed; frames are chosen from what it has recorded.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ class Rounds:
         labeled = folder / chosen.name.replace("_chosen", "_labeled")
         config = load_config(model.settings.label, LabelConfig)
         arguments = ("label", str(chosen), str(model.settings.label), "-o", str(labeled))
-        return Step(arguments, (chosen,), (labeled,), config.to_yaml())
+        return Step(arguments, (chosen,), (labeled,), config.model_dump_json())
 
     def _trained_on(self, model: Improved, number: int, labeled: Path) -> Improved:
         """Write the configuration of the training of this round, and return the model that it will make."""

@@ -1,4 +1,4 @@
-"""`gmtensor run` with rounds: what is chosen, labeled and trained on, when it ends, and that it goes on after a kill."""
+"""`gmtensor run` with rounds: what is chosen, labeled and trained on, when it ends, and what is not done twice."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ class Commands:
     def _analyze(self, run: str) -> None:
         error = 3.0 / 2 ** _round(run)
         state = {"anisotropy": {"D": {"model": error}}, "extrapolation": {"d_tensor": {"share": {"value": 0.1}}}}
-        content = {"format": "gmtensor-analysis", "schema": 1, "unit": "cm^-1", "states": [state]}
+        content = {"format": "gmtensor-analysis", "schema": 1, "date": "", "gmtensor": "", "unit": "cm^-1"}
+        content |= {"run": {}, "states": [state], "training": {}, "missing": {}}
         (Path(run) / "analysis.json").write_text(json.dumps(content))
 
     def _report(self, run: str, *options: str) -> None:
