@@ -16,8 +16,9 @@
 
        score x distance to the nearest labeled or already chosen structure
 
-   is chosen, so that it must be both uncertain and different. This ends when enough are chosen, or when all that are
-   left are near-duplicates of what is labeled or chosen.
+   is chosen, so that it must be both uncertain and different. Scores above CAP count as CAP: such errors are
+   extrapolated, and whether they are 10 or 100 times the median says little, but they would crowd out all others. This
+   ends when enough are chosen, or when all that are left are near-duplicates of what is labeled or chosen.
 
 For D and forces together each model has its scores and its space. A frame must qualify for one of them, is a
 near-duplicate only if it is one in both spaces, and the two products are added in quadrature.
@@ -43,6 +44,8 @@ from gmcore.selection.space import FeatureSpace
 
 POOL = 3
 """Candidates that thinning leaves for each frame wanted, as far as there are so many."""
+CAP = 4.0
+"""Largest score that counts when scores are multiplied by distances."""
 NEAR = 0.5
 """Distance below which structures count as the same, in units of the distance of neighbors in the training data."""
 REPEATED = 0.01
@@ -153,7 +156,9 @@ def select_frames(
     ]
     start = np.max([space.distances for space in spaces], axis=0)
     n_new = int(np.sum(~_near(spaces)))
-    picked = _farthest(spaces, relative[:, rows], order[rows] if wishes.random else None, wishes.number)
+    picked = _farthest(
+        spaces, np.minimum(relative[:, rows], CAP), order[rows] if wishes.random else None, wishes.number
+    )
     counts["known"], counts["unneeded"] = len(rows) - n_new, n_new - len(picked)
     taken = rows[picked]
     return Selection(
@@ -205,20 +210,17 @@ def _qualified(rows: np.ndarray, scores: Sequence[Scores], wishes: Wishes) -> di
     """Return the rows that qualify, each with the reasons in words."""
     why: dict[int, list[str]] = {}
     for one in scores:
+        of_what = f" of {one.quantity}" if len(scores) > 1 else ""
         limit = wishes.min_error.get(one.quantity)
         if one.errors is not None and (limit is not None or not wishes.has_limits):
-            bound, words = (float(np.median(one.errors)), "above the median") if limit is None else (limit, "")
-            for row in rows.tolist():
-                if one.errors[row] > bound or (limit is not None and one.errors[row] == bound):
-                    own = words or f"at least {bound:g} {one.unit}"
-                    why.setdefault(row, []).append(f"error of {one.quantity} {own}")
+            passed = one.relative > 1.0 if limit is None else one.errors >= limit
+            for row in rows[passed[rows]].tolist():
+                why.setdefault(row, []).append(f"error{of_what} {one.relative[row]:.3g} x median")
         if one.grades is not None and (wishes.min_grade is not None or not wishes.has_limits):
-            least = 1.0 if wishes.min_grade is None else wishes.min_grade
-            for row in rows.tolist():
-                if one.grades[row] >= least:
-                    outside = "outside the training data" if one.grades[row] > 1.0 else f"grade at least {least:g}"
-                    why.setdefault(row, []).append(outside)
-    return {row: "; ".join(dict.fromkeys(words)) for row, words in why.items()}
+            passed = one.grades > 1.0 if wishes.min_grade is None else one.grades >= wishes.min_grade
+            for row in rows[passed[rows]].tolist():
+                why.setdefault(row, []).append(f"grade{of_what} {one.grades[row]:.2f}")
+    return {row: ", ".join(words) for row, words in why.items()}
 
 
 def _near(spaces: Sequence[FeatureSpace]) -> np.ndarray:
@@ -233,7 +235,7 @@ def _farthest(
 
     Parameters
     ----------
-    relative : (n_quantities, n) scores.
+    relative : (n_quantities, n) scores, at most CAP.
     drawn : (n,) random numbers that decide instead of score and distance.
     """
     picked: list[int] = []

@@ -44,7 +44,7 @@ def bond_faults(start: Atoms, positions: np.ndarray, cells: np.ndarray) -> list[
     return [
         f"the bond {' - '.join(_atom(start, i) for i in bonds.pairs[bond])} is {row[bond]:.3g} times as long as at "
         "the start"
-        if not row[bond] <= STRETCHED
+        if row[bond] > STRETCHED
         else ""
         for bond, row in zip(worst, stretches)
     ]
@@ -91,7 +91,8 @@ def _contacts(frames: Sequence[Atoms]) -> list[str]:
         if end - start > 1 and lonely[start:end].any():
             atom = int(np.argmax(lonely[start:end]))
             faults[k] = f"atom {_atom(frames[k], atom)} has left: no other atom is near it"
-    for pair in np.flatnonzero(ratios[:-1] < OVERLAP):
+    close = np.flatnonzero((ratios[:-1] < OVERLAP) & (first <= second))
+    for pair in close[np.argsort(-ratios[close], kind="stable")]:  # the worst comes last and stays
         k = int(np.searchsorted(batch.offsets, first[pair], side="right")) - 1
         names = [_atom(frames[k], int(atom - batch.offsets[k])) for atom in (first[pair], second[pair])]
         faults[k] = f"the atoms {' and '.join(names)} overlap: {distances[pair]:.3g} A"

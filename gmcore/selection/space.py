@@ -1,8 +1,8 @@
 """Distances between structures in the space of the features of a model.
 
 The features of the atoms of a species are averaged over the structure, and zero where it has no such atom. Each
-averaged feature is divided by its standard deviation over candidates and labeled structures together, so that every
-species counts alike, a single metal atom as much as all hydrogen atoms. The distance of two structures is
+averaged feature is divided by its standard deviation over labeled structures and candidates that qualify together, so
+that every species counts alike, a single metal atom as much as all hydrogen atoms. The distance of two structures is
 
     d^2 = mean over species and features of (difference / standard deviation)^2
 
@@ -56,6 +56,7 @@ class FeatureSpace:
         points /= np.maximum(np.maximum(spread, SMALLEST_SPREAD * largest), 1e-30)
         points = points.reshape(len(points), n_columns) / np.sqrt(n_columns)
         self._points, labeled = points[: len(candidates)], points[len(candidates) :]
+        self._squares = np.einsum("ik,ik->i", self._points, self._points)
         self.has_known, unit = len(labeled) > 0, 0.0
         self.distances = np.full(len(candidates), np.inf)
         if len(labeled):
@@ -68,8 +69,8 @@ class FeatureSpace:
 
     def choose(self, row: int) -> None:
         """Count a candidate as labeled from now on."""
-        difference = np.linalg.norm(self._points - self._points[row], axis=1) / self._unit
-        self.distances = np.minimum(self.distances, difference)
+        squared = self._squares + self._squares[row] - 2.0 * (self._points @ self._points[row])
+        self.distances = np.minimum(self.distances, np.sqrt(np.maximum(squared, 0.0)) / self._unit)
 
 
 def species_means(model: Model, frames: Sequence[Atoms]) -> np.ndarray:
