@@ -35,9 +35,10 @@ FLOORS = {
     "dynamics": "ground uncertainty config device engine molecules faces evaluation",
     "analysis": "ground uncertainty config data engine molecules faces evaluation dynamics",
     "report": "ground uncertainty config evaluation analysis",
+    "selection": "ground config data engine uncertainty molecules faces evaluation dynamics analysis",
     "workflow": "ground config evaluation analysis",
-    "commands": "ground uncertainty config data molecules exchange labeling faces evaluation dynamics analysis report "
-    "workflow",
+    "commands": "ground uncertainty config data molecules exchange labeling faces evaluation dynamics analysis selection "
+    "report workflow",
     "gmkeras": "ground kernels device engine config data faces evaluation",
 }
 EXCEPTIONS = {("gmcore.commands.training", "gmkeras.training")}

@@ -12,7 +12,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gmcore.commands import analysis, configuration, dynamics, exchange, labeling, models, modes, training, workflow
+from gmcore.commands import (
+    analysis,
+    configuration,
+    dynamics,
+    exchange,
+    labeling,
+    models,
+    modes,
+    selection,
+    training,
+    workflow,
+)
 from gmcore.commands.console import never_fail_on_encoding
 from gmcore.commands.options import USER_ERROR
 
@@ -90,6 +101,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "info": models.info,
     "md": dynamics.md,
     "convert": dynamics.convert,
+    "select": selection.select,
     "analyze": analysis.analyze,
     "report": analysis.report,
     "modes": modes.modes,

@@ -52,9 +52,8 @@ class StopConditions:
     def __init__(self, stop: Stop, start: Atoms, names: Sequence[str]):
         self._stop, self._names, self._numbers = stop, names, start.numbers
         if stop.broken_bonds is not None:
-            bonds = bonded_pairs(start)
-            self._pairs, self._shifts = bonds.pairs, bonds.shifts.astype(np.float64)
-            self._lengths = self._bond_lengths(start.positions[None], start.cell.array[None])[0]
+            self._bonds = bonded_pairs(start)
+            self._lengths = self._bonds.lengths(start.positions[None], start.cell.array[None])[0]
 
     def check(self, integrator: Integrator) -> None:
         """Check the present step of `integrator`.
@@ -79,8 +78,8 @@ class StopConditions:
         if stop.temperature is not None:
             found = state.temperatures(integrator.n_degrees)[:, None]
             self._compare(found, stop.temperature, "temperature", "the temperature", "K")
-        if stop.broken_bonds is not None and len(self._pairs):
-            found = self._bond_lengths(state.positions, state.cells) / self._lengths
+        if stop.broken_bonds is not None and len(self._lengths):
+            found = self._bonds.lengths(state.positions, state.cells) / self._lengths
             self._compare(found, stop.broken_bonds, "broken_bonds", "the length of bond {}", "times its initial length")
 
     def step_failed(self, integrator: Integrator, error: GMError) -> RunStopped:
@@ -119,14 +118,8 @@ class StopConditions:
         others = f" and {len(replicas) - 1} more" if len(replicas) > 1 else ""
         raise RunStopped(f"replica {self._names[first]}{others}: {reason}", replicas)
 
-    def _bond_lengths(self, positions: np.ndarray, cells: np.ndarray) -> np.ndarray:
-        """(n_replicas, n_bonds) A; positions are not wrapped, so the cell shifts of the bonds do not change."""
-        first, second = self._pairs.T
-        vectors = positions[:, second] - positions[:, first] + self._shifts @ cells
-        return np.linalg.norm(vectors, axis=-1)
-
     def _atom(self, atom: int) -> str:
         return f"atom {atom} ({chemical_symbols[self._numbers[atom]]})"
 
     def _bond(self, bond: int) -> str:
-        return " - ".join(f"{chemical_symbols[self._numbers[i]]} {i}" for i in self._pairs[bond])
+        return " - ".join(f"{chemical_symbols[self._numbers[i]]} {i}" for i in self._bonds.pairs[bond])

@@ -56,6 +56,17 @@ class Bonds:
         kept = (pairs >= 0).all(axis=1)
         return Bonds(len(atoms), pairs[kept], self.shifts[kept])
 
+    def lengths(self, positions: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """Return the lengths (n, n_bonds), A, of the bonds in frames whose atoms were not wrapped since.
+
+        Parameters
+        ----------
+        positions, cells : (n, n_atoms, 3) and (n, 3, 3), A.
+        """
+        first, second = self.pairs.T
+        vectors = positions[:, second] - positions[:, first] + self.shifts.astype(np.float64) @ cells
+        return np.linalg.norm(vectors, axis=-1)
+
 
 def is_metal(numbers: np.ndarray) -> np.ndarray:
     """Return whether elements are metals, from atomic numbers; B, Si, Ge, As, Sb, Te, At count as ligand atoms.
