@@ -30,12 +30,14 @@ FLOORS = {
     "faces": "ground device engine uncertainty",
     "data": "ground config engine",
     "exchange": "ground data molecules",
+    "labeling": "ground config data molecules exchange faces",
     "evaluation": "ground config data engine uncertainty faces",
     "dynamics": "ground uncertainty config device engine molecules faces evaluation",
     "analysis": "ground uncertainty config data engine molecules faces evaluation dynamics",
     "report": "ground uncertainty config evaluation analysis",
     "workflow": "ground config",
-    "commands": "ground uncertainty config data molecules exchange faces evaluation dynamics analysis report workflow",
+    "commands": "ground uncertainty config data molecules exchange labeling faces evaluation dynamics analysis report "
+    "workflow",
     "gmkeras": "ground kernels device engine config data faces evaluation",
 }
 EXCEPTIONS = {("gmcore.commands.training", "gmkeras.training")}

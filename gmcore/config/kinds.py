@@ -1,4 +1,4 @@
-"""The kinds of configuration files: training, molecular dynamics, workflow, analysis."""
+"""The kinds of configuration files: training, molecular dynamics, labels, workflow, analysis."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gmcore.config.analysis import Analysis
 from gmcore.config.dynamics import MDConfig
+from gmcore.config.labeling import LabelConfig
 from gmcore.config.loading import ConfigError, read_yaml
 from gmcore.config.section import Section
 from gmcore.config.training import TrainConfig
@@ -13,7 +14,13 @@ from gmcore.config.workflow import Workflow
 from gmcore.errors import GMError, excerpt
 from gmcore.suggest import did_you_mean
 
-KINDS: dict[str, type[Section]] = {"train": TrainConfig, "md": MDConfig, "workflow": Workflow, "analysis": Analysis}
+KINDS: dict[str, type[Section]] = {
+    "train": TrainConfig,
+    "md": MDConfig,
+    "label": LabelConfig,
+    "workflow": Workflow,
+    "analysis": Analysis,
+}
 
 
 def kind_named(name: str) -> type[Section]:
