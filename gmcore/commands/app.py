@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from gmcore.commands import analysis, configuration, dynamics, exchange, models, modes, training, workflow
+from gmcore.commands import analysis, configuration, dynamics, exchange, labeling, models, modes, training, workflow
 from gmcore.commands.console import never_fail_on_encoding
 from gmcore.commands.options import USER_ERROR
 
@@ -93,6 +93,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "analyze": analysis.analyze,
     "report": analysis.report,
     "modes": modes.modes,
+    "label": labeling.label,
     "import": exchange.import_tensors,
     "export": modes.export_tensors,
 }

@@ -14,7 +14,7 @@ from gmcore.errors import GMError
 
 def template(
     kind: Annotated[
-        str, typer.Argument(help="Kind: d-tensor, potential, charges, tensor, md, workflow or analysis.")
+        str, typer.Argument(help="Kind: d-tensor, potential, charges, tensor, md, label, workflow or analysis.")
     ] = "d-tensor",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write (default: print to the screen).")
@@ -43,7 +43,7 @@ def validate(
 ) -> None:
     """Check a configuration without running it.
 
-    It may be that of a training, a molecular dynamics run, a workflow or an analysis. Nothing is written.
+    It may be that of a training, a molecular dynamics run, labels, a workflow or an analysis. Nothing is written.
     """
     from gmcore.config.kinds import kind_of
     from gmcore.config.loading import load_config
@@ -58,6 +58,7 @@ def _description(settings: Any) -> list[str]:
     """Read the files named in a configuration and summarize it, line by line."""
     from gmcore.config.analysis import Analysis
     from gmcore.config.dynamics import MDConfig
+    from gmcore.config.labeling import LabelConfig
     from gmcore.config.training import TrainConfig
 
     if isinstance(settings, TrainConfig):
@@ -68,15 +69,17 @@ def _description(settings: Any) -> list[str]:
         from gmcore.dynamics.runner import check_run
 
         return check_run(settings)
-    if isinstance(settings, Analysis):
-        return []  # an analysis names no files
+    if isinstance(settings, (Analysis, LabelConfig)):
+        return []  # an analysis names no files, and those of labels are read with the first frame
     from gmcore.workflow import steps_of
 
     return [f"gmtensor {step.name}" for step in steps_of(settings)]
 
 
 def schema(
-    kind: Annotated[str, typer.Argument(help="Kind of configuration: train, md, workflow or analysis.")] = "train",
+    kind: Annotated[
+        str, typer.Argument(help="Kind of configuration: train, md, label, workflow or analysis.")
+    ] = "train",
 ) -> None:
     """Print the JSON schema of a configuration.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from gmcore.config.section import ConfigPath, Section
+from gmcore.config.section import ConfigPath, Section, resolved
 from gmcore.quantities import BY_NAME
 from gmcore.suggest import did_you_mean
 
@@ -96,6 +97,13 @@ class UserFunction(Section):
     )
     arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments, by name")
 
+    @field_validator("function")
+    @classmethod
+    def _place(cls, value: str, info: ValidationInfo) -> str:
+        """Join the file, like every path, to the folder of the configuration."""
+        place, _, name = value.rpartition(":")
+        return f"{resolved(Path(place), info)}:{name}" if place.endswith(".py") else value
+
 
 class LabelConfig(Section):
     """Labels by a reference method."""
@@ -122,6 +130,14 @@ class LabelConfig(Section):
     orca: Orca | None = Field(None, description="settings of ORCA")
     ase: AseCalculator | None = Field(None, description="settings of an ASE calculator")
     python: UserFunction | None = Field(None, description="settings of a function")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that are read: the template of ORCA, or the file of the function."""
+        if self.orca is not None:
+            return (self.orca.template,)
+        place = self.python.function.rpartition(":")[0] if self.python is not None else ""
+        return (Path(place),) if place.endswith(".py") else ()
 
     @property
     def wanted(self) -> tuple[str, ...]:

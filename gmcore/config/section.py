@@ -23,7 +23,7 @@ from gmcore.files import relative_path
 from gmcore.suggest import did_you_mean
 
 
-def _resolved(path: Path, info: ValidationInfo) -> Path:
+def resolved(path: Path, info: ValidationInfo) -> Path:
     """Return a path, joined to the folder of the configuration file if that is known."""
     folder = (info.context or {}).get("folder")
     if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in str(path)):
@@ -46,7 +46,7 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, (str, Path)) else value
 
 
-ConfigPath = Annotated[Path, AfterValidator(_resolved), PlainSerializer(_written, return_type=str, when_used="json")]
+ConfigPath = Annotated[Path, AfterValidator(resolved), PlainSerializer(_written, return_type=str, when_used="json")]
 ConfigPaths = Annotated[list[ConfigPath], BeforeValidator(_listed)]
 Weight = Annotated[float, Field(ge=0.0, le=1e9)]
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]

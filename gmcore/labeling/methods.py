@@ -18,11 +18,11 @@ class LabelError(GMError):
 
 
 class Refused(GMError):
-    """This frame cannot be labeled; the others are not affected."""
+    """One frame cannot be labeled; the others are not affected."""
 
 
 class Missing(GMError):
-    """The result of this frame is not there yet: it is computed elsewhere."""
+    """The result of a frame is not there yet: it is computed elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class FrameJob(Protocol):
 
 
 class Method(Protocol):
-    """A reference method.
+    """A reference method; made from its configuration by `gmcore.labeling.labeling.method_of`.
 
     Attributes
     ----------
