@@ -1,4 +1,4 @@
-"""Templates of configurations: trainings of each kind, dynamics, a workflow, an analysis. All of them are valid."""
+"""Templates of configurations: trainings of each kind, dynamics, labels, a workflow, an analysis. All are valid."""
 
 from __future__ import annotations
 
@@ -110,7 +110,25 @@ max_wavenumber: 2000                 # cm^-1, of spectra
 #     - {{quantity: D, value: -105.7, unit: cm^-1, temperature: 100}}
 """
 
-_OTHERS = {"md": _DYNAMICS, "workflow": _WORKFLOW, "analysis": _ANALYSIS}
+_LABELS = """\
+# Use with: gmtensor label FRAMES {file} -o labeled.extxyz     After an interruption, run the same command again.
+# All keys with defaults and descriptions: docs/labels.md
+method: openmolcas                   # or orca, ase, python, each with a section of its name
+total_charge: -2                     # e, of frames that do not state it
+multiplicity: 4                      # 2S + 1, of frames that do not state it
+jobs: 2                              # frames at the same time
+time_limit: 600                      # s a frame
+openmolcas: {{basis: ANO-RCC-VDZ}}
+# orca: {{template: zfs.inp}}          # an input with {{charge}}, {{multiplicity}} and {{coordinates}}
+# ase:                               # energies and forces
+#   calculator: tblite.ase.TBLite    # pip install "gmtensor[label]"
+#   arguments: {{method: GFN2-xTB, verbosity: 0}}
+#   charge: charge                   # names under which the calculator takes them
+#   multiplicity: multiplicity
+# python: {{function: "ligand_field.py:d_tensor"}}   # called as f(numbers, positions) or f(atoms)
+"""
+
+_OTHERS = {"md": _DYNAMICS, "label": _LABELS, "workflow": _WORKFLOW, "analysis": _ANALYSIS}
 
 KINDS = (*_KINDS, *_OTHERS)
 

@@ -30,7 +30,7 @@ from gmcore.labeling.code import CodeMethod
 from gmcore.labeling.methods import LabelError, Labels, Method, Missing, Refused
 from gmcore.labeling.orca import OrcaMethod
 from gmcore.labeling.processes import Interrupted, Processes, environment_with, over_time
-from gmcore.labeling.store import Store, remove_folder
+from gmcore.labeling.store import ADVICE, Store, StoreError, remove_folder
 from gmcore.quantities import BY_NAME, PER_ATOM_GRADE, is_per_atom, quantity_of
 from gmcore.units import conversion
 
@@ -113,6 +113,7 @@ def label_frames(
     DataError : the file of frames cannot be used.
     LabelError : the method cannot be used.
     LockError : another process labels frames for the same output.
+    StoreError : a file of the work folder is damaged.
     WriteError : the disk is full.
     KeyboardInterrupt : on Ctrl-C; what is labeled is kept.
     """
@@ -193,7 +194,11 @@ class _Run:
         for task in tasks:
             record = self._store.record(task.key)
             if record is not None:
-                frames.append(_labeled(task, record["values"], record["extras"]))
+                try:
+                    values = _checked(Labels(record["values"]), task, self._config.wanted)
+                except GMError as error:
+                    raise StoreError(f"{self._store.path(task.key)}: {error}; {ADVICE}") from error
+                frames.append(_labeled(task, values, record["extras"]))
             elif task.key in self._missing:
                 summary.missing.append((task.frame.origin, self._missing[task.key]))
             else:

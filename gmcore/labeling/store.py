@@ -12,6 +12,7 @@ folder; its threads may share a `Store`.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,9 @@ import numpy as np
 from gmcore.errors import GMError
 from gmcore.files import atomic_path, read_json, remove_parts
 
+KEYS = "[0-9a-f]*.json"
+"""Names of the files of frames; temporary files begin with a dot."""
+FILE_NAME = re.compile(r"\w[\w.-]*")
 ADVICE = "remove it, and the frame is labeled again"
 _RECORD: dict[str, tuple[type, ...]] = {
     "values": (dict,),
@@ -59,7 +63,7 @@ class Store:
         for path in (self._frames, self._scratch):
             path.mkdir(parents=True, exist_ok=True)
         remove_parts(self._frames)
-        self._records = {path.stem: _record(path) for path in sorted(self._frames.glob("*.json"))}
+        self._records = {path.stem: _record(path) for path in sorted(self._frames.glob(KEYS))}
         self._refused: dict[str, dict[str, str]] = {}
         if self._refused_file.is_file():
             advice = "remove it, and refused frames are tried again"
@@ -69,6 +73,10 @@ class Store:
     def record(self, key: str) -> dict[str, Any] | None:
         """Return values, extras and seconds of a labeled frame; None if it is not labeled."""
         return self._records.get(key)
+
+    def path(self, key: str) -> Path:
+        """Return the file of a labeled frame."""
+        return self._frames / f"{key}.json"
 
     def refusal(self, key: str) -> str | None:
         """Return why a frame was refused; None if it was not."""
@@ -113,7 +121,7 @@ class Store:
             "seconds": seconds,
             "scratch": None if scratch is None else scratch.name,
         }
-        with atomic_path(self._frames / f"{key}.json") as temporary:
+        with atomic_path(self.path(key)) as temporary:
             temporary.write_text(json.dumps(record), encoding="utf-8")
         with self._lock:
             self._records[key] = record
@@ -143,7 +151,7 @@ class Store:
             if name not in record["files"] or not record.get("geometry"):
                 continue
             other = record["geometry"]
-            if any(other[item] != geometry[item] for item in geometry if item != "positions"):
+            if any(other.get(item) != geometry[item] for item in geometry if item != "positions"):
                 continue
             distance = _distance(other["positions"], geometry["positions"])
             if distance < best:
@@ -175,8 +183,24 @@ def _record(path: Path) -> dict[str, Any]:
     record = read_json(path, dict[str, Any], StoreError, ADVICE)
     for name, kinds in _RECORD.items():
         if name not in record or not isinstance(record[name], kinds):
-            raise StoreError(f"{path} does not hold what it should: {name} is missing or of another kind; {ADVICE}")
+            raise _damaged(path, name)
+    if any(not isinstance(value, (int, float, str)) for value in record["extras"].values()):
+        raise _damaged(path, "extras")
+    if any(not isinstance(name, str) or not FILE_NAME.fullmatch(name) for name in record["files"]):
+        raise _damaged(path, "files")
+    if record["geometry"] is not None:
+        try:
+            shape = np.asarray(record["geometry"]["positions"], dtype=np.float64).shape
+            numbers = len(record["geometry"]["numbers"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise _damaged(path, "geometry") from None
+        if shape != (numbers, 3):
+            raise _damaged(path, "geometry")
     return record
+
+
+def _damaged(path: Path, name: str) -> StoreError:
+    return StoreError(f"{path} does not hold what it should: {name} is missing or of another kind; {ADVICE}")
 
 
 def _distance(one: Any, other: Any) -> float:

@@ -12,6 +12,7 @@ from gmcore.commands.app import app
 from gmcore.config.analysis import Analysis
 from gmcore.config.dynamics import MDConfig
 from gmcore.config.kinds import kind_of
+from gmcore.config.labeling import LabelConfig
 from gmcore.config.loading import load_config
 from gmcore.config.templates import template
 from gmcore.config.training import TrainConfig
@@ -25,6 +26,7 @@ runner = CliRunner()
     [
         (template("potential"), TrainConfig),
         (template("md"), MDConfig),
+        (template("label"), LabelConfig),
         (template("workflow"), Workflow),
         (template("analysis"), Analysis),
         ("output: a\ntrain: [b.yaml]\n", Workflow),
@@ -65,7 +67,8 @@ def test_validate_shows_the_steps_of_a_workflow(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "key"), [("train", "descriptor"), ("md", "replicas"), ("workflow", "train"), ("analysis", "reference")]
+    ("kind", "key"),
+    [("train", "descriptor"), ("md", "replicas"), ("label", "jobs"), ("workflow", "train"), ("analysis", "reference")],
 )
 def test_schema_of_every_kind(kind, key):
     assert key in json.loads(runner.invoke(app, ["schema", kind]).output)["properties"]
@@ -75,5 +78,5 @@ def test_schema_of_no_kind():
     done = runner.invoke(app, ["schema", "dm"])
     assert (
         done.exit_code == 2
-        and "unknown kind of configuration 'dm'; known: train, md, workflow, analysis" in done.output
+        and "unknown kind of configuration 'dm'; known: train, md, label, workflow, analysis" in done.output
     )

@@ -80,6 +80,25 @@ def _workflow(folder: Path) -> None:
     steps.close()
 
 
+def _label_settings(folder: Path) -> None:
+    from gmcore.config.labeling import LabelConfig
+    from gmcore.config.loading import load_config
+
+    config = load_config(folder / "config.yaml", LabelConfig)
+    if not config.wanted:
+        raise AssertionError(config.files)
+
+
+def _labels(folder: Path) -> None:
+    from gmcore.labeling.store import Store
+
+    store = Store(folder / "work")
+    store.refusal("another")
+    record = store.record("data")
+    if record is not None and record["geometry"] is not None:
+        store.nearest("rasscf.h5", record["geometry"])
+
+
 def _analysis_settings(folder: Path) -> None:
     from gmcore.config.analysis_file import read_settings, with_options
 
@@ -177,6 +196,9 @@ KINDS = {
     "md-yaml": Kind("config.yaml", "yaml", _config),
     "workflow-yaml": Kind("config.yaml", "yaml", _workflow),
     "workflow-json": Kind("workflow.json", "json", _workflow),
+    "label-yaml": Kind("config.yaml", "yaml", _label_settings),
+    "labels": Kind("work/frames/data.json", "json", _labels),
+    "labels-refused": Kind("work/refused.json", "json", _labels),
     "analysis-yaml": Kind("config.yaml", "yaml", _analysis_settings),
     "analysis": Kind("run/analysis.json", "json", _analysis),
     "metrics": Kind("metrics.json", "json", _training_results),

@@ -24,6 +24,7 @@ from gmcore.config.templates import template
 from gmcore.data.splits import Indices, write_splits
 from gmcore.dynamics.runner import run_md
 from gmcore.kernels.contractions_cpu import n_features
+from gmcore.labeling.store import Store
 from gmcore.model_file import write_model
 from gmcore.uncertainty.calibration import Calibration
 from gmcore.uncertainty.environments import learn_environments
@@ -51,7 +52,7 @@ COMPLEX = Atoms("CoN2H2", [[0, 0, 0], [1.9, 0, 0.2], [-1.9, 0.1, 0], [2.3, 0.9, 
 
 def write_samples(folder: Path) -> None:
     """Write every sample; a few seconds."""
-    for make in (_models, _data, _configurations, _runs, _tensors):
+    for make in (_models, _data, _configurations, _labels, _runs, _tensors):
         make(lambda kind: _made(folder / kind))
 
 
@@ -127,6 +128,21 @@ def _configurations(at: Place) -> None:
         "  values:\n    - {quantity: D, value: -100.5, unit: cm^-1, temperature: 50}\n"
         "    - {quantity: distance, value: [1.9, 2.0], unit: A}\n"
     )
+
+
+def _labels(at: Place) -> None:
+    (at("label-yaml") / "config.yaml").write_text(
+        "method: python\njobs: 3\ntime_limit: 60\nquantities: [d_tensor, energy]\ntotal_charge: -2\n"
+        "python: {function: 'a.py:f', arguments: {scale: 2.5}}\n"
+    )
+    for kind in ("labels", "labels-refused"):
+        folder = at(kind)
+        (folder / "orbitals").write_text("")
+        store = Store(folder / "work")
+        geometry = {"numbers": [8, 1], "positions": [[0.0, 0.0, 0.0], [0.0, 0.0, 0.97]], "total_charge": -1.0}
+        files = {"rasscf.h5": folder / "orbitals"}
+        store.add("data", {"d_tensor": TENSOR.tolist()}, {"gap": 100.0}, files, geometry, 1.0, None)
+        store.refuse("another", "no convergence", "frame 3", folder / "1234")
 
 
 def _runs(at: Place) -> None:
