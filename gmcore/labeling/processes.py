@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -153,9 +153,10 @@ class Supervised:
                 with suppress(ValueError):  # what a program had begun to write when it ended
                     return json.loads(line)
                 continue
-            ready, _, _ = select.select([self._output], [], [], max(deadline - time.monotonic(), 0.0))
-            if not ready:
-                raise TimeoutError
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._output, selectors.EVENT_READ)
+                if not selector.select(max(deadline - time.monotonic(), 0.0)):
+                    raise TimeoutError
             piece = os.read(self._output, 65536)
             if not piece:
                 return {"exit": -signal.SIGKILL}

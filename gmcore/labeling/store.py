@@ -26,7 +26,7 @@ from gmcore.errors import GMError
 from gmcore.files import atomic_path, read_json, remove_parts
 
 KEYS = "[0-9a-f]*.json"
-"""Names of the files of frames; temporary files begin with a dot."""
+"""Names of the files of frames; temporary files begin with a dot, and files that are kept have one in their stem."""
 FILE_NAME = re.compile(r"\w[\w.-]*")
 ADVICE = "remove it, and the frame is labeled again"
 _RECORD: dict[str, tuple[type, ...]] = {
@@ -63,7 +63,8 @@ class Store:
         for path in (self._frames, self._scratch):
             path.mkdir(parents=True, exist_ok=True)
         remove_parts(self._frames)
-        self._records = {path.stem: _record(path) for path in sorted(self._frames.glob(KEYS))}
+        records = [path for path in sorted(self._frames.glob(KEYS)) if "." not in path.stem]
+        self._records = {path.stem: _record(path) for path in records}
         self._refused: dict[str, dict[str, str]] = {}
         if self._refused_file.is_file():
             advice = "remove it, and refused frames are tried again"
