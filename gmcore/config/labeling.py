@@ -37,6 +37,13 @@ class OpenMolcas(Section):
         "of atoms)",
     )
     command: str = Field("pymolcas", min_length=1, description="the driver of OpenMolcas: name or path")
+    d_electrons: int | None = Field(
+        None,
+        ge=2,
+        le=8,
+        description="electrons in the d shell (default: those of oxidation state II, III, IV or I, the "
+        "first of them with this multiplicity)",
+    )
     min_d_weight: float = Field(
         0.75, ge=0.0, le=1.0, description="a frame with an active orbital that is less of a d orbital is refused"
     )
