@@ -48,6 +48,12 @@ class OpenMolcas(Section):
         0.75, ge=0.0, le=1.0, description="a frame with an active orbital that is less of a d orbital is refused"
     )
 
+    @field_validator("command")
+    @classmethod
+    def _place(cls, value: str, info: ValidationInfo) -> str:
+        """Join a path, like every other, to the folder of the configuration; a name is searched for in PATH."""
+        return str(resolved(Path(value), info)) if "/" in value else value
+
     @field_validator("metal")
     @classmethod
     def _transition_metal(cls, value: str | None) -> str | None:

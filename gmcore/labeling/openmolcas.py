@@ -111,7 +111,7 @@ class OpenMolcasMethod:
             raise Refused(f"the ground state must have S = {spin_text(spin)}, got S = {spin_text(tensor.spin or 0.0)}")
         with open_hdf5(path) as file:
             energies = np.asarray(read_array(file.get("SOS_ENERGIES"), path, "SOS_ENERGIES"))
-        levels = (energies - energies[0]) * conversion("d_tensor", "Hartree")[0]
+        levels = np.maximum(energies - energies[0], 0.0) * conversion("d_tensor", "Hartree")[0]
         n = space.multiplicity
         extras: dict[str, float | str] = {
             "energy_casscf": float(tensor.energy or 0.0),
@@ -128,7 +128,7 @@ class OpenMolcasMethod:
 
     def _compute(self, atoms: Atoms, space: ActiveSpace, job: FrameJob, orbitals: Path | None) -> float:
         """Run the program, starting from a file of orbitals if there is one; return the smallest d weight."""
-        for path in job.folder.glob(f"{PROJECT}.*"):  # of an earlier try
+        for path in (*job.folder.glob(f"{PROJECT}.*"), *job.folder.glob("*.log")):  # of an earlier try
             path.unlink()
         scratch = job.folder / "scratch"
         try:

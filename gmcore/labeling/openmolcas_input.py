@@ -123,7 +123,7 @@ def start_input(atoms: Atoms, space: ActiveSpace, basis: str, scf: bool) -> str:
         f"Basis = {basis}",
         "Group = NoSym",
         "AngMom",
-        " ".join(f"{x:.10f}" for x in origin),
+        " ".join(f"{x:.8f}" for x in origin),
         "AMFI",
         "RICD",
         "&SEWARD",
