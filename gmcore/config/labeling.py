@@ -41,8 +41,8 @@ class OpenMolcas(Section):
         None,
         ge=2,
         le=8,
-        description="electrons in the d shell (default: that of the first oxidation state of II, III, IV and I that has "
-        "this multiplicity)",
+        description="electrons in the d shell (default: of the first oxidation state of II, III, IV and I with this "
+        "multiplicity)",
     )
     min_d_weight: float = Field(
         0.75, ge=0.0, le=1.0, description="a frame with an active orbital that is less of a d orbital is refused"

@@ -187,10 +187,11 @@ def test_later_frames_start_from_the_nearest_and_if_that_fails_from_the_d_functi
             "OpenMolcas stopped: Basis set file X does not exist!",
         ),
         ("end _RC_ALL_IS_WELL_; exit 3", 0.96, "OpenMolcas ended with code 3"),
-        ("end _RC_ALL_IS_WELL_", 0.96, "spin4.h5"),
+        ("end _RC_ALL_IS_WELL_", 0.96, "OpenMolcas left no spin4.h5: see"),
+        (GOOD.replace("frame.rassi", "other.rassi"), 0.96, "OpenMolcas left no frame.rassi.h5: see"),
         (GOOD, 0.6, "every active orbital must have a d weight of 0.75 or more (openmolcas.min_d_weight), got 0.60"),
     ],
-    ids=["not converged", "broken off", "stopped", "exit code", "no file", "no d orbital"],
+    ids=["not converged", "broken off", "stopped", "exit code", "no orbitals", "no result", "no d orbital"],
 )
 def test_calculations_that_fail(tmp_path, states, d_weight, reason):
     program = write_program(tmp_path, GENUINE, states, d_weight)
