@@ -141,7 +141,8 @@ class OpenMolcasMethod:
             if orbitals is None:
                 scf = job.folder / f"{PROJECT}.scf.h5"
                 if not scf.is_file():
-                    raise _Failed(_reason(job.folder / "start.log"))
+                    log = job.folder / "start.log"
+                    raise _Failed(_reason(log) or f"OpenMolcas stopped before CASSCF: see the end of {log}")
                 write_start(scf, scratch / PROJECT / START, space)
             else:
                 _copy(orbitals, scratch / PROJECT / START)

@@ -208,6 +208,9 @@ def test_other_molecules_and_processes_over_time(tmp_path):
     program = write_program(tmp_path, GENUINE)
     summary, _ = label(tmp_path, [moved(atoms, 0.1)], command=str(program))
     assert summary.labeled == 0 and "the geometry must be that of" in summary.refused[0][1]
+    (tmp_path / "scf.h5").unlink()
+    summary, _ = label(tmp_path, [moved(atoms, 0.3)], command=str(program))
+    assert "OpenMolcas stopped before CASSCF: see the end of" in summary.refused[0][1]
     # a module outlives the driver, and holds the lock
     (tmp_path / "alive").touch()
     program = write_program(
