@@ -9,6 +9,7 @@ ground multiplet: see `gmcore.exchange.rassi` for the latter.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -27,7 +28,7 @@ from gmcore.exchange.tensor_files import in_frame_of
 from gmcore.files import atomic_path
 from gmcore.inputs.hdf5 import open_hdf5, read_array
 from gmcore.labeling.methods import FrameJob, LabelError, Labels, Refused
-from gmcore.labeling.openmolcas_input import ActiveSpace, active_space, start_input, states_input
+from gmcore.labeling.openmolcas_input import ActiveSpace, active_space, orbitals_of, start_input, states_input
 from gmcore.labeling.openmolcas_orbitals import smallest_d_weight, write_start
 from gmcore.units import conversion
 
@@ -148,7 +149,7 @@ class OpenMolcasMethod:
                 _copy(orbitals, scratch / PROJECT / START)
             self._run(job, "states", states_input(space, len(atoms), self._settings, START), needed=True)
             spins = [space.multiplicity] + ([space.multiplicity - 2] if space.lower_roots else [])
-            files = [scratch / PROJECT / f"spin{spin}.h5" for spin in spins]
+            files = [scratch / PROJECT / orbitals_of(spin) for spin in spins]
             weight = min(smallest_d_weight(path, space.metal) for path in files)
             _copy(files[0], job.folder / f"{PROJECT}.{ORBITALS}")
             (job.folder / RESULT).stat()
@@ -222,15 +223,11 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _reason(log: Path) -> str:
-    """Return the error that OpenMolcas prints in a frame of hash signs; empty where there is none."""
+    """Return the errors that OpenMolcas prints in frames of hash signs; empty where there are none."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    errors = []
     for k, line in enumerate(lines):
         if match := _ERROR.match(line):
-            said = [match[1]]
-            for below in lines[k + 1 :]:
-                text = below.strip(" #")
-                if not text:
-                    break
-                said.append(text)
-            return f"OpenMolcas stopped: {shortened(' '.join(said))}"
-    return ""
+            below = itertools.takewhile(bool, (text.strip(" #") for text in lines[k + 1 :]))
+            errors.append(" ".join((match[1], *below)))
+    return f"OpenMolcas stopped: {shortened(' '.join(dict.fromkeys(errors)))}" if errors else ""
