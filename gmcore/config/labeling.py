@@ -37,9 +37,22 @@ class OpenMolcas(Section):
         "of atoms)",
     )
     command: str = Field("pymolcas", min_length=1, description="the driver of OpenMolcas: name or path")
+    d_electrons: int | None = Field(
+        None,
+        ge=2,
+        le=8,
+        description="electrons in the d shell (default: of the first oxidation state of II, III, IV and I with this "
+        "multiplicity)",
+    )
     min_d_weight: float = Field(
         0.75, ge=0.0, le=1.0, description="a frame with an active orbital that is less of a d orbital is refused"
     )
+
+    @field_validator("command")
+    @classmethod
+    def _place(cls, value: str, info: ValidationInfo) -> str:
+        """Join a path, like every other, to the folder of the configuration; a name is searched for in PATH."""
+        return str(resolved(Path(value), info)) if "/" in value else value
 
     @field_validator("metal")
     @classmethod

@@ -28,6 +28,7 @@ from gmcore.errors import DataError, GMError
 from gmcore.files import WriteError, atomic_path, lock_folder
 from gmcore.labeling.code import CodeMethod
 from gmcore.labeling.methods import LabelError, Labels, Method, Missing, Refused
+from gmcore.labeling.openmolcas import OpenMolcasMethod
 from gmcore.labeling.orca import OrcaMethod
 from gmcore.labeling.processes import Interrupted, Processes, environment_with, over_time
 from gmcore.labeling.store import ADVICE, Store, StoreError, remove_folder
@@ -86,6 +87,8 @@ def method_of(config: LabelConfig, processes: Processes, folder: Path) -> Method
     """
     if config.method == "orca":
         return OrcaMethod(config, folder)
+    if config.method == "openmolcas":
+        return OpenMolcasMethod(config)
     return CodeMethod(config, processes)
 
 

@@ -9,6 +9,7 @@ ground multiplet: see `gmcore.exchange.rassi` for the latter.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -24,9 +25,10 @@ from gmcore.exchange.openmolcas_runs import calculations
 from gmcore.exchange.rassi import read_rassi
 from gmcore.exchange.spin_hamiltonian import spin_text
 from gmcore.exchange.tensor_files import in_frame_of
+from gmcore.files import atomic_path
 from gmcore.inputs.hdf5 import open_hdf5, read_array
 from gmcore.labeling.methods import FrameJob, LabelError, Labels, Refused
-from gmcore.labeling.openmolcas_input import ActiveSpace, active_space, start_input, states_input
+from gmcore.labeling.openmolcas_input import ActiveSpace, active_space, orbitals_of, start_input, states_input
 from gmcore.labeling.openmolcas_orbitals import smallest_d_weight, write_start
 from gmcore.units import conversion
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 ORBITALS = "rasscf.h5"
 """Name of the converged orbitals that a frame keeps for later ones."""
 PROJECT = "frame"
+RESULT = f"{PROJECT}.rassi.h5"
 START = "start.h5"
 _ERROR = re.compile(r"^\s*###\s+ERROR:\s*(.*?)[\s#]*$")
 
@@ -93,6 +96,7 @@ class OpenMolcasMethod:
         ------
         Refused : the molecule is not one that is supported, or the calculation failed.
         DataError : the ground multiplet is not one that a D tensor describes.
+        WriteError : the disk is full.
         """
         if job.total_charge is None or job.multiplicity is None:
             raise Refused("total charge and multiplicity must be known")
@@ -104,7 +108,7 @@ class OpenMolcasMethod:
             if nearest is None:
                 raise
             weight = self._compute(atoms, space, job, None)
-        path = job.folder / f"{PROJECT}.rassi.h5"
+        path = job.folder / RESULT
         tensor = in_frame_of(read_rassi(path)[0], atoms)
         spin = (space.multiplicity - 1) / 2.0
         if tensor.spin != spin:
@@ -138,16 +142,21 @@ class OpenMolcasMethod:
             if orbitals is None:
                 scf = job.folder / f"{PROJECT}.scf.h5"
                 if not scf.is_file():
-                    raise _Failed(_reason(job.folder / "start.log"))
+                    log = job.folder / "start.log"
+                    raise _Failed(_reason(log) or f"OpenMolcas stopped before CASSCF: see the end of {log}")
                 write_start(scf, scratch / PROJECT / START, space)
             else:
-                shutil.copyfile(orbitals, scratch / PROJECT / START)
+                _copy(orbitals, scratch / PROJECT / START)
             self._run(job, "states", states_input(space, len(atoms), self._settings, START), needed=True)
             spins = [space.multiplicity] + ([space.multiplicity - 2] if space.lower_roots else [])
-            files = [scratch / PROJECT / f"spin{spin}.h5" for spin in spins]
+            files = [scratch / PROJECT / orbitals_of(spin) for spin in spins]
             weight = min(smallest_d_weight(path, space.metal) for path in files)
-            shutil.copyfile(files[0], job.folder / f"{PROJECT}.{ORBITALS}")
-        except (DamagedFileError, FileNotFoundError) as error:
+            _copy(files[0], job.folder / f"{PROJECT}.{ORBITALS}")
+            (job.folder / RESULT).stat()
+        except FileNotFoundError as error:
+            name = Path(error.filename or "").name
+            raise _Failed(f"OpenMolcas left no {name}: see the end of {job.folder / 'states.log'}") from error
+        except DamagedFileError as error:
             raise _Failed(str(error)) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -160,7 +169,8 @@ class OpenMolcasMethod:
 
     def _run(self, job: FrameJob, name: str, text: str, needed: bool) -> None:
         """Run an input, all of whose modules must end well if `needed`."""
-        (job.folder / f"{name}.input").write_text(text, encoding="ascii")
+        with atomic_path(job.folder / f"{name}.input") as temporary:
+            temporary.write_text(text, encoding="ascii")
         environment = {
             "MOLCAS_WORKDIR": str(job.folder / "scratch"),
             "MOLCAS_OUTPUT": str(job.folder),
@@ -207,16 +217,17 @@ def driver(command: str) -> list[str]:
     return [str(path)]
 
 
+def _copy(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
 def _reason(log: Path) -> str:
-    """Return the error that OpenMolcas prints in a frame of hash signs; empty where there is none."""
+    """Return the errors that OpenMolcas prints in frames of hash signs; empty where there are none."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    errors = []
     for k, line in enumerate(lines):
         if match := _ERROR.match(line):
-            said = [match[1]]
-            for below in lines[k + 1 :]:
-                text = below.strip(" #")
-                if not text:
-                    break
-                said.append(text)
-            return f"OpenMolcas stopped: {shortened(' '.join(said))}"
-    return ""
+            below = itertools.takewhile(bool, (text.strip(" #") for text in lines[k + 1 :]))
+            errors.append(" ".join((match[1], *below)))
+    return f"OpenMolcas stopped: {shortened(' '.join(dict.fromkeys(errors)))}" if errors else ""

@@ -134,6 +134,11 @@ def start_input(atoms: Atoms, space: ActiveSpace, basis: str, scf: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
+def orbitals_of(multiplicity: int) -> str:
+    """Return the name of the file with the orbitals of a spin, which begins with no keyword of RASSCF, such as spin."""
+    return f"converged{multiplicity}.h5"
+
+
 def states_input(space: ActiveSpace, n_atoms: int, settings: OpenMolcas, start: str) -> str:
     """Return the input for CASSCF and its states with spin-orbit coupling.
 
@@ -158,9 +163,9 @@ def states_input(space: ActiveSpace, n_atoms: int, settings: OpenMolcas, start: 
             "Thrs = " + " ".join(f"{threshold:g}" for threshold in thresholds),
             "OrbListing = NOTHING",
             f">> COPY $Project.JobIph JOB{k:03d}",
-            f">> COPY $Project.rasscf.h5 spin{multiplicity}.h5",
+            f">> COPY $Project.rasscf.h5 {orbitals_of(multiplicity)}",
         ]
-        start = f"spin{multiplicity}.h5"
+        start = orbitals_of(multiplicity)
     lines += [
         "&RASSI",
         f"NrOfJobIphs = {len(spins)} all",

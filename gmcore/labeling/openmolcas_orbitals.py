@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from gmcore.errors import DamagedFileError
+from gmcore.files import atomic_path
 from gmcore.inputs.hdf5 import open_hdf5, read_array
 from gmcore.labeling.methods import Refused
 from gmcore.labeling.openmolcas_input import N_D, ActiveSpace
@@ -37,6 +38,7 @@ def write_start(scf: Path, target: Path, space: ActiveSpace) -> None:
     ------
     DamagedFileError : `scf` cannot be used.
     Refused : the basis has no five 3d functions, or too few of the others.
+    WriteError : the disk is full.
     """
     import h5py
 
@@ -58,12 +60,14 @@ def write_start(scf: Path, target: Path, space: ActiveSpace) -> None:
     orbitals[np.ix_(rows, others)], levels[rows] = rotation.T, found
     orbitals[np.arange(space.inactive, last), shell] = 1.0
     kinds = np.repeat(np.array([b"I", b"2", b"S"]), [space.inactive, N_D, n - last])
-    shutil.copyfile(scf, target)
-    with h5py.File(target, "r+") as file:
-        file["MO_VECTORS"][...] = (orbitals @ inverse_root).ravel()
-        file["MO_ENERGIES"][...] = levels
-        file["MO_TYPEINDICES"][...] = kinds
-        file["MO_OCCUPATIONS"][...] = np.select([kinds == b"I", kinds == b"2"], [2.0, space.d_electrons / N_D], 0.0)
+    occupations = np.select([kinds == b"I", kinds == b"2"], [2.0, space.d_electrons / N_D], 0.0)
+    with atomic_path(target) as temporary:
+        shutil.copyfile(scf, temporary)
+        with h5py.File(temporary, "r+") as file:
+            file["MO_VECTORS"][...] = (orbitals @ inverse_root).ravel()
+            file["MO_ENERGIES"][...] = levels
+            file["MO_TYPEINDICES"][...] = kinds
+            file["MO_OCCUPATIONS"][...] = occupations
 
 
 def smallest_d_weight(path: Path, metal: int) -> float:
@@ -85,10 +89,13 @@ def smallest_d_weight(path: Path, metal: int) -> float:
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Overlap (n, n), orbitals (n, n) as rows, their energies (n,), functions (n, 4) and kinds of orbitals (n,)."""
+    import h5py
+
     with open_hdf5(path) as file:
         names = ("AO_OVERLAP_MATRIX", "MO_VECTORS", "MO_ENERGIES", "BASIS_FUNCTION_IDS")
         overlap, vectors, energies, functions = (read_array(file.get(name), path, name) for name in names)
-        kinds = np.asarray(file["MO_TYPEINDICES"][()] if "MO_TYPEINDICES" in file else [])
+        item = file.get("MO_TYPEINDICES")
+        kinds = np.asarray(item[()] if isinstance(item, h5py.Dataset) and item.shape == energies.shape else [])
     n = energies.size
     if not n or {overlap.size, vectors.size} != {n * n} or functions.shape != (n, 4) or kinds.shape != (n,):
         raise DamagedFileError(f"the arrays of {path} must fit together: {n} orbitals, functions {functions.shape}")

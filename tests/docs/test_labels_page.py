@@ -11,6 +11,7 @@ from gmcore.commands.options import INTERRUPTED, USER_ERROR
 from gmcore.config import labeling as config
 from gmcore.config.labeling import METHODS, LabelConfig
 from gmcore.config.loading import parse_config
+from gmcore.labeling.openmolcas_input import STATES
 from support.pages import default_of, page, tables
 
 SECTIONS = [part for part in vars(config).values() if getattr(part, "__module__", "") == config.__name__]
@@ -26,6 +27,15 @@ def test_the_examples_are_valid():
     blocks = re.findall(r"```yaml\n(method:.*?)```", page("labels.md"), flags=re.S)
     assert {parse_config(block, kind=LabelConfig).method for block in blocks} >= {"python", "ase", "orca"}
     assert [row[0] for row in tables(page("labels.md"))["Labels"]] == list(METHODS)
+
+
+def test_page_of_openmolcas():
+    (block,) = re.findall(r"```yaml\n(method:.*?)```", page("openmolcas.md"), flags=re.S)
+    assert parse_config(block, kind=LabelConfig).openmolcas.basis == "ANO-RCC-VDZ"
+    named = {
+        int(n): row for row in tables(page("openmolcas.md"))["What is computed"] for n in re.findall(r"d(\d)", row[0])
+    }
+    assert {n: tuple(int(cell.split()[0]) for cell in row[1:]) for n, row in named.items()} == STATES
 
 
 def test_exit_codes():

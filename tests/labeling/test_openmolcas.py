@@ -66,10 +66,10 @@ def test_inputs():
     assert states_input(space, 5, OpenMolcas(), "start.h5") == (
         "&RASSCF\nFileOrb = start.h5\nSpin = 4\nNActEl = 7 0 0\nInactive = 45\nRas2 = 5\nCIRoot = 10 10 1\n"
         "Thrs = 1e-10 1e-05 1e-05\nOrbListing = NOTHING\n"
-        ">> COPY $Project.JobIph JOB001\n>> COPY $Project.rasscf.h5 spin4.h5\n"
-        "&RASSCF\nFileOrb = spin4.h5\nSpin = 2\nNActEl = 7 0 0\nInactive = 45\nRas2 = 5\nCIRoot = 40 40 1\n"
+        ">> COPY $Project.JobIph JOB001\n>> COPY $Project.rasscf.h5 converged4.h5\n"
+        "&RASSCF\nFileOrb = converged4.h5\nSpin = 2\nNActEl = 7 0 0\nInactive = 45\nRas2 = 5\nCIRoot = 40 40 1\n"
         "Thrs = 1e-10 1e-05 1e-05\nOrbListing = NOTHING\n"
-        ">> COPY $Project.JobIph JOB002\n>> COPY $Project.rasscf.h5 spin2.h5\n"
+        ">> COPY $Project.JobIph JOB002\n>> COPY $Project.rasscf.h5 converged2.h5\n"
         "&RASSI\nNrOfJobIphs = 2 all\nSpinOrbit\nEJob\nMEES\nProperties = 3\n'ANGMOM' 1\n'ANGMOM' 2\n'ANGMOM' 3\n"
     )
     # the metal elsewhere than at the origin, an even number of electrons, and a molecule too large for tight thresholds
@@ -187,10 +187,11 @@ def test_later_frames_start_from_the_nearest_and_if_that_fails_from_the_d_functi
             "OpenMolcas stopped: Basis set file X does not exist!",
         ),
         ("end _RC_ALL_IS_WELL_; exit 3", 0.96, "OpenMolcas ended with code 3"),
-        ("end _RC_ALL_IS_WELL_", 0.96, "spin4.h5"),
+        ("end _RC_ALL_IS_WELL_", 0.96, "OpenMolcas left no converged4.h5: see"),
+        (GOOD.replace("frame.rassi", "other.rassi"), 0.96, "OpenMolcas left no frame.rassi.h5: see"),
         (GOOD, 0.6, "every active orbital must have a d weight of 0.75 or more (openmolcas.min_d_weight), got 0.60"),
     ],
-    ids=["not converged", "broken off", "stopped", "exit code", "no file", "no d orbital"],
+    ids=["not converged", "broken off", "stopped", "exit code", "no orbitals", "no result", "no d orbital"],
 )
 def test_calculations_that_fail(tmp_path, states, d_weight, reason):
     program = write_program(tmp_path, GENUINE, states, d_weight)
@@ -207,6 +208,9 @@ def test_other_molecules_and_processes_over_time(tmp_path):
     program = write_program(tmp_path, GENUINE)
     summary, _ = label(tmp_path, [moved(atoms, 0.1)], command=str(program))
     assert summary.labeled == 0 and "the geometry must be that of" in summary.refused[0][1]
+    (tmp_path / "scf.h5").unlink()
+    summary, _ = label(tmp_path, [moved(atoms, 0.3)], command=str(program))
+    assert "OpenMolcas stopped before CASSCF: see the end of" in summary.refused[0][1]
     # a module outlives the driver, and holds the lock
     (tmp_path / "alive").touch()
     program = write_program(

@@ -25,7 +25,7 @@ fi
 """
 
 GOOD = """
-cp "$here/rasscf.h5" "$MOLCAS_WORKDIR/frame/spin4.h5"
+cp "$here/rasscf.h5" "$MOLCAS_WORKDIR/frame/converged4.h5"
 cp "$here/rassi.h5" "$out/frame.rassi.h5"
 end _RC_ALL_IS_WELL_
 """
