@@ -21,13 +21,16 @@ Formulas: docs/method.md, section 8.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from gmcore.engine.settings import HeadSettings
+from gmcore.engine.heads import head_columns
+from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member
 from gmcore.errors import GMError
 from gmkeras.data import PreparedData, tensors
+from gmkeras.export import member_of
 from gmkeras.heads import IDENTITY
 from gmkeras.model import GMModel
 from gmkeras.statistics import BATCH_SIZE, channel_norms, feature_statistics
@@ -38,6 +41,8 @@ START = 0.4
 """Spread of the first prediction in units of that of the data."""
 SAMPLE = 512
 """Structures that the spread of the first prediction is measured on."""
+REFIT = 10.0
+"""Energies whose errors fall by more than this factor with other shifts have another zero."""
 
 
 def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial_scale: str) -> None:
@@ -64,11 +69,101 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
         layer = model.scale_shift[head.name]
         layer.scale.assign(np.ones(layer.scale.shape))
         layer.shift.assign(np.zeros(layer.shift.shape))
+    _set_output_factors(model, data)
+    responses, forces = _measure(model, data, SAMPLE)
+    _fit_heads(model, model.head_settings, responses, forces, initial_scale)
+
+
+def take_over(
+    model: GMModel, descriptor: DescriptorSettings, heads: Sequence[HeadSettings], member: Member, data: PreparedData,
+    *, initial_scale: str, refit: bool,
+) -> list[str]:  # fmt: skip
+    """Set the parameters of a model to those of a trained member; returns notes on what the member had to be given.
+
+    What the member does not know starts as in a new model: radial coefficients of new pairs of species, and new heads.
+    A new species has the mean scale of the others, and the shift that its structures ask for. Constants that only make
+    the training fast, decorrelation and output factors, are those of the data.
+
+    Parameters
+    ----------
+    descriptor, heads, member : the trained model; `model` has all of its species, its hidden layers, and maybe other
+        heads.
+    initial_scale : of new heads.
+    refit : whether the shifts of the energy are fitted again where that lowers its error by more than REFIT.
+    """
+    old_heads = {head.name for head in heads}
+    known = np.searchsorted(model.descriptor.species, descriptor.species)
+    extended = _extended(model, heads, member, known)
+    layer = model.moments_layer
+    layer.beta.assign(extended.beta)
+    if model.decorrelate:
+        statistics = feature_statistics(layer, data, extended.feature_std.astype(np.float64))
+        model.dense_layers[0].decorrelation.assign(statistics.decorrelation)
+    _set_output_factors(model, data)
+    model.set_member(extended)
+    new_heads = [head for head in model.head_settings if head.name not in old_heads]
+    for head in new_heads:
+        model.scale_shift[head.name].scale.assign(np.ones_like(extended.scale[head.name]))
+    new = np.setdiff1d(np.arange(len(model.descriptor.species)), known)
+    responses, forces = _measure(model, data, data.n_structures if len(new) else SAMPLE)
+    _fit_heads(model, new_heads, responses, forces, initial_scale)
+    notes = []
+    for head in model.head_settings:
+        response, shift = responses[head.name], model.scale_shift[head.name].shift
+        if head in new_heads or response.reference is None:
+            continue
+        left = response.reference - response.raw
+        change = np.zeros(shift.shape[0])
+        change[new] = ridge(response.design[:, new], left) if len(new) else 0.0
+        left = left - response.design @ change
+        if head.kind == "energy" and refit:
+            again = ridge(response.design, left)
+            if np.sqrt(np.mean(left**2)) > REFIT * np.sqrt(np.mean((left - response.design @ again) ** 2)):
+                change += again
+                notes.append("the energies have another zero than those of the model: shifts fitted again")
+        shift.assign(shift.numpy() + np.pad(change[:, None], ((0, 0), (head.n_outputs - 1, 0))))
+    return notes
+
+
+def _extended(model: GMModel, heads: Sequence[HeadSettings], member: Member, known: np.ndarray) -> Member:
+    """The member with the species and heads of `model`, whose own parameters fill in what it does not know."""
+    fresh = member_of(model)
+    beta = fresh.beta.copy()
+    beta[np.ix_(known, known)] = member.beta
+    weights, biases = list(member.weights), list(member.biases)
+    weights[-1], biases[-1] = fresh.weights[-1].copy(), fresh.biases[-1].copy()
+    own = dict((head.name, columns) for head, columns in head_columns(model.head_settings))
+    scale, shift = dict(fresh.scale), dict(fresh.shift)
+    for head, columns in head_columns(heads):
+        if head.name not in own:
+            continue
+        weights[-1][:, own[head.name]] = member.weights[-1][:, columns]
+        biases[-1][own[head.name]] = member.biases[-1][columns]
+        scale[head.name] = np.tile(member.scale[head.name].mean(axis=0), (len(model.descriptor.species), 1))
+        scale[head.name][known] = member.scale[head.name]
+        shift[head.name] = np.zeros_like(scale[head.name])
+        shift[head.name][known] = member.shift[head.name]
+    return Member(beta, member.feature_mean, member.feature_std, weights, biases, scale, shift)
+
+
+def _set_output_factors(model: GMModel, data: PreparedData) -> None:
+    """Bring the outputs of heads over moments to one order of magnitude."""
+    for head in model.head_settings:
         if head.options.basis == "moments":
             factors = 1.0 / channel_norms(model.moments_layer, data)
-            layer.output_factor.assign(factors if head.kind == "d_tensor" else np.append(factors, 1.0))
-    responses, forces = _measure(model, data)
-    for head in model.head_settings:
+            factors = factors if head.kind == "d_tensor" else np.append(factors, 1.0)
+            model.scale_shift[head.name].output_factor.assign(factors)
+
+
+def _fit_heads(
+    model: GMModel,
+    heads: Sequence[HeadSettings],
+    responses: dict[str, _Response],
+    forces: list | None,
+    initial_scale: str,
+) -> None:
+    """Set scale and shift of heads whose responses were measured with scale 1 and shift 0."""
+    for head in heads:
         response = responses[head.name]
         if initial_scale == "spread" or response.reference is None:
             scale, shift = _from_spread(response, forces if head.kind == "energy" else None)
@@ -104,11 +199,11 @@ class _Response(NamedTuple):
     n_atoms: np.ndarray
 
 
-def _measure(model: GMModel, data: PreparedData) -> tuple[dict[str, _Response], list | None]:
-    """Responses of all heads, and (reference, raw) forces where forces are trained, over a sample of the data."""
+def _measure(model: GMModel, data: PreparedData, sample: int) -> tuple[dict[str, _Response], list | None]:
+    """Responses of all heads, and (reference, raw) forces where forces are trained, over `sample` structures."""
     parts: dict[str, list[_Response]] = {head.name: [] for head in model.head_settings}
     forces: list[tuple[np.ndarray, np.ndarray]] = []
-    for inputs, labels in data.sample(SAMPLE, BATCH_SIZE):
+    for inputs, labels in data.sample(sample, BATCH_SIZE):
         outputs = {name: value.numpy() for name, value in model.quantities(tensors(inputs)).items()}
         for head in model.head_settings:
             parts[head.name].append(_response(model, head, inputs, labels, outputs))

@@ -171,6 +171,10 @@ class NTKDense(keras.layers.Layer):
         """W (n_in, n_outputs)."""
         return tf.convert_to_tensor(self.kernel)
 
+    def set_effective_kernel(self, weights: np.ndarray) -> None:
+        """Make `effective_kernel` return these weights, (n_in, n_outputs)."""
+        self.kernel.assign(weights)
+
     def call(self, x: tf.Tensor) -> tf.Tensor:
         weights = self.effective_kernel() * (self.kernel.shape[0] ** -0.5)  # the smaller factor is scaled
         z = tf.matmul(x, weights) + 0.1 * tf.convert_to_tensor(self.bias)
@@ -201,6 +205,9 @@ class DecorrelatedDense(NTKDense):
 
     def effective_kernel(self) -> tf.Tensor:
         return tf.matmul(tf.convert_to_tensor(self.decorrelation), tf.convert_to_tensor(self.kernel))
+
+    def set_effective_kernel(self, weights: np.ndarray) -> None:
+        self.kernel.assign(np.linalg.solve(self.decorrelation.numpy().astype(np.float64), weights))
 
 
 @keras.saving.register_keras_serializable("gmtensor")

@@ -5,13 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from os import PathLike
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from gmcore.engine.settings import DescriptorSettings, HeadSettings
+from gmcore.config.training import Properties
+from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
+from gmcore.errors import GMError, excerpt
+from gmcore.model_file import read_model
 from gmcore.quantities import BY_NAME, predicted_by
+from gmcore.suggest import did_you_mean
 from gmkeras import losses
 from gmkeras.distribution import global_share
 from gmkeras.heads import head_outputs
@@ -101,6 +106,89 @@ class GMModel(keras.Model):
         for layer in self.scale_shift.values():
             layer.build()
         self.built = True
+
+    @classmethod
+    def from_file(
+        cls, path: str | PathLike, member: int = 0, loss_weights: Mapping[str, float] | None = None
+    ) -> GMModel:
+        """Return a member of a model file as a model that can be trained on.
+
+        Parameters
+        ----------
+        path : model file of `gmtensor train`.
+        member : which member of the committee, from 0.
+        loss_weights : as for the class; those of a configuration that states none if not given.
+
+        Raises
+        ------
+        GMError : the file is no usable model, has no such member, or has a head that cannot be trained.
+
+        Examples
+        --------
+        Freeze the radial functions, then train as usual::
+
+            model = GMModel.from_file("model.h5", loss_weights={"d_tensor": 1.0})
+            model.moments_layer.trainable = False
+            model.compile(optimizer=GroupedAdam(rates, max_step))
+            model.fit(data)
+        """
+        settings, members = read_model(path)
+        if not 0 <= member < len(members):
+            raise GMError(f"{path} has the members 0 to {len(members) - 1}, got {member}")
+        check_trainable(path, settings)
+        if loss_weights is None:
+            loss_weights = Properties(**{head.kind: {} for head in settings.heads}).loss_weights
+        chosen = members[member]
+        hidden = [len(bias) for bias in chosen.biases[:-1]]
+        model = cls(settings.descriptor, settings.heads, hidden, loss_weights, dtype=settings.dtype)
+        model.set_member(chosen)
+        return model
+
+    def set_member(self, member: Member) -> None:
+        """Set all parameters; the constants `decorrelation` and `output_factor` stay what they are.
+
+        The inverse of `gmkeras.export.member_of`.
+        """
+        self.moments_layer.beta.assign(member.beta)
+        self.standardization.set_constants(member.feature_mean, member.feature_std)
+        for layer, kernel, bias in zip(self.dense_layers, member.weights, member.biases, strict=True):
+            layer.set_effective_kernel(kernel)
+            layer.bias.assign(bias)
+        for name, layer in self.scale_shift.items():
+            factor = layer.output_factor.numpy()
+            layer.scale.assign(member.scale[name] / factor)
+            layer.shift.assign(member.shift[name] / factor)
+
+    def groups(self) -> dict[str, list[keras.Variable]]:
+        """Trainable parameters by the names that `freeze` knows, but for "network": all layers of it."""
+        groups = {"radial": [self.moments_layer.beta]}
+        groups |= {layer.name: [layer.kernel, layer.bias] for layer in self.dense_layers}
+        for name in ("scale", "shift"):
+            groups[name] = [getattr(layer, name) for layer in self.scale_shift.values()]
+        return groups
+
+    def freeze(self, names: Sequence[str]) -> None:
+        """Leave parameters out of the training, before the optimizer is built.
+
+        Parameters
+        ----------
+        names : of "radial", "network", its layers "hidden_0", "hidden_1", ..., "output", and "scale", "shift".
+
+        Raises
+        ------
+        GMError : an unknown name, or nothing is left to train.
+        """
+        groups = self.groups()
+        layers = [layer.name for layer in self.dense_layers]
+        for name in names:
+            if name != "network" and name not in groups:
+                raise GMError(f"training.freeze: the model has no {excerpt(name)}{did_you_mean(name, groups)}")
+        frozen = {*names, *(layers if "network" in names else [])}
+        if frozen >= groups.keys():
+            raise GMError("training.freeze leaves nothing to train: remove a name from it")
+        for name in frozen:
+            for variable in groups[name]:
+                variable.trainable = False
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         features, moments = self.moments_layer(inputs)
@@ -199,6 +287,21 @@ class GMModel(keras.Model):
         settings = dict(config["descriptor"], species=tuple(config["descriptor"]["species"]))
         heads = [HeadSettings.from_dict(head) for head in config["heads"]]
         return cls(**config | {"descriptor": DescriptorSettings(**settings), "heads": heads})
+
+
+def check_trainable(path: str | PathLike, settings: ModelSettings) -> None:
+    """Refuse the model of a file that has a head that cannot be trained.
+
+    Raises
+    ------
+    GMError : a head with another name than its kind, or with a core radius.
+    """
+    for head in settings.heads:
+        if head.name != head.kind or head.options.core_radius is not None:
+            raise GMError(
+                f"head {head.name} of {path} cannot be trained on: its name must be {head.kind} and it must not have a "
+                "core_radius; start from another model"
+            )
 
 
 def _stress(g_strain: tf.Tensor, volume: tf.Tensor) -> tf.Tensor:

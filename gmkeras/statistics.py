@@ -48,8 +48,15 @@ class FeatureStatistics(NamedTuple):
     decorrelation: np.ndarray
 
 
-def feature_statistics(layer: GaussianMomentsLayer, data: PreparedData) -> FeatureStatistics:
-    """Statistics of the features over the atoms of at most `SAMPLE` structures."""
+def feature_statistics(
+    layer: GaussianMomentsLayer, data: PreparedData, std: np.ndarray | None = None
+) -> FeatureStatistics:
+    """Statistics of the features over the atoms of at most `SAMPLE` structures.
+
+    Parameters
+    ----------
+    std : (n_features,) deviations that the features are divided by, if they are not to be those of the sample.
+    """
     contractions = Contractions(layer.settings.n_radial, layer.variable_dtype)
     n = 0
     total = square = np.zeros(())
@@ -65,9 +72,10 @@ def feature_statistics(layer: GaussianMomentsLayer, data: PreparedData) -> Featu
         raise GMError("the training data must hold at least one structure to measure its features, got none")
     covariance = square / n - np.outer(total, total) / n**2
     mean = origin + total / n
-    std = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    std = np.maximum(std, SMALL_DEVIATION * np.sqrt(np.square(mean) + np.square(std)))
-    std = np.where(std > 0.0, std, 1.0)
+    if std is None:
+        std = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+        std = np.maximum(std, SMALL_DEVIATION * np.sqrt(np.square(mean) + np.square(std)))
+        std = np.where(std > 0.0, std, 1.0)
     return FeatureStatistics(mean, std, _decorrelation(covariance / np.outer(std, std)))
 
 

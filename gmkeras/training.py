@@ -8,7 +8,7 @@
 
 With `separate_models` each property has a folder of its own in between. Members differ by their seed, seed + member,
 which decides initial parameters and the order of the batches; the same configuration gives the same weights, also when
-the training was interrupted.
+the training was interrupted. With `training.start_from` the parameters are those of trained models (`gmkeras.start`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -47,9 +47,10 @@ from gmkeras.callbacks import BestWeights, Checkpoints, Logs, ProgressBar
 from gmkeras.checkpoint import TrainingState, load_checkpoint
 from gmkeras.data import PreparedData
 from gmkeras.export import head_settings, member_of, set_weights
-from gmkeras.initial import initialize
+from gmkeras.initial import initialize, take_over
 from gmkeras.model import GMModel
 from gmkeras.optimizer import GroupedAdam
+from gmkeras.start import Start, checked_heads, completed, descriptor_of, read_start, start_notes
 
 MODEL_FILE = "model.h5"
 
@@ -94,7 +95,13 @@ def train(config: TrainConfig, resume: bool = True) -> TrainResult:
 
 def _train(config: TrainConfig, resume: bool) -> TrainResult:
     """Train in the locked folder `config.output`."""
+    start = read_start(config.training.start_from) if config.training.start_from else None
+    config = completed(config, start) if start else config
     parts = load_datasets(config)
+    if start:
+        train_part = parts["train"]
+        notes = (*train_part.notes, *start_notes(start, config, train_part))
+        parts["train"] = replace(train_part, notes=notes)
     with atomic_path(config.output / "config.yaml") as temporary:
         temporary.write_text(config.to_yaml(), encoding="utf-8")
     models = []
@@ -104,7 +111,7 @@ def _train(config: TrainConfig, resume: bool) -> TrainResult:
         for line in describe_parts(parts):
             progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         for folder, own in _committees(config):
-            models.append(_train_committee(own, parts, folder, resume, progress))
+            models.append(_train_committee(own, parts, start, folder, resume, progress))
     loaded: list[Model] = [load_model(path) for path in models]
     evaluations = {part: evaluate_model(loaded, data) for part, data in parts.items()}
     metrics = {part: evaluation.metrics for part, evaluation in evaluations.items()}
@@ -134,12 +141,22 @@ def _committees(config: TrainConfig) -> list[tuple[Path, TrainConfig]]:
 
 
 def _train_committee(
-    config: TrainConfig, parts: dict[str, Dataset], folder: Path, resume: bool, progress: Progress
+    config: TrainConfig,
+    parts: dict[str, Dataset],
+    start: Start | None,
+    folder: Path,
+    resume: bool,
+    progress: Progress,
 ) -> Path:
     """Train all members one after another and write the model file."""
     training = parts["train"]
-    descriptor = DescriptorSettings(training.species, **config.descriptor.model_dump())
+    descriptor = (
+        descriptor_of(start, training.species, config.training.new_species)
+        if start
+        else DescriptorSettings(training.species, **config.descriptor.model_dump())
+    )
     heads = head_settings(config.properties, descriptor.n_radial, training)
+    heads = checked_heads(start, heads) if start else heads
     check_heads(heads, descriptor.n_radial)
     labels = config.labels
     data = {
@@ -151,7 +168,7 @@ def _train_committee(
         )
         for part in ("train", "validation")
     }
-    trainer = _Trainer(config, descriptor, heads, data, folder, progress)
+    trainer = _Trainer(config, descriptor, heads, data, start, folder, progress)
     members, states = zip(*(trainer.run(k, resume) for k in range(config.training.members)))
     columns = [name for name in states[0].history[0] if name not in ("epoch", "val_error")]
     loss_curves(
@@ -161,6 +178,8 @@ def _train_committee(
     )
     path = folder / MODEL_FILE
     provenance = _provenance(config, parts, list(states), folder)
+    if start:
+        provenance["start_from"] = start.provenance(folder, replayed=not config.data.added_only)
     settings = ModelSettings(descriptor, heads, config.training.dtype, provenance)
     if not (resume and _holds(path, settings, members)):
         known, uncertainty = learn_uncertainty(settings, members, training, parts["validation"])
@@ -185,15 +204,17 @@ class _Trainer:
         descriptor: DescriptorSettings,
         heads: tuple[HeadSettings, ...],
         data: dict[str, PreparedData],
+        start: Start | None,
         folder: Path,
         progress: Progress,
     ):
-        self._config, self._descriptor, self._heads = config, descriptor, heads
+        self._config, self._descriptor, self._heads, self._start = config, descriptor, heads, start
         self._data, self._folder, self._progress = data, folder, progress
         self._settings = config.training
         self._weights = config.properties.loss_weights
         self._steps = -(-data["train"].n_structures // config.batch_size)
         self._model = self._new_model(config.seed)
+        self._model.freeze(self._settings.freeze)
         self._optimizer = GroupedAdam(
             self._settings.learning_rates.model_dump(), max_step=self._settings.epochs * self._steps
         )
@@ -209,9 +230,9 @@ class _Trainer:
         checkpoint = folder / "checkpoint.npz"
         if not resume:
             checkpoint.unlink(missing_ok=True)
-        set_weights(model, self._initial_weights(seed))
+        set_weights(model, self._initial_weights(seed, member))
         self._optimizer.restart(self._rates())
-        fingerprint = _fingerprint(self._config, data, member)
+        fingerprint = _fingerprint(self._config, data, member, self._start)
         state = load_checkpoint(checkpoint, fingerprint, model)
 
         task = self._progress.add_task(f"{self._folder.name} member {member}", total=n_epochs * steps, status="")
@@ -248,10 +269,17 @@ class _Trainer:
             dtype=self._settings.dtype,
         )
 
-    def _initial_weights(self, seed: int) -> list[np.ndarray]:
-        model = self._new_model(seed)
-        standardize, initial_scale = bool(self._config.network.standardize), str(self._settings.initial_scale)
-        initialize(model, self._data["train"], standardize=standardize, initial_scale=initial_scale)
+    def _initial_weights(self, seed: int, member: int) -> list[np.ndarray]:
+        model, data, initial_scale = self._new_model(seed), self._data["train"], str(self._settings.initial_scale)
+        if self._start is None:
+            initialize(model, data, standardize=bool(self._config.network.standardize), initial_scale=initial_scale)
+        else:
+            settings, refit = self._start.settings, "shift" not in self._settings.freeze
+            trained = self._start.member(member)
+            for note in take_over(
+                model, settings.descriptor, settings.heads, trained, data, initial_scale=initial_scale, refit=refit
+            ):
+                self._progress.console.print(f"member {member}: {note}", markup=False, highlight=False, soft_wrap=True)
         return [weight.numpy() for weight in model.weights]
 
     def _rates(self) -> dict[str, float]:
@@ -274,10 +302,19 @@ def _spread(values: np.ndarray) -> float:
     return float(np.abs(values - values.mean()).mean()) or 1.0
 
 
-def _fingerprint(config: TrainConfig, data: dict[str, PreparedData], member: int) -> str:
-    """Hash of everything that decides the weights of a member, but for the number of threads."""
-    content = config.model_dump(mode="json", exclude={"output": True, "training": {"members", "threads"}})
-    digest = hashlib.sha256(json.dumps([content, member], sort_keys=True).encode())
+def _fingerprint(config: TrainConfig, data: dict[str, PreparedData], member: int, start: Start | None) -> str:
+    """Hash of everything that decides the weights of a member, but for the number of threads.
+
+    Models to start from and added data count by their content. A training without them has the hash that earlier
+    versions gave it.
+    """
+    left_out = {"members", "threads", "start_from", "freeze", "new_species"}
+    content = config.model_dump(
+        mode="json", exclude={"output": True, "training": left_out, "data": {"added_files", "added_only"}}
+    )
+    start_content = [start.identity(member)] if start else []
+    frozen = [sorted(set(config.training.freeze))] if config.training.freeze else []
+    digest = hashlib.sha256(json.dumps([content, member, *start_content, *frozen], sort_keys=True).encode())
     for part in data.values():
         for arrays in part.batches(part.n_structures):
             for values in arrays:

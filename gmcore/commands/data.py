@@ -53,8 +53,7 @@ def data_files(path: Path) -> list[Path]:
     """Return the data files that the configuration of a training names; none if the file is a data file itself."""
     if path.suffix.lower() not in CONFIGURATIONS:
         return []
-    data = load_config(path).data
-    return [*data.files, *data.test_files]
+    return list(load_config(path).reads)
 
 
 def stated_units(path: Path, format: str, given: list[str] | None) -> dict[str, str]:

@@ -84,7 +84,7 @@ def _check_outputs(config: Path, settings: TrainConfig) -> None:
         reads = []  # the settings of an earlier training in this folder, which this one writes again
     names = [name for name in settings.properties.names if settings.training.separate_models]
     models = [output / "model.h5", *(output / name / "model.h5" for name in names)]
-    reads += [*settings.data.files, *settings.data.test_files]
+    reads += settings.reads
     others = [output / name for name in ("splits.json", "metrics.json")]
     check_outputs([copy, *others, *models], reads, makes=(TRAINING, output))
 

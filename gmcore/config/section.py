@@ -41,13 +41,13 @@ def _written(path: Path, info: SerializationInfo) -> str:
     return str(path) if folder is None else relative_path(path, folder)
 
 
-def _listed(value: Any) -> Any:
-    """Allow one path instead of a list of paths."""
+def listed(value: Any) -> Any:
+    """Allow one path or name instead of a list of them."""
     return [value] if isinstance(value, (str, Path)) else value
 
 
 ConfigPath = Annotated[Path, AfterValidator(_resolved), PlainSerializer(_written, return_type=str, when_used="json")]
-ConfigPaths = Annotated[list[ConfigPath], BeforeValidator(_listed)]
+ConfigPaths = Annotated[list[ConfigPath], BeforeValidator(listed)]
 Weight = Annotated[float, Field(ge=0.0, le=1e9)]
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]
 

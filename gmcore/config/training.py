@@ -6,10 +6,13 @@ a test compares docs/configuration.md with them.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
     ValidationInfo,
@@ -18,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from gmcore.config.section import ConfigPath, ConfigPaths, Rate, Section, Weight
+from gmcore.config.section import ConfigPath, ConfigPaths, Rate, Section, Weight, listed
 from gmcore.errors import excerpt
 from gmcore.formats import file_format
 from gmcore.kernels.arguments import MAX_RADIAL
@@ -50,6 +53,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rates": {True: _PAPER_ENERGY, False: _PAPER_TENSOR},
     },
 }
+FINE_TUNING = {"network": 0.1, "radial": 0.1, "scale": 1.0, "shift": 1.0}
+"""Default learning rates of a training that starts from a model, in units of those of the preset."""
+FREEZABLE = ("radial", "network", "hidden_0", "hidden_1", "output", "scale", "shift")
+"""Names for `training.freeze`; there is a hidden_K for every hidden layer."""
 
 
 class Split(Section):
@@ -98,6 +105,15 @@ class Data(Section):
     test_files: ConfigPaths = Field(
         default_factory=list, description="files of a separate test set; split.test must then be 0"
     )
+    added_files: ConfigPaths = Field(
+        default_factory=list,
+        description="files with more structures for training and validation; names and units as in files, or standard "
+        "names and the units that the file states",
+    )
+    added_only: bool = Field(
+        False,
+        description="train and validate with the structures of added_files only; the test part stays that of files",
+    )
 
     @field_validator("units")
     @classmethod
@@ -120,6 +136,8 @@ class Data(Section):
     def _one_test_set(self) -> Data:
         if self.test_files and self.split.test:
             raise ValueError("data.test_files and data.split.test cannot be used together: set split.test to 0")
+        if self.added_only and not self.added_files:
+            raise ValueError("data.added_only needs data.added_files: name the files, or set added_only to false")
         return self
 
 
@@ -256,7 +274,10 @@ class Properties(Section):
 
 
 class LearningRates(Section):
-    """Initial learning rate of each group of parameters; all rates decay linearly to zero."""
+    """Initial learning rate of each group of parameters; all rates decay linearly to zero.
+
+    The defaults are those of the preset, for network and radial a tenth of them with `training.start_from`.
+    """
 
     section = "training.learning_rates"
     network: Rate | None = Field(None, description="weights and biases of the network")
@@ -294,6 +315,36 @@ class Training(Section):
     separate_models: bool = Field(
         False, description="train one model per property instead of one model with several heads"
     )
+    start_from: ConfigPaths = Field(
+        default_factory=list,
+        description="model files whose members are trained on; descriptor, network, heads and dtype are theirs",
+    )
+    freeze: Annotated[list[str], BeforeValidator(listed)] = Field(
+        default_factory=list,
+        description="parameters that are not trained: radial, network, hidden_0, hidden_1, ..., output, scale, shift",
+    )
+    new_species: bool = Field(False, description="append elements that the models of start_from do not know")
+
+    @field_validator("freeze")
+    @classmethod
+    def _known_groups(cls, freeze: list[str]) -> list[str]:
+        for name in freeze:
+            if name not in FREEZABLE and not re.fullmatch(r"hidden_\d{1,2}", name):
+                raise ValueError(f"unknown name {excerpt(name)} in training.freeze{did_you_mean(name, FREEZABLE)}")
+        return freeze
+
+    @model_validator(mode="after")
+    def _together(self) -> Training:
+        if self.start_from and self.separate_models:
+            raise ValueError(
+                "training.start_from and training.separate_models cannot be used together: train each property with a "
+                "configuration of its own"
+            )
+        if self.new_species and not self.start_from:
+            raise ValueError(
+                "training.new_species needs training.start_from: a new model knows all elements of its data"
+            )
+        return self
 
 
 class TrainConfig(Section):
@@ -318,7 +369,7 @@ class TrainConfig(Section):
                 "properties.charges.conserve needs data.total_charge: give a number or the name of a key in the files, "
                 "or set conserve to false"
             )
-        for file in (*self.data.files, *self.data.test_files):
+        for file in (*self.data.files, *self.data.test_files, *self.data.added_files):
             file_format(file, self.data.format)  # must be known; units may be in the file and are checked with the data
         _fill_preset(self)
         return self
@@ -327,6 +378,12 @@ class TrainConfig(Section):
     def labels(self) -> tuple[str, ...]:
         """Labels that the training needs, in the order of `gmcore.quantities`."""
         return tuple(self.properties.loss_weights)
+
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """Files that the training reads, beside `data.split.file`."""
+        data = self.data
+        return (*data.files, *data.test_files, *data.added_files, *self.training.start_from)
 
     @property
     def batch_size(self) -> int:
@@ -339,10 +396,15 @@ class TrainConfig(Section):
 
 
 def _fill_preset(config: TrainConfig) -> None:
-    """Fill in the values that the preset sets; nothing else changes the frozen sections."""
+    """Fill in the values that the preset sets; nothing else changes the frozen sections.
+
+    What a model to start from decides stays open.
+    """
     preset = PRESETS[config.training.preset]
     energy = config.properties.energy is not None
     rates = preset["learning_rates"][energy]
+    if config.training.start_from:
+        rates = {group: rate * FINE_TUNING[group] for group, rate in rates.items()}
     given = config.training.learning_rates.model_dump(exclude_none=True)
     training = config.training.model_copy(
         update={
@@ -351,13 +413,15 @@ def _fill_preset(config: TrainConfig) -> None:
             "batch_size": config.training.batch_size or preset["batch_size"],
         }
     )
+    object.__setattr__(config, "training", training)
     standardize, decorrelate = config.network.standardize, config.network.decorrelate
+    if training.start_from:
+        return
     standardize = preset["standardize"] if standardize is None else standardize
     if decorrelate and not standardize:
         raise ValueError("network.decorrelate needs network.standardize: true, got standardize: false")
     decorrelate = standardize and preset["decorrelate"][energy] if decorrelate is None else decorrelate
     network = config.network.model_copy(update={"standardize": standardize, "decorrelate": decorrelate})
-    object.__setattr__(config, "training", training)
     object.__setattr__(config, "network", network)
     tensor = config.properties.d_tensor
     if tensor is not None:

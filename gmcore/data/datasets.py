@@ -23,7 +23,7 @@ from gmcore.engine.structures import Batch, StructureError
 from gmcore.errors import DataError, excerpt, shortened
 from gmcore.quantities import BY_NAME, PER_ATOM
 from gmcore.suggest import nearest
-from gmcore.units import UnitError, conversion, not_stated
+from gmcore.units import UNITS, UnitError, conversion, not_stated
 
 SHORT = 0.5  # A: a search that finds coincident atoms and little else
 
@@ -60,6 +60,26 @@ class Dataset:
             self.units,
             self.total_charge[rows],
             self.notes,
+        )
+
+    def joined(self, other: Dataset) -> Dataset:
+        """Return the structures of this data set, then those of another one with the same labels.
+
+        Raises
+        ------
+        DataError : a label has another kind of unit in the other data set.
+        """
+        for label, unit in self.units.items():
+            if other.units[label] != unit:
+                raise DataError(
+                    f"{label} must have the same kind of unit in all files, got {unit} and {other.units[label]}"
+                )
+        return Dataset(
+            [*self.atoms, *other.atoms],
+            {label: [*values, *other.labels[label]] for label, values in self.labels.items()},
+            self.units,
+            np.concatenate([self.total_charge, other.total_charge]),
+            (*self.notes, *other.notes),
         )
 
     def rotated(self, seed: int) -> Dataset:
@@ -138,6 +158,7 @@ def read_dataset(
     format: str = "auto",
     total_charge: float | str | None = None,
     pbc: bool | None = None,
+    added: bool = False,
 ) -> Dataset:
     """Read structures and `labels` from one or several files.
 
@@ -148,6 +169,8 @@ def read_dataset(
     keys : label -> its name in the files, if that differs.
     total_charge : charge of every structure, e, or the name under which the files have it.
     pbc : overrides the periodicity of the files.
+    added : the arguments describe other files, to which these are added: where a file lacks a name, the standard one is
+        looked for, and what a file states of units and of its total charge goes first.
 
     Raises
     ------
@@ -162,32 +185,41 @@ def read_dataset(
     if pbc is not None:
         for frame in frames:
             frame.atoms.pbc = pbc
-    found = _found(frames, labels, keys, total_charge)
-    charges = [_total_charge(frame, total_charge) for frame in frames]
+    found = _found(frames, labels, keys, total_charge, added)
+    charges = [
+        _total_charge(frame, None if added and "total_charge" in frame.fields else total_charge) for frame in frames
+    ]
     for frame, charge in zip(frames, charges):
         multiplicity = frame.fields.get("multiplicity")
         frame.atoms.info = {} if charge is None else {"total_charge": charge}
         if isinstance(multiplicity, (int, float, np.number)) and np.isfinite(multiplicity):
             frame.atoms.info["multiplicity"] = round(float(multiplicity))
-        factor, _ = conversion("length", _unit("length", "length", frame, units))
+        factor, _ = conversion("length", _unit("length", "length", frame, units, added))
         frame.atoms.set_cell(frame.atoms.cell.array * factor)
         frame.atoms.positions *= factor
     _check_structures(frames)
     values, internal, notes = {}, {}, []
     for label in labels:
-        values[label], internal[label], label_notes = _label(label, frames, found[label], units)
+        values[label], internal[label], label_notes = _label(label, frames, found[label], units, keys, added)
         notes += label_notes
     atoms = [frame.atoms for frame in frames]
     return Dataset(atoms, values, internal, np.array([charge or 0.0 for charge in charges]), tuple(notes))
 
 
 def _found(
-    frames: Sequence[Frame], labels: Sequence[str], keys: Mapping[str, str], total_charge: float | str | None
+    frames: Sequence[Frame],
+    labels: Sequence[str],
+    keys: Mapping[str, str],
+    total_charge: float | str | None,
+    added: bool,
 ) -> dict[str, list[str | None]]:
     """Return for each label the name of its field in each frame; missing ones stop here, with counts."""
     candidates = {label: (keys[label],) if label in keys else (label, *BY_NAME[label].aliases) for label in labels}
     if isinstance(total_charge, str):
         candidates["total_charge"] = (total_charge,)
+    if added:
+        standard = {label: (label, *BY_NAME[label].aliases) if label in BY_NAME else (label,) for label in candidates}
+        candidates = {label: tuple(dict.fromkeys(names + standard[label])) for label, names in candidates.items()}
     found = {
         label: [next((name for name in names if name in frame.fields), None) for frame in frames]
         for label, names in candidates.items()
@@ -245,7 +277,12 @@ def _can_be(label: str, name: str, frame: Frame) -> bool:
 
 
 def _label(
-    label: str, frames: Sequence[Frame], names: Sequence[str | None], units: Mapping[str, str]
+    label: str,
+    frames: Sequence[Frame],
+    names: Sequence[str | None],
+    units: Mapping[str, str],
+    keys: Mapping[str, str],
+    added: bool,
 ) -> tuple[list[np.ndarray], str, list[str]]:
     """Return the values of one label, its internal unit and notes on what was changed."""
     values, internal = [], set()
@@ -253,7 +290,8 @@ def _label(
         if name is None:
             values.append(np.full(BY_NAME[label].shape, np.nan))
             continue
-        factor, unit = conversion(label, _unit(label, name, frame, units))
+        stated = units if name == keys.get(label, name) else {}  # units belong to the names that they were stated with
+        factor, unit = conversion(label, _unit(label, name, frame, stated, added))
         internal.add(unit)
         values.append(label_array(label, frame.fields[name], frame) * factor)
     if len(internal) != 1:
@@ -268,8 +306,8 @@ def _label(
     return list(tensors), unit, notes
 
 
-def _unit(quantity: str, name: str, frame: Frame, units: Mapping[str, str]) -> str:
-    """Return the unit of a field, from the file or from the configuration; both must say the same."""
+def _unit(quantity: str, name: str, frame: Frame, units: Mapping[str, str], added: bool) -> str:
+    """Return the unit of a field, from the file or from the configuration; both must say the same, unless `added`."""
     in_file, stated = frame.units.get(name), units.get(quantity)
     if in_file is not None:
         try:
@@ -277,8 +315,19 @@ def _unit(quantity: str, name: str, frame: Frame, units: Mapping[str, str]) -> s
         except UnitError as error:
             raise UnitError(f"{frame.origin} states the unit of {name}: {error}") from None
     if in_file is None and stated is None:
+        if added:
+            written = "positions" if quantity == "length" else name
+            raise UnitError(
+                f'{frame.origin} must state the unit of {written}, by units="{written}=..."; '
+                f"known: {', '.join(UNITS[quantity])}"
+            )
         raise not_stated(quantity)
-    if in_file is not None and stated is not None and conversion(quantity, in_file) != conversion(quantity, stated):
+    if (
+        not added
+        and in_file is not None
+        and stated is not None
+        and conversion(quantity, in_file) != conversion(quantity, stated)
+    ):
         raise DataError(
             f"the unit of {quantity} is {in_file} in the file of {frame.origin}, not {stated}: "
             "correct the stated unit or leave it out"

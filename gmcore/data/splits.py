@@ -2,17 +2,22 @@
 
 One shuffle decides: the test part is taken first, then validation, then training. A run with fewer training
 structures therefore keeps the test and validation parts and uses a subset of the training part of a larger run.
+
+Added structures (`data.added_files`) go to training or validation, each by a hash of its own content: files that are
+added later move none of them. None goes to the test part, nor does one that is there already come back.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from ase import Atoms
 from pydantic import BaseModel, Field
 
 from gmcore.config.training import Split, TrainConfig
@@ -150,7 +155,50 @@ def load_datasets(
     parts = {part: dataset.subset(getattr(indices, part)) for part in PARTS if getattr(indices, part)}
     if data.test_files:
         parts["test"] = read_dataset(data.test_files, labels, **options)
+    return _with_added(parts, config, labels, options) if data.added_files else parts
+
+
+def _with_added(
+    parts: dict[str, Dataset], config: TrainConfig, labels: Sequence[str], options: dict[str, Any]
+) -> dict[str, Dataset]:
+    """Return the parts with the structures of `data.added_files`, or those instead of training and validation."""
+    data = config.data
+    added = read_dataset(data.added_files, labels, **options, added=True)
+    known = {part: {_content(frame) for frame in dataset.atoms} for part, dataset in parts.items()}
+    taken = set().union(*(contents for part, contents in known.items() if part == "test" or not data.added_only))
+    contents = [_content(frame) for frame in added.atoms]
+    first = {content: k for k, content in reversed(list(enumerate(contents)))}
+    fresh = [k for k, content in enumerate(contents) if content not in taken and first[content] == k]
+    places = np.array([_place(contents[k], data.split.seed) for k in fresh])
+    held_back = places < len(parts["validation"]) / (len(parts["train"]) + len(parts["validation"]))
+    if data.added_only and len(fresh) > 1 and held_back.all() | (~held_back).all():  # both parts need a structure
+        chosen = np.argmax(places) if held_back.all() else np.argmin(places)
+        held_back[chosen] = not held_back[chosen]
+    if data.added_only and len(fresh) < 2:
+        raise SplitError(
+            f"data.added_only needs at least 2 structures that are not in the test part, but data.added_files have "
+            f"{len(fresh)}: add some, or set added_only to false"
+        )
+    notes = [f"added: {(~held_back).sum()} structures for training, {held_back.sum()} for validation"]
+    if len(fresh) < len(added):
+        notes.append(f"added: {len(added) - len(fresh)} structures left out, because they are in the data already")
+    for part, rows in (("train", ~held_back), ("validation", held_back)):
+        own = added.subset(np.array(fresh, np.int64)[rows])
+        parts[part] = own if data.added_only else parts[part].joined(own)
+    parts["train"] = replace(parts["train"], notes=(*parts["train"].notes, *notes))
     return parts
+
+
+def _content(frame: Atoms) -> bytes:
+    """Hash of elements, positions and cell, to 1e-5 A: the precision of text files."""
+    lengths = np.rint(np.concatenate([frame.positions, frame.cell.array]) * 1e5).astype(np.int64)
+    content = frame.numbers.astype(np.int64), lengths, frame.pbc
+    return hashlib.sha256(b"".join(array.tobytes() for array in content)).digest()
+
+
+def _place(content: bytes, seed: int) -> float:
+    """Number in [0, 1) of a structure: below the share of validation it goes there."""
+    return int.from_bytes(hashlib.sha256(content + str(seed).encode()).digest()[:6], "big") / 2.0**48
 
 
 def describe_parts(parts: Mapping[str, Dataset]) -> list[str]:

@@ -45,9 +45,7 @@ def run_learning_curve(config: TrainConfig, sizes: Sequence[int], train: Callabl
 def _run(config: TrainConfig, sizes: Sequence[int], train: Callable[[TrainConfig], Any]) -> list[Path]:
     """Train in the locked folder of the learning curve."""
     folder = config.output / FOLDER
-    check_outputs(
-        [folder / TABLE], [*config.data.files, *config.data.test_files], makes=(LEARNING_CURVE, config.output)
-    )
+    check_outputs([folder / TABLE], config.reads, makes=(LEARNING_CURVE, config.output))
     points = {}
     for size in sorted(sizes):
         metrics = train(with_training_size(config, size)).metrics

@@ -45,7 +45,11 @@ def outside_sentences(atoms: Sequence[Atoms], predictions: Mapping[str, Any], mo
             leading = Counter(_leading(atoms[k], predictions[PER_ATOM_GRADE][k]) for k in outside)
             names = ", ".join(name for name, _ in leading.most_common(ATOMS))
             how_many = _count(len(outside), len(atoms))
-            sentences.append(f"{how_many} outside the training data (extrapolation above 1), most often by {names}")
+            what = f"{how_many} outside the training data (extrapolation above 1), most often by {names}"
+            started = model.settings.provenance.get("start_from")
+            if isinstance(started, dict) and started.get("replayed") is False:
+                what += "; these data are those of the last training only, not those of the model that it started from"
+            sentences.append(what)
     for key, name in STATED.items():
         known = model.settings.provenance.get(name)
         if not isinstance(known, list):
