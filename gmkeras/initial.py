@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gmcore.engine.heads import head_columns
-from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member
+from gmcore.engine.settings import HeadSettings, Member, ModelSettings
 from gmcore.errors import GMError
 from gmkeras.data import PreparedData, tensors
 from gmkeras.export import member_of
@@ -75,9 +75,8 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
 
 
 def take_over(
-    model: GMModel, descriptor: DescriptorSettings, heads: Sequence[HeadSettings], member: Member, data: PreparedData,
-    *, initial_scale: str, refit: bool,
-) -> list[str]:  # fmt: skip
+    model: GMModel, trained: ModelSettings, member: Member, data: PreparedData, *, initial_scale: str, refit: bool
+) -> list[str]:
     """Set the parameters of a model to those of a trained member; returns notes on what the member had to be given.
 
     What the member does not know starts as in a new model: radial coefficients of new pairs of species, and new heads.
@@ -86,14 +85,13 @@ def take_over(
 
     Parameters
     ----------
-    descriptor, heads, member : the trained model; `model` has all of its species, its hidden layers, and maybe other
-        heads.
+    trained, member : the trained model; `model` has all of its species, its hidden layers, and maybe other heads.
     initial_scale : of new heads.
     refit : whether the shifts of the energy are fitted again where that lowers its error by more than REFIT.
     """
-    old_heads = {head.name for head in heads}
-    known = np.searchsorted(model.descriptor.species, descriptor.species)
-    extended = _extended(model, heads, member, known)
+    old_heads = {head.name for head in trained.heads}
+    known = np.searchsorted(model.descriptor.species, trained.descriptor.species)
+    extended = _extended(model, trained.heads, member, known)
     layer = model.moments_layer
     layer.beta.assign(extended.beta)
     if model.decorrelate:
@@ -132,7 +130,7 @@ def _extended(model: GMModel, heads: Sequence[HeadSettings], member: Member, kno
     beta[np.ix_(known, known)] = member.beta
     weights, biases = list(member.weights), list(member.biases)
     weights[-1], biases[-1] = fresh.weights[-1].copy(), fresh.biases[-1].copy()
-    own = dict((head.name, columns) for head, columns in head_columns(model.head_settings))
+    own = {head.name: columns for head, columns in head_columns(model.head_settings)}
     scale, shift = dict(fresh.scale), dict(fresh.shift)
     for head, columns in head_columns(heads):
         if head.name not in own:

@@ -274,12 +274,11 @@ class _Trainer:
         if self._start is None:
             initialize(model, data, standardize=bool(self._config.network.standardize), initial_scale=initial_scale)
         else:
-            settings, refit = self._start.settings, "shift" not in self._settings.freeze
-            trained = self._start.member(member)
-            for note in take_over(
-                model, settings.descriptor, settings.heads, trained, data, initial_scale=initial_scale, refit=refit
-            ):
-                self._progress.console.print(f"member {member}: {note}", markup=False, highlight=False, soft_wrap=True)
+            start, refit = self._start, "shift" not in self._settings.freeze
+            trained = start.member(member)
+            for note in take_over(model, start.settings, trained, data, initial_scale=initial_scale, refit=refit):
+                line = f"member {member}: {note}"
+                self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         return [weight.numpy() for weight in model.weights]
 
     def _rates(self) -> dict[str, float]:

@@ -369,7 +369,9 @@ class TrainConfig(Section):
                 "properties.charges.conserve needs data.total_charge: give a number or the name of a key in the files, "
                 "or set conserve to false"
             )
-        for file in (*self.data.files, *self.data.test_files, *self.data.added_files):
+        for file in self.data.added_files:
+            file_format(file)
+        for file in (*self.data.files, *self.data.test_files):
             file_format(file, self.data.format)  # must be known; units may be in the file and are checked with the data
         _fill_preset(self)
         return self

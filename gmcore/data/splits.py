@@ -163,7 +163,7 @@ def _with_added(
 ) -> dict[str, Dataset]:
     """Return the parts with the structures of `data.added_files`, or those instead of training and validation."""
     data = config.data
-    added = read_dataset(data.added_files, labels, **options, added=True)
+    added = read_dataset(data.added_files, labels, **options | {"format": "auto"}, added=True)
     known = {part: {_content(frame) for frame in dataset.atoms} for part, dataset in parts.items()}
     taken = set().union(*(contents for part, contents in known.items() if part == "test" or not data.added_only))
     contents = [_content(frame) for frame in added.atoms]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gmcore.config.loading import ConfigError, load_config, parse_config
 from gmcore.config.templates import template
-from gmcore.config.training import PRESETS, Data, Descriptor, NetworkSection, Split, TrainConfig, Training
+from gmcore.config.training import FINE_TUNING, PRESETS, Data, Descriptor, NetworkSection, Split, TrainConfig, Training
 from gmcore.errors import GMError
 
 BASE = """\
@@ -78,6 +78,17 @@ def test_presets_fill_only_what_is_not_given():
         parse_config(BASE + "network: {standardize: false, decorrelate: true}\n")
 
 
+def test_a_start_leaves_open_what_its_file_decides():
+    """What a configuration leaves out cannot contradict the file."""
+    config = parse_config(BASE + "training: {start_from: m.h5, freeze: radial, learning_rates: {radial: 1e-4}}\n")
+    rates = PRESETS["standard"]["learning_rates"][False]
+    assert config.training.learning_rates.radial == 1e-4
+    assert config.training.learning_rates.network == rates["network"] * FINE_TUNING["network"]
+    assert config.network.standardize is config.properties.d_tensor.basis is None
+    assert config.training.freeze == ["radial"]
+    assert parse_config(config.to_yaml()).to_yaml() == config.to_yaml()
+
+
 def test_paper_rates_of_a_potential():
     content = raw(properties={"energy": None}, training={"preset": "paper"})
     content["data"]["units"] = {"length": "A", "energy": "eV", "forces": "eV/A"}
@@ -119,6 +130,9 @@ WRONG = [
     ({"properties": {"charges": None}}, "properties.charges.conserve needs data.total_charge"),
     ({"data": None}, "data.files is missing"),
     ({"seed": -1}, "seed: input should be greater than or equal to 0, got -1"),
+    ({"training": {"freeze": ["hiden_0"]}}, "unknown name 'hiden_0' in training.freeze; did you mean 'hidden_0'\\?"),
+    ({"training": {"start_from": "m.h5", "separate_models": True}}, "separate_models cannot be used together: train"),
+    ({"training": {"new_species": True}}, "training.new_species needs training.start_from: a new model knows"),
 ]
 
 
@@ -143,6 +157,7 @@ WRONG_DATA = [
     ),
     ({"test_files": "t.xyz"}, "data.test_files and data.split.test cannot be used together: set split.test to 0"),
     ({"format": "xyz"}, "data.format: input should be 'auto'"),
+    ({"added_only": True}, "data.added_only needs data.added_files: name the files, or set added_only to false"),
     ({"total_charge": [1]}, "data.total_charge"),
 ]
 

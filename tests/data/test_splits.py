@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gmcore.config.loading import parse_config
 from gmcore.config.training import Split
 from gmcore.data.splits import SplitError, describe_parts, load_datasets, read_splits, split_indices, write_splits
+from gmcore.units import UnitError
 
 
 @given(
@@ -152,3 +153,63 @@ def test_separate_test_files(tmp_path):
 
 def test_no_test_part(tmp_path):
     assert set(load_datasets(configuration(tmp_path, split="{validation: 3}"))) == {"train", "validation"}
+
+
+# Added files
+
+
+def added_file(path, frames, text='units="positions=A d_tensor=MHz" d_tensor') -> None:
+    """Extended XYZ of water-like molecules with D = diag(-1, -1, 2) 1e4."""
+    tensor = "-1e4 0 0 0 -1e4 0 0 0 2e4"
+    lines = []
+    for positions in frames:
+        lines += ["3", f'Properties=species:S:1:pos:R:3 {text}="{tensor}"']
+        lines += [f"{symbol} {x:.8f} {y:.8f} {z:.8f}" for symbol, (x, y, z) in zip("OHH", positions)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def hashes(dataset) -> list[bytes]:
+    return [frame.positions.round(5).tobytes() for frame in dataset.atoms]
+
+
+def test_added_structures_go_to_training_and_validation(tmp_path):
+    """With standard names and units of their own, each by its content: one more file moves none of them."""
+    base = load_datasets(configuration(tmp_path), write=False)
+    frames = np.random.default_rng(5).normal(size=(40, 3, 3))
+    added_file(tmp_path / "one.xyz", frames[:25])
+    added_file(tmp_path / "two.xyz", frames[25:])
+    keys = "  keys: {d_tensor: D}\n"
+    one = load_datasets(configuration(tmp_path, extra=f"{keys}  added_files: one.xyz"), write=False)
+    both = load_datasets(configuration(tmp_path, extra=f"{keys}  added_files: [two.xyz, one.xyz]"), write=False)
+    assert hashes(one["test"]) == hashes(both["test"]) == hashes(base["test"])
+    for part in ("train", "validation"):
+        assert hashes(one[part])[: len(base[part])] == hashes(base[part])
+        assert set(hashes(one[part])) < set(hashes(both[part]))
+    assert len(one["train"]) + len(one["validation"]) == 5 + 2 + 25
+    assert 2 + 40 / 7 < len(both["validation"]) < 2 + 40 / 2
+    np.testing.assert_allclose(one["train"].labels["d_tensor"][-1], np.diag([-1, -1, 2]) * 1e4 / 29979.2458)
+    assert "added: " in " ".join(one["train"].notes)
+
+
+def test_added_structures_alone_and_twice(tmp_path):
+    """Neither a structure of the test part nor one that is given twice is trained on."""
+    base = load_datasets(configuration(tmp_path), write=False)
+    frames = np.random.default_rng(5).normal(size=(10, 3, 3))
+    added_file(tmp_path / "one.xyz", [*frames, frames[0], base["test"].atoms[0].positions])
+    extra = "  keys: {d_tensor: D}\n  added_files: one.xyz\n  added_only: true"
+    parts = load_datasets(configuration(tmp_path, extra=extra), write=False)
+    found = hashes(parts["train"]) + hashes(parts["validation"])
+    assert len(found) == len(set(found)) == 10 and parts["validation"].atoms
+    assert hashes(parts["test"]) == hashes(base["test"])
+    assert any("2 structures left out" in note for note in parts["train"].notes)
+    added_file(tmp_path / "one.xyz", frames[:1])
+    with pytest.raises(SplitError, match=r"added_only needs at least 2 structures .* have 1: add some"):
+        load_datasets(configuration(tmp_path, extra=extra), write=False)
+
+
+def test_an_added_file_states_the_units_of_its_standard_names(tmp_path):
+    """Those of data.units belong to the names that the other files have."""
+    added_file(tmp_path / "one.xyz", np.random.default_rng(5).normal(size=(3, 3, 3)), "d_tensor")
+    extra = "  keys: {d_tensor: D}\n  added_files: one.xyz"
+    with pytest.raises(UnitError, match=r'frame 0 of one.xyz must state the unit of d_tensor, by units="d_tensor=...'):
+        load_datasets(configuration(tmp_path, extra=extra), write=False)

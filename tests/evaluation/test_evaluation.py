@@ -182,6 +182,9 @@ def test_what_lies_outside_is_said(calibrated):
         "1 of 3 structures lies outside the training data by multiplicity: 2, where the data had 1",
     ]
     assert outside_sentences([inside], model.predict([inside]), model) == []
+    provenance = model.settings.provenance | {"start_from": {"replayed": False}}
+    trained_on = SimpleNamespace(settings=replace(model.settings, provenance=provenance))
+    assert "those of the last training only" in outside_sentences(atoms, model.predict(atoms), trained_on)[0]
     assert stated_values(atoms) == {"total_charges": [0.0, 1.0], "multiplicities": [1.0, 2.0]}
 
 

@@ -193,7 +193,9 @@ def test_other_units_and_other_committees_are_refused(tmp_path, old):
     random_model(tmp_path / "other.h5", [susceptibility], species=(1, 8), n_radial=2)
     with pytest.raises(GMError, match=r"labels of tensor are in A\^3, but those of .*other.h5 were in 1: use labels"):
         train(started_from("other.h5", config(tmp_path, "", "{tensor: {}}")))
-    with pytest.raises(GMError, match="must be alike, but heads is .* in .*old.h5 and .*: name files of one committee"):
+    with pytest.raises(
+        GMError, match=r"must be alike, but heads is .* in .*old.h5 and .*: name files of one committee"
+    ):
         read_start([old, tmp_path / "other.h5"])
 
 
