@@ -53,8 +53,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rates": {True: _PAPER_ENERGY, False: _PAPER_TENSOR},
     },
 }
-FINE_TUNING = {"network": 0.1, "radial": 0.1, "scale": 1.0, "shift": 1.0}
-"""Default learning rates of a training that starts from a model, in units of those of the preset."""
+FINE_TUNING = {"network": 0.4, "radial": 0.4, "scale": 1.0, "shift": 1.0}
+"""Default learning rates of a training that starts from a model, in units of those of the preset (docs/results.md)."""
 FREEZABLE = ("radial", "network", "hidden_0", "hidden_1", "output", "scale", "shift")
 """Names for `training.freeze`; there is a hidden_K for every hidden layer."""
 
@@ -276,7 +276,7 @@ class Properties(Section):
 class LearningRates(Section):
     """Initial learning rate of each group of parameters; all rates decay linearly to zero.
 
-    The defaults are those of the preset, for network and radial a tenth of them with `training.start_from`.
+    With `training.start_from` the defaults for network and radial are 0.4 of those of the preset.
     """
 
     section = "training.learning_rates"
