@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -79,8 +79,7 @@ def select(
     opened = open_sources(sources)
     runs = [source for source in opened if isinstance(source, Run)]
     judges = _judges(wanted, model or [], runs)
-    files: list[list[tuple[Path, dict[str, Any]]]]
-    files = [[(path, {}) for path in known] if known else known_files(judge.model, judge.path) for judge in judges]
+    files = [known_files(judge.model, judge.path, known or ()) for judge in judges]
     check_outputs(
         [output],
         [

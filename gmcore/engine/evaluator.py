@@ -144,6 +144,15 @@ class Evaluator(EvaluatorBase):
         size = max(CHUNK, ROWS_PER_THREAD * get_threads())
         return (slice(start, start + size) for start in range(0, n_atoms, size))
 
+    def features(self, batch: Batch, pairs: Pairs) -> np.ndarray:
+        """Return the features (n_atoms, n_features) of the first member, in working type."""
+        geometry = make_geometry(batch, batch.species(self.species), pairs)
+        features = np.empty((batch.n_atoms, self._contractions.n_features), self.dtype)
+        moments = self._moments.forward(geometry, batch.positions, self._betas[0])
+        for rows in self._chunks(batch.n_atoms):
+            features[rows] = self._contractions.forward(moments[rows])
+        return features
+
     def hidden(self, batch: Batch, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return features, last hidden layer and moments of the first member: (n_atoms, ...) each, in working type."""
         network, geometry = self._networks[0], make_geometry(batch, batch.species(self.species), pairs)

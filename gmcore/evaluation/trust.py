@@ -75,7 +75,7 @@ def training_environments(settings: ModelSettings, member: Member, training: Dat
     batch = Batch.from_atoms(training.atoms)
     batch.species(evaluator.species)
     parts = [batch.part(*ends) for ends in batches(batch.offsets, None, evaluator.batch_atoms)]
-    features = [evaluator.hidden(part, evaluator.find_pairs(part))[0] for part in parts]
+    features = [evaluator.features(part, evaluator.find_pairs(part)) for part in parts]
     species = batch.species(evaluator.species)
     return learn_environments(np.concatenate(features), species, batch.offsets, len(evaluator.species))
 

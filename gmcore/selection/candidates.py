@@ -1,13 +1,14 @@
 """The structures to choose from: recorded frames of runs, and structures of files.
 
 A frame of a run is its whole structure, unless the D tensor of a molecule is wanted that the run cuts out of it: then
-each recorded molecule is a candidate, alone and whole, as the D model saw it and as the reference method will.
+each recorded molecule is a candidate, alone and whole, as the D model saw it and as the reference method will. The
+structures of a file in the folder of a run, such as stopped.extxyz, are treated like its frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from gmcore.analysis.sections.run import run_config
 from gmcore.config.dynamics import MDConfig
 from gmcore.data.frames import Frame
 from gmcore.data.reading import read_frames
-from gmcore.dynamics.setup import starting_structure
+from gmcore.dynamics.checkpoint import CHECKPOINT, read_checkpoint
+from gmcore.dynamics.run_folder import CONFIG
 from gmcore.dynamics.trajectory import Trajectory, TrajectoryError
 from gmcore.errors import GMError
+from gmcore.formats import file_format
+from gmcore.molecules.molecules import Molecules
 from gmcore.selection.soundness import bond_faults
-from gmcore.units import conversion
+from gmcore.units import conversion, not_stated
 
 
 class SelectionError(GMError):
@@ -102,15 +106,23 @@ class Run:
 
     def files(self) -> list[Path]:
         """Return the files that are read."""
-        return [*self.trajectory.files, self.folder / "config.yaml"]
+        return [*self.trajectory.files, self.folder / CONFIG, self.folder / CHECKPOINT]
 
-    def start(self) -> Atoms | None:
-        """Return the structure that the run started from; None if it is not known any more."""
+    def start(self) -> Atoms:
+        """Return the structure that the run started from, or its first frame if it has no checkpoint.
+
+        Raises
+        ------
+        TrajectoryError : there is neither.
+        """
         try:
-            atoms = None if self.config is None else starting_structure(self.config)
-        except GMError:  # the file has been moved
-            return None
-        return atoms if atoms is not None and np.array_equal(atoms.numbers, self.trajectory.numbers) else None
+            checkpoint = read_checkpoint(self.folder)
+        except GMError:  # one that is damaged keeps nobody from using the frames
+            checkpoint = None
+        first = checkpoint.start if checkpoint is not None else next(self.trajectory.frames(0), None)
+        if first is None:
+            raise TrajectoryError(f"{self.folder} must have recorded a frame to choose from")
+        return first
 
 
 def run_candidates(run: Run, molecules: bool, every: int, first_series: int) -> list[Candidate]:
@@ -130,7 +142,10 @@ def run_candidates(run: Run, molecules: bool, every: int, first_series: int) -> 
     if name not in trajectory.names():
         raise TrajectoryError(f"{run.folder} must have recorded {name} to choose frames from")
     found: list[Candidate] = []
-    times, start = trajectory.times(name)[::every], None if molecules else run.start()
+    times = trajectory.times(name)[::every]
+    if not len(times):
+        return found
+    start = None if molecules else run.start()
     numbers = trajectory.molecule_numbers if molecules else trajectory.numbers
     pbc = np.zeros(3, bool) if molecules else trajectory.pbc
     n_molecules = len(trajectory.molecules) if molecules else 1
@@ -141,7 +156,7 @@ def run_candidates(run: Run, molecules: bool, every: int, first_series: int) -> 
         for molecule in range(n_molecules):
             own = positions[:, molecule] if molecules else positions
             if start is None:
-                start = Atoms(numbers, own[0], cell=cells[0], pbc=pbc)
+                start = Atoms(numbers, own[0])
             faults = bond_faults(start, own, cells)
             found += [
                 Candidate(
@@ -171,7 +186,7 @@ def file_candidates(path: Path, every: int = 1) -> list[Candidate]:
     for k, frame in enumerate(read_frames(path)):
         if k % every:
             continue
-        atoms = in_angstrom(frame)
+        atoms = in_angstrom(frame, default_length(path))
         known = {key: _number(frame.fields.get(key)) for key in ("total_charge", "multiplicity")}
         atoms.info = {key: value for key, value in known.items() if value is not None}
         if "multiplicity" in atoms.info:
@@ -183,9 +198,53 @@ def file_candidates(path: Path, every: int = 1) -> list[Candidate]:
     return found
 
 
-def in_angstrom(frame: Frame, unit: str = "A") -> Atoms:
-    """Return the structure of a frame with its lengths in A; `unit` is that of a file that states none."""
-    factor, _ = conversion("length", frame.units.get("length", unit))
+def of_run(run: Run, entries: Sequence[Candidate], molecules: bool) -> list[Candidate]:
+    """Return structures of a file in the folder of a run as frames of that run: molecules cut out, bonds looked at.
+
+    Parameters
+    ----------
+    entries : of `file_candidates`; those of other atoms stay as they are.
+    molecules : as for `run_candidates`.
+    """
+    start, found = run.start(), list[Candidate]()
+    cut = Molecules.from_indices(start, run.trajectory.molecules.tolist()) if molecules else None
+    for entry in entries:
+        atoms = entry.atoms
+        if not np.array_equal(atoms.numbers, run.trajectory.numbers):
+            found.append(entry)
+            continue
+        positions, cells = atoms.positions[None], atoms.cell.array[None]
+        if cut is None:
+            found.append(replace(entry, fault=bond_faults(start, positions, cells)[0]))
+            continue
+        whole, reference = cut.extract(positions, cells)[0], Atoms(cut.numbers, cut.reference)
+        faults = bond_faults(reference, whole, np.zeros((len(whole), 3, 3)))
+        for k, (one, fault) in enumerate(zip(whole, faults)):
+            number = k if len(whole) > 1 else None
+            found.append(replace(entry, atoms=Atoms(cut.numbers, one), molecule=number, fault=fault))
+    return found
+
+
+def default_length(path: Path, declared: str = "auto") -> str | None:
+    """Return the unit of length of a file that states none: A in formats of ASE, unknown in others."""
+    return "A" if file_format(path, declared) in ("extxyz", "ase") else None
+
+
+def in_angstrom(frame: Frame, unit: str | None) -> Atoms:
+    """Return the structure of a frame with its lengths in A.
+
+    Parameters
+    ----------
+    unit : that of a file that states none; None if it is not known.
+
+    Raises
+    ------
+    UnitError : the unit is not stated, or is none of length.
+    """
+    stated = frame.units.get("length", unit)
+    if stated is None:
+        raise not_stated("length")
+    factor, _ = conversion("length", stated)
     frame.atoms.set_cell(frame.atoms.cell.array * factor)
     frame.atoms.positions *= factor
     return frame.atoms
@@ -210,10 +269,12 @@ def read_candidates(sources: Iterable[Run | Path], wants_d: bool, wants_forces: 
     DataError, TrajectoryError : a source cannot be used.
     """
     found: list[Candidate] = []
-    n_series = 0
+    sources, n_series = list(sources), 0
+    runs = {source.folder.resolve(): source for source in sources if isinstance(source, Run)}
     for source in sources:
         if isinstance(source, Path):
-            found += file_candidates(source, every)
+            entries, run = file_candidates(source, every), runs.get(source.resolve().parent)
+            found += entries if run is None else of_run(run, entries, wants_d and run.cuts_molecules)
             continue
         molecules = wants_d and source.cuts_molecules
         if molecules and wants_forces:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,25 @@ import numpy as np
 from ase import Atoms
 
 from gmcore.data.reading import read_frames
-from gmcore.errors import GMError
 from gmcore.model import Model
-from gmcore.selection.candidates import in_angstrom
+from gmcore.selection.candidates import default_length, in_angstrom
 
 
-def known_files(model: Model, path: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the data files of a model's training, as far as they exist, each with the section `data` of its training.
+def known_files(model: Model, path: Path, given: Sequence[Path] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """Return files with labeled structures, each with the section `data` of the training that it belongs to, or {}.
 
     Parameters
     ----------
     path : the model file, to whose folder the paths in it are relative.
+    given : the files; those of the model's training, as far as they exist, if there are none.
     """
     data = model.settings.provenance.get("config", {}).get("data", {})
     names = [*data.get("files", ()), *data.get("added_files", ())]
-    files = [Path(path).parent / str(name) for name in names]
-    return [(file, data) for file in files if file.is_file()]
+    files = [file for file in (Path(path).parent / str(name) for name in names) if file.is_file()]
+    if not given:
+        return [(file, data) for file in files]
+    own = {file.resolve() for file in files}
+    return [(file, data if file.resolve() in own else {}) for file in given]
 
 
 def known_frames(files: Iterable[tuple[Path, dict[str, Any]]], model: Model) -> list[Atoms]:
@@ -41,18 +44,11 @@ def known_frames(files: Iterable[tuple[Path, dict[str, Any]]], model: Model) -> 
     """
     found = []
     for file, data in files:
-        unit = data.get("units", {}).get("length", "A")
-        for frame in read_frames(file, data.get("format", "auto")):
+        declared = data.get("format", "auto")
+        unit = data.get("units", {}).get("length") or default_length(file, declared)
+        for frame in read_frames(file, declared):
             if len(frame.atoms) and np.isin(frame.atoms.numbers, model.species.numbers).all():
                 if data.get("pbc") is not None:
                     frame.atoms.pbc = data["pbc"]
                 found.append(in_angstrom(frame, unit))
     return found
-
-
-def frames_of_training(model: Model, path: Path) -> list[Atoms]:
-    """Return the structures of the data files of a model's training; none if a file has been moved or changed."""
-    try:
-        return known_frames(known_files(model, path), model)
-    except (GMError, OSError):
-        return []

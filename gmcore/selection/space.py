@@ -88,7 +88,7 @@ def species_means(model: Model, frames: Sequence[Atoms]) -> np.ndarray:
     means = []
     for first, last in batches(whole.offsets, None, evaluator.batch_atoms):
         part = whole.part(first, last)
-        features = evaluator.hidden(part, evaluator.find_pairs(part))[0]
+        features = evaluator.features(part, evaluator.find_pairs(part))
         structure = np.repeat(np.arange(last - first), np.diff(part.offsets))
         group = structure * n_species + part.species(model.species)
         order = np.argsort(group, kind="stable")

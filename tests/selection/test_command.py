@@ -63,10 +63,9 @@ def test_a_run_knows_its_models_and_their_training_data(folder, tmp_path):
     }
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    for name in ("labeled.extxyz", "d.h5", "start.extxyz/../labeled.extxyz"):
-        assert "must not be a file that is read" in refused("select", tmp_path / "run", "-o", tmp_path / name) or (
-            "suffix" in refused("select", tmp_path / "run", "-o", tmp_path / name)
-        )
+    for name in ("labeled.extxyz", "run/../labeled.extxyz"):  # the training data, which no option names
+        assert "must not be a file that is read" in refused("select", tmp_path / "run", "-o", tmp_path / name)
+    assert "the suffix of the output must be" in refused("select", tmp_path / "run", "-o", tmp_path / "d.h5")
     assert "is a file of a run" in refused("select", tmp_path / "run", "-o", tmp_path / "run" / "stopped.extxyz")
     done = run("select", tmp_path / "run", "--for", "both", "-n", 5, "-o", tmp_path / "both.extxyz")
     assert done.code == 0, done.err
@@ -130,6 +129,24 @@ def test_a_crystal_gives_molecules_for_d_and_cells_for_forces(folder, tmp_path):
     for frame in read(tmp_path / "x.extxyz", ":"):
         assert frame.pbc.all() and frame.cell.lengths() == pytest.approx([7.0, 7.0, 7.0])
     assert "belong to different structures" in refused("select", folder / "crystal", "--for", "both", *models)
+
+
+@pytest.mark.parametrize("system", ["crystal", "run"])
+def test_stopped_frames_are_frames_of_their_run(folder, tmp_path, system):
+    shutil.copytree(folder / system, tmp_path / "md")
+    frames = list(Trajectory(tmp_path / "md").frames(1))[-2:]
+    frames[1].positions[8] *= 1.3
+    write(tmp_path / "md" / "stopped.extxyz", frames)
+    stopped, output = tmp_path / "md" / "stopped.extxyz", tmp_path / "x.extxyz"
+    models = ("--model", folder / "d.h5", "--min-error", 0, "-n", 200, "-o", output)
+    done = run("select", tmp_path / "md", stopped, *models)
+    assert done.code == 0, done.err
+    (line,) = (line for line in done.out.splitlines() if str(stopped) in line and "the bond N 4 - H 8 is" in line)
+    assert line.endswith("times as long as at the start")
+    lone = run("select", stopped, *models)  # without its run it is a file like any other
+    assert lone.code == 0 and "the bond" not in lone.out
+    chosen = read(output, ":")
+    assert any(frame.info["frame"] == 0 for frame in chosen) and chosen[0].pbc.all() == (system == "crystal")
 
 
 def test_nothing_qualifies(folder, tmp_path):

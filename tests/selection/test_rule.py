@@ -10,7 +10,7 @@ from ase.build import molecule
 from gmcore.model import load_model
 from gmcore.selection.candidates import Candidate, Run, read_candidates
 from gmcore.selection.choose import CAP, NEAR, Wishes, _thinned, select_frames
-from gmcore.selection.known import frames_of_training
+from gmcore.selection.known import known_files, known_frames
 from gmcore.selection.scores import Judge
 from gmcore.selection.soundness import contact_faults
 from gmcore.selection.space import species_means
@@ -24,7 +24,7 @@ def judge(folder) -> Judge:
 
 @pytest.fixture(scope="module")
 def known(folder, judge):
-    return frames_of_training(judge.model, judge.path)
+    return known_frames(known_files(judge.model, judge.path), judge.model)
 
 
 def rattled(n: int, size: float = 0.06) -> list[Atoms]:
