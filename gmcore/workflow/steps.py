@@ -65,9 +65,7 @@ def steps_of(workflow: Workflow) -> list[Step]:
 def training_step(path: Path) -> Step:
     """Return `gmtensor train` of a configuration file."""
     config = load_config(path)
-    start = config.training.start_from
-    reads = (*config.data.files, *config.data.test_files, *config.data.added_files, *start)
-    return Step(("train", str(path)), reads, model_files(config), config.to_yaml())
+    return Step(("train", str(path)), tuple(config.reads), model_files(config), config.to_yaml())
 
 
 def dynamics_step(path: Path, outcomes: frozenset[int] = frozenset()) -> Step:
