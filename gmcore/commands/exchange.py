@@ -90,7 +90,7 @@ def import_tensors(
 
 
 def _write(output: Path, tensors: list[ComputedTensor]) -> None:
-    """Write the data set and say what is in it: D, and spin, charge and energy where every file has them."""
+    """Write the data set and say what is in it: D, and spin, charge, energy, forces where every file has them."""
     import numpy as np
     from ase import Atoms
 
@@ -114,7 +114,8 @@ def _write(output: Path, tensors: list[ComputedTensor]) -> None:
         frames.append(frame)
     for note in notes:
         typer.echo(note)
-    labels, units = {"d_tensor": values}, {"d_tensor": "cm^-1"}
+    labels: dict[str, np.ndarray | list[np.ndarray]] = {"d_tensor": values}
+    units = {"d_tensor": "cm^-1"}
     known = [tensor.spin for tensor in tensors if tensor.spin is not None]
     if len(known) == len(tensors):
         labels["multiplicity"] = np.array([round(2.0 * spin) + 1 for spin in known])
@@ -122,6 +123,12 @@ def _write(output: Path, tensors: list[ComputedTensor]) -> None:
     if all(tensor.energy is not None for tensor in tensors):
         labels["energy"] = np.array([tensor.energy for tensor in tensors])
         units["energy"] = "eV"
+    forces = [tensor.forces for tensor in tensors if tensor.forces is not None]
+    if len(forces) == len(tensors):
+        labels["forces"] = forces
+        units["forces"] = "eV/A"
+    elif forces:
+        typer.echo(f"forces are left out: only {len(forces)} of {len(tensors)} structures have them")
     write_predictions(output, frames, labels, units)
     listed = "".join(f"{key} in {unit}, " for key, unit in units.items() if unit)
     typer.echo(f"written: {output} ({len(tensors)} structures; {listed}lengths in A)")

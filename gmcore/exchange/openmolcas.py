@@ -35,6 +35,7 @@ import re
 import numpy as np
 
 from gmcore.errors import DataError, excerpt, shortened
+from gmcore.exchange.openmolcas_gradients import lowest_state_forces
 from gmcore.exchange.openmolcas_runs import Calculation, calculations
 from gmcore.exchange.spin_hamiltonian import check_multiplet, spin_text
 from gmcore.exchange.tensors import ComputedTensor, numbers_in, require_wavenumbers, whole_number_in
@@ -115,6 +116,8 @@ def _ground(calculation: Calculation, start: int, at: int, spin: float) -> Compu
         )
     line, atoms = calculation.geometry_before(at)
     energies = calculation.numbers_before(at, _RASSI_STATE.format(""))
+    energy = min(energies) * conversion("energy", "Hartree")[0] if energies else None
+    forces, notes = lowest_state_forces(calculation, None if atoms is None else atoms.positions, energy)
     return ComputedTensor(
         tensor,
         "cm^-1",
@@ -123,9 +126,11 @@ def _ground(calculation: Calculation, start: int, at: int, spin: float) -> Compu
         "",
         max(line, calculation.start),
         origin,
+        notes,
         spin=spin,
         charge=calculation.charge_before(at),
-        energy=min(energies) * conversion("energy", "Hartree")[0] if energies else None,
+        energy=energy,
+        forces=forces,
     )
 
 

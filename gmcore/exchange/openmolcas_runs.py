@@ -32,14 +32,15 @@ from gmcore.units import conversion
 if TYPE_CHECKING:
     from ase import Atoms
 
-_START = re.compile(r"--- Start Module:\s*(\w+)")
+MODULE = re.compile(r"--- Start Module:\s*(\w+)")
 _STOP = re.compile(r"--- Stop Module:\s*(\w+) at .*/rc=\s*(\S+)")
 _FAILED = re.compile(
     r"no convergence|not[ _]converged|convergence problem|energy diverges|failed to converge|non-zero return code",
     re.IGNORECASE,
 )
 _PROJECT = re.compile(r"^\s*\|\s*Project:\s*(\S+)")
-_WELL = "_RC_ALL_IS_WELL_"
+_WELL, _AGAIN = "_RC_ALL_IS_WELL_", "_RC_INVOKED_OTHER_MODULE_"
+"""How modules end: well, or to be started again after another one, as ALASKA after MCLR."""
 _TABLES = {"cartesian coordinates / bohr, angstrom": (8, 5), "cartesian coordinates in angstrom:": (5, 2)}
 """Headings of coordinates: number of columns, and the first of those in A."""
 _REPULSION = re.compile(r"nuclear (?:potential|repulsion) energy\s*=?\s*(\S+)", re.IGNORECASE)
@@ -66,10 +67,10 @@ class Calculation:
     stop: int
     name: str
 
-    def numbers_before(self, at: int, pattern: str) -> list[float]:
-        """The numbers that a pattern finds in the lines of this calculation before line `at`."""
+    def numbers_before(self, at: int, pattern: str, since: int | None = None) -> list[float]:
+        """The numbers that a pattern finds in the lines of this calculation before line `at`, from line `since` on."""
         compiled = re.compile(pattern)
-        hits = ((k, compiled.search(self.lines[k])) for k in range(self.start, at))
+        hits = ((k, compiled.search(self.lines[k])) for k in range(self.start if since is None else since, at))
         return [numbers_in(hit[1], 1, f"{self.name}, line {k + 1}")[0] for k, hit in hits if hit]
 
     def charge_before(self, at: int) -> float | None:
@@ -84,17 +85,26 @@ class Calculation:
         ------
         DataError : the tables are of different molecules, or labels and coordinates contradict what else is printed.
         """
+        line, labels, positions = self.coordinates_before(at)
+        return line, self._molecule(labels, positions, line, at) if labels else None
+
+    def coordinates_before(self, at: int) -> tuple[int, list[str], list[list[float]]]:
+        """Line, labels and positions (n_atoms, 3), A, of the last table before line `at`; -1 and nothing without one.
+
+        Raises
+        ------
+        DataError : the tables are of different molecules.
+        """
         tables = [(k, *shape) for k in range(self.start, at) if (shape := _table(self.lines[k])) is not None]
         if not tables:
-            return -1, None
+            return -1, [], []
         read = [self._rows(*table) for table in tables]
         if any(labels != read[0][0] for labels, _ in read):
             raise DataError(
                 f"{self.name} must have one molecule in each calculation, got another one in line {tables[-1][0] + 1} "
                 f"than in line {tables[0][0] + 1}"
             )
-        line, (labels, positions) = tables[-1][0], read[-1]
-        return line, self._molecule(labels, positions, line, at)
+        return tables[-1][0], *read[-1]
 
     def _rows(self, line: int, n_columns: int, first: int) -> tuple[list[str], list[list[float]]]:
         labels: list[str] = []
@@ -166,27 +176,31 @@ def calculations(lines: list[str], name: str) -> list[Calculation]:
     DataError : a module failed, did not converge or did not end.
     """
     running: list[str] = []
+    waiting: set[str] = set()
     starts, project = [0], None
     for k, line in enumerate(lines):
         if _FAILED.search(line):
             raise DataError(f"{name}, line {k + 1}: the calculation did not converge or failed, {_said(line)}")
-        if match := _START.search(line):
+        if match := MODULE.search(line):
             running.append(match[1])
+            waiting.discard(match[1])
             if match[1].lower() == "gateway":
                 starts.append(k)
         elif (match := _PROJECT.search(line)) and match[1] != project:
             project = match[1]
             starts.append(k)
         elif match := _STOP.search(line):
-            if match[2] != _WELL:
+            if match[2] == _AGAIN:
+                waiting.add(match[1])
+            elif match[2] != _WELL:
                 raise DataError(
                     f"{name}, line {k + 1}: the module {match[1].upper()} must end with {_WELL}, got "
                     f"{excerpt(match[2])}"
                 )
             if match[1] in running:
                 running.remove(match[1])
-    if running:
-        raise DataError(f"{name}: the module {running[-1].upper()} did not end; the calculation broke off")
+    if unfinished := [*running, *waiting]:
+        raise DataError(f"{name}: the module {unfinished[-1].upper()} did not end; the calculation broke off")
     return [Calculation(lines, *span, name) for span in zip(starts, [*starts[1:], len(lines)])]
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gmcore.errors import DamagedFileError, DataError, excerpt
+from gmcore.exchange.openmolcas_gradients import SAME_ENERGY
 from gmcore.exchange.spin_hamiltonian import check_multiplet, spin_matrices, spin_text, tensor_of
 from gmcore.exchange.tensors import LARGEST, ComputedTensor, atoms_from, require_wavenumbers
 from gmcore.inputs.hdf5 import open_hdf5, read_array
@@ -117,6 +118,13 @@ def compare_with_text(tensor: ComputedTensor, text: ComputedTensor) -> str:
         raise DataError(
             f"{tensor.origin} and {text.origin} must be of one calculation, got S = {spin_text(tensor.spin or 0)} and "
             f"{spin_text(text.spin or 0.0)}: remove one of them"
+        )
+    energies = np.array([part.energy for part in (tensor, text) if part.energy is not None])
+    energies /= conversion("energy", "Hartree")[0]
+    if np.ptp(energies) > SAME_ENERGY:
+        raise DataError(
+            f"{tensor.origin} and {text.origin} must be of one calculation, got energies of {energies[0]:.8f} and "
+            f"{energies[1]:.8f} Hartree: remove one of them"
         )
     difference = float(np.abs(tensor.tensor - text.tensor).max())
     if not difference <= SAME_TENSOR * max(float(np.abs(text.tensor).max()), 0.1):

@@ -30,6 +30,7 @@ import numpy as np
 
 from gmcore.errors import DataError, excerpt
 from gmcore.exchange.openmolcas import read_single_aniso
+from gmcore.exchange.openmolcas_gradients import lowest_state_forces
 from gmcore.exchange.openmolcas_runs import calculations
 from gmcore.exchange.rassi import SUFFIX, compare_with_text, read_rassi
 from gmcore.exchange.tensors import ComputedTensor
@@ -129,12 +130,15 @@ def _beside_text(tensor: ComputedTensor, path: Path) -> ComputedTensor:
         _, atoms = last.geometry_before(last.stop)
         if atoms is not None:
             in_frame_of(tensor, atoms)  # refuses another molecule or frame
-        return replace(tensor, charge=last.charge_before(last.stop))
+        positions = None if atoms is None else atoms.positions
+        forces, notes = lowest_state_forces(last, positions, tensor.energy)
+        return replace(tensor, notes=(*tensor.notes, *notes), charge=last.charge_before(last.stop), forces=forces)
     others = read_single_aniso(text, str(beside))
     if len(others) > 1:
         raise DataError(f"{beside} has {len(others)} D tensors and {path} only one: move one of them to another folder")
     other = others[0] if others[0].atoms is None else in_frame_of(others[0], tensor.atoms)
-    return replace(tensor, notes=(*tensor.notes, compare_with_text(tensor, other)), charge=other.charge)
+    notes = (*tensor.notes, compare_with_text(tensor, other), *other.notes)
+    return replace(tensor, notes=notes, charge=other.charge, forces=other.forces)
 
 
 def _detected(text: str) -> str:
@@ -187,7 +191,7 @@ def _chosen(
 
 
 def in_frame_of(tensor: ComputedTensor, geometry: Atoms | None, rotate: bool = False) -> ComputedTensor:
-    """Return the tensor with the geometry that it belongs to, in the frame of `geometry` where that is given.
+    """Return the tensor with the geometry that it belongs to, and its forces, in the frame of `geometry` if given.
 
     Parameters
     ----------
@@ -230,7 +234,13 @@ def in_frame_of(tensor: ComputedTensor, geometry: Atoms | None, rotate: bool = F
             "(use --rotate to rotate the tensor with it)"
         )
     note = f"rotated by {angle:.3g} degrees into the frame of the geometry"
-    return replace(tensor, tensor=rotation @ tensor.tensor @ rotation.T, atoms=geometry, notes=(*tensor.notes, note))
+    return replace(
+        tensor,
+        tensor=rotation @ tensor.tensor @ rotation.T,
+        atoms=geometry,
+        notes=(*tensor.notes, note),
+        forces=None if tensor.forces is None else tensor.forces @ rotation.T,
+    )
 
 
 def _rms(differences: np.ndarray) -> float:

@@ -41,6 +41,7 @@ class ComputedTensor:
     spin : S of the ground multiplet; None where the file does not say.
     charge : of the molecule, e; None where the file does not say.
     energy : of the lowest state without spin-orbit coupling, eV; None where the file does not say.
+    forces : (n_atoms, 3) of the same state at `atoms` and in their frame, eV/A; None where the file has none.
     """
 
     tensor: np.ndarray
@@ -54,6 +55,7 @@ class ComputedTensor:
     spin: float | None = None
     charge: float | None = None
     energy: float | None = None
+    forces: np.ndarray | None = None
 
     @property
     def kind(self) -> str:

@@ -17,7 +17,7 @@ from gmcore.commands.app import app
 from gmcore.data.datasets import read_dataset
 from gmcore.errors import DamagedFileError, DataError
 from gmcore.exchange.spin_hamiltonian import check_multiplet, levels_of, spin_matrices, tensor_of
-from gmcore.exchange.tensor_files import read_tensors
+from gmcore.exchange.tensor_files import in_frame_of, read_tensors
 from gmcore.molecules.superposition import align
 from support.places import TESTS
 from support.quantum_chemistry_files import single_aniso
@@ -50,6 +50,8 @@ def rassi(tmp_path):
         ("cocl4.out", "CoCl4", -22.1578, 1.5, -2.0, -3235.70698471),
         ("two_multiplets.out", "CoCl4", -22.1578, 1.5, None, None),
         ("nih2o6_S1.out", "NiOH2OH2OH2OH2OH2OH2", 3.4707, 1.0, 2.0, None),
+        ("fecl4_S2.out", "FeCl4", 9.9496, 2.0, -2.0, -3115.18805754),
+        ("mncl4_S5_2.out", "MnCl4", -0.0047, 2.5, -2.0, -3001.24120442),
     ],
 )
 def test_sound_outputs(name, formula, d, spin, charge, energy):
@@ -63,6 +65,8 @@ def test_sound_outputs(name, formula, d, spin, charge, energy):
     ("name", "message"),
     [
         ("nicl4_degenerate_bad.out", r"S = 1, 0\.0, 81\.4, 200\.4 cm\^-1, got 0\.0, 319\.4, 319\.4 cm\^-1"),
+        ("fecl4_as_triplet_bad.out", "must be that of the states given to RASSI, 5, got 3: correct MLTP"),
+        ("fecl4_as_quartet_bad.out", r"with S = 3/2, 0\.0, 0\.0, 9\.8, 9\.8 cm\^-1, got 0\.0, 7\.6, 12\.5, 39\.7 cm"),
         ("other_molecule_before_bad.out", "the module RASSCF must end with _RC_ALL_IS_WELL_, got '-6'"),
         ("rassi_only.out", "OpenMolcas output without a D tensor: the SINGLE_ANISO part is missing"),
         ("two_doublets_no_D.out", "OpenMolcas output without a D tensor: .* effective spin of 1/2"),
@@ -147,6 +151,101 @@ def test_labels_with_a_suffix_are_elements_of_the_calculation(write):
         assert str(found.atoms.symbols) == "CoC2"
     with pytest.raises(DataError, match="may be CoCaC or CoC2 or CCaC or C3, no nuclear repulsion"):
         read_tensors(write(re.sub(r".*(Associated|Nuclear Potential).*\n", "", text)))
+
+
+def test_forces_are_those_of_the_lowest_state():
+    (found,) = read_tensors(GENUINE / "cocl4_gradient.out")
+    # CASSCF energies of root 1, Hartree, with x of the first chlorine 0.0025 A higher and lower
+    expected = -(-3235.70722436 - -3235.70704668) * 27.211386246 / 0.005
+    assert found.forces[1, 0] == pytest.approx(expected, abs=2e-3) and found.forces.shape == (5, 3)
+    np.testing.assert_allclose(found.forces.sum(axis=0), 0.0, atol=1e-10)
+    (other,) = read_tensors(GENUINE / "cocl4_gradient_of_root_10.out")  # the default of ALASKA
+    assert other.forces is None and other.energy == pytest.approx(found.energy, abs=1e-6)
+    assert "a state at -3235.61223511 Hartree, the lowest one lies at -3235.70713608" in other.notes[0]
+    (single,) = read_tensors(GENUINE / "mncl4_S5_2.out")  # one sextet, before its quartets
+    assert single.forces[1] == pytest.approx([1.69088, 1.69150, 1.69053], abs=1e-5)
+    turned = found.atoms.copy()
+    turned.rotate(40.0, (1, 2, 3))
+    moved = in_frame_of(found, turned, rotate=True)
+    np.testing.assert_allclose(np.sum(moved.forces * turned.positions), np.sum(found.forces * found.atoms.positions))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Wavefunction type: State average CASSCF", "Wavefunction type: State average MCPDFT"),
+        ("for state no.   1", "for states no.   1/  2"),
+        ("RASSCF state energy", "energy"),
+        (
+            "--- Start Module: alaska",
+            "--- Start Module: caspt2 at\n--- Stop Module: caspt2 at /rc=_RC_ALL_IS_WELL_\n\\g<0>",
+        ),
+        ("Wavefunction type", "Hellmann-Feynman gradient is active.\n\\g<0>"),
+    ],
+)
+def test_gradients_of_no_certain_state_are_left_out(write, old, new):
+    text, n = re.subn(old, new, text_of("cocl4_gradient.out"))
+    (found,) = read_tensors(write(text))
+    assert n and found.forces is None and "not those of one state of CASSCF" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            r"(?m)^  CL5 .*E-.*\n",
+            "",
+            "of the atoms of line .* in the same order, 'FE1 CL2 CL3 CL4 CL5', got 'FE1 CL2 CL3 CL4'",
+        ),
+        (r"(?s)(  CL2 [^\n]*E-[^\n]*\n)(  CL3 [^\n]*\n)", r"\2\1", "in the same order"),
+        (r"  CL2 (.*E-.*\n)  CL3 (.*\n)", r"  CL2 \2  CL3 \1", "must leave no torque on the whole molecule"),
+        (r"(FE1 +)3.10", r"\g<1>7.10", "must leave no force on the whole molecule"),
+        (r"(FE1 +3.\d+E-03)  +\S+", r"\1", "must have 3 numbers here"),
+        (r"(?m)^ -+\n(--- Stop Module: alaska)", r"\1", "between lines of dashes"),
+        (
+            r"--- Start Module: mclr",
+            "Cartesian coordinates in Angstrom:\n 1 FE1 0 0 0\n 2 CL2 1 1 1\n 3 CL3 1 -1 -1\n 4 CL4 -1 1 -1\n"
+            " 5 CL5 -1 -1 1\n\n\\g<0>",
+            "must be for the geometry of the D tensor",
+        ),
+        (r"(?s)--- Start Module: mclr.*", "", "the module ALASKA did not end"),
+    ],
+)
+def test_wrong_gradients_are_refused(write, old, new, message):
+    text, n = re.subn(old, new, text_of("fecl4_S2.out"))
+    assert n
+    with pytest.raises(DataError, match=message):
+        read_tensors(write(text))
+
+
+def test_gradient_beside_a_rassi_file(tmp_path):
+    path = shutil.copy(GENUINE / "fecl4.rassi.h5", tmp_path / "job.rassi.h5")
+    text = text_of("fecl4_S2.out")
+    (alone,) = read_tensors(path)
+    assert alone.forces is None and alone.spin == 2.0 and "residual 0.41 cm^-1" in alone.notes[0]
+    expected = read_tensors(GENUINE / "fecl4_S2.out")[0].forces
+    no_tensor = re.sub("(?s)--- Start Module: single_aniso.*?(?=--- Start Module: alaska)", "", text)
+    for beside in (text, no_tensor):
+        (tmp_path / "job.out").write_text(beside)
+        (found,) = read_tensors(path)
+        np.testing.assert_array_equal(found.forces, expected)
+    (tmp_path / "job.out").write_text(re.sub(r"-3115\.188057538", "-3115.188157538", text))
+    with pytest.raises(
+        DataError, match=r"one calculation, got energies of -3115\.18805754 and -3115\.18815754 Hartree"
+    ):
+        read_tensors(path)
+
+
+def test_command_writes_energies_with_their_forces(tmp_path):
+    arguments = ["import", str(GENUINE / "cocl4_gradient.out"), "-o", str(tmp_path / "data.extxyz")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0 and "forces in eV/A" in result.output
+    (found,) = read_tensors(GENUINE / "cocl4_gradient.out")
+    data = read_dataset(tmp_path / "data.extxyz", ["energy", "forces", "d_tensor"])
+    np.testing.assert_allclose(data.labels["forces"][0], found.forces, atol=1e-7)
+    np.testing.assert_allclose(data.labels["energy"], found.energy, rtol=1e-12)
+    result = CliRunner().invoke(app, [*arguments, str(GENUINE / "cocl4.out")])
+    assert result.exit_code == 0 and "forces are left out: only 1 of 2 structures have them" in result.output
 
 
 def test_a_multiplet_must_be_complete_and_apart():
