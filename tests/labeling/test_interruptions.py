@@ -23,6 +23,13 @@ from support.places import ROOT
 
 CONFIG = "method: python\njobs: 2\ntime_limit: {limit}\npython: {{function: 'function.py:{name}'}}\n"
 
+START = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background ignore it
+from gmcore.commands.app import main
+main()
+"""
+
 DRIVER = """
 import fcntl, json, os, random, shutil, signal, sys, tempfile
 from pathlib import Path
@@ -131,7 +138,7 @@ def test_killed_at_random_moments(folder, seed):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_signals_end_everything_and_keep_what_is_labeled(folder, number, code):
     configured(folder, "hangs", limit=1000.0)
-    command = [sys.executable, "-m", "gmcore", "label", "frames.extxyz", "label.yaml", "-o", "out.extxyz"]
+    command = [sys.executable, "-c", START, "label", "frames.extxyz", "label.yaml", "-o", "out.extxyz"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=-1) as process:
         while len(computed(folder)) < 12:  # frame 2 hangs, the other worker does all the others twice each
