@@ -1,4 +1,4 @@
-"""Make the starting data of this example: potential.extxyz (GFN2-xTB labels) and initial.extxyz (frames without labels).
+"""Make the starting data of this example: potential.extxyz (GFN2-xTB labels) and initial.extxyz (no labels).
 
     pip install tblite
     python make_data.py [--output FOLDER] [--seed 1]
@@ -81,7 +81,8 @@ def main() -> None:
 
     start = relaxed()
     frames = {temperature: dynamics(start, temperature, options.seed) for temperature in TEMPERATURES}
-    ase.io.write(options.output / "potential.extxyz", [labeled(start, 0), *sum(frames.values(), [])], format="extxyz")
+    everything = [labeled(start, 0), *(frame for part in frames.values() for frame in part)]
+    ase.io.write(options.output / "potential.extxyz", everything, format="extxyz")
     rows = np.sort(np.random.default_rng(options.seed).choice(FRAMES, INITIAL, replace=False))
     initial = [frames[300][row].copy() for row in rows]
     for frame in initial:
