@@ -147,7 +147,7 @@ class Rounds:
                 self._result.ended = "the errors are below their targets"
                 break
         else:
-            self._result.ended = "all rounds are done"
+            self._result.ended = "their number was used up"
         self._result.write(self._path)
         if self._result.rounds[-1].stopped:
             raise WorkflowError(

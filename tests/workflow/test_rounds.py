@@ -202,7 +202,7 @@ def test_random_frames_and_training_afresh(folder, commands):
     text = WORKFLOW.replace("at_most: 3", "at_most: 1\n  choose: random\n  start: afresh")
     (folder / "loop.yaml").write_text(text)
     result = run(folder)
-    assert result.ended == "all rounds are done" and len(result.rounds) == 2
+    assert result.ended == "their number was used up" and len(result.rounds) == 2
     choices = [arguments for arguments in commands.run if arguments[0] == "select"]
     assert all("--random" in arguments for arguments in choices)
     assert not load_config(folder / "loop" / "round_1" / "d.yaml").training.start_from
