@@ -37,8 +37,8 @@ FLOORS = {
     "report": "ground uncertainty config evaluation analysis",
     "selection": "ground config data engine uncertainty molecules faces evaluation dynamics analysis",
     "workflow": "ground config evaluation analysis",
-    "commands": "ground uncertainty config data molecules exchange labeling faces evaluation dynamics analysis selection "
-    "report workflow",
+    "commands": "ground uncertainty config data molecules exchange labeling faces evaluation dynamics analysis "
+    "selection report workflow",
     "gmkeras": "ground kernels device engine config data faces evaluation",
 }
 EXCEPTIONS = {("gmcore.commands.training", "gmkeras.training")}
