@@ -155,6 +155,33 @@ def test_what_is_missing_is_said_before_the_first_frame(tmp_path, config, messag
     assert not computed(tmp_path)
 
 
+def test_lengths_without_a_unit_are_refused(tmp_path):
+    path = write_frames(tmp_path, 2)
+    positions = np.array([atoms.positions for atoms in ase.io.read(path, index=":")])
+    np.savez(tmp_path / "frames.npz", R=positions, Z=[8, 1, 1])
+    assert "must state its unit of length" in label(tmp_path, python("d_tensor"), frames="frames.npz", code=2)
+    np.savez(tmp_path / "frames.npz", R=positions / 0.529177210903, Z=[8, 1, 1], units="positions=Bohr")
+    label(tmp_path, python("d_tensor"), frames="frames.npz")
+    assert numbers_of(tmp_path / "out.extxyz") == pytest.approx([0.0, 1.0])
+
+
+def test_no_prediction_is_mistaken_for_a_label(tmp_path):
+    tensor = np.diag([1.0, 1.0, -2.0])
+    predicted = {"d_tensor": tensor, "d_tensor_error": 1.0, "units": "positions=A d_tensor=cm^-1"}
+    write_frames(tmp_path, 1, **predicted, total_charge=3)
+    label(tmp_path, python("d_tensor"))
+    assert "d_tensor_error" not in ase.io.read(tmp_path / "out.extxyz").info
+    config = (
+        "method: python\nquantities: [energy, forces]\npython: {function: 'function.py:energy', arguments: {scale: 1}}"
+    )
+    label(tmp_path, config)
+    info = ase.io.read(tmp_path / "out.extxyz").info
+    assert "d_tensor" not in info and "d_tensor" not in info["units"] and info["source"] == "run 0"
+    write_frames(tmp_path, 1, d_tensor=tensor, total_charge=3)  # a label of the file stays
+    label(tmp_path, config)
+    np.testing.assert_array_equal(ase.io.read(tmp_path / "out.extxyz").info["d_tensor"], tensor)
+
+
 def test_outputs_are_never_inputs(tmp_path):
     write_frames(tmp_path, 1)
     (tmp_path / "label.yaml").write_text(python("d_tensor"))

@@ -172,6 +172,12 @@ def test_what_is_refused(folder, inputs, tmp_path):
     both = ("--model", d, "--model", potential, "--for", "both")
     assert "which error it is about" in refused("select", labeled, *both, "--min-error", 1, *output)
     assert "not negative, got 'much'" in refused("select", labeled, "--model", d, "--min-error", "much", *output)
+    assert "--random draws frames" in refused("select", labeled, "--model", d, "--random", "--min-grade", 1, *output)
+    bare = tmp_path / "bare.npz"
+    np.savez(bare, R=MOLECULE.positions[None], Z=MOLECULE.numbers)
+    assert 'bare.npz must state its unit of length: add units="positions=A"' in refused(
+        "select", bare, "--model", d, *output
+    )
     assert "has no trajectory" in refused("select", tmp_path, "--model", d, *output)
     write(tmp_path / "molecule.extxyz", MOLECULE)
     message = refused("select", tmp_path / "molecule.extxyz", "--model", inputs / "bare.h5", *output)
