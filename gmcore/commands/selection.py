@@ -107,7 +107,7 @@ def select(
         raise typer.Exit(NOTHING_CHOSEN)
     for line in table(selection):
         typer.echo(line)
-    write_chosen(output, selection, [judge.model for judge in judges])
+    write_chosen(output, selection, [judge.model for judge in judges], labeled)
     fewer = f", fewer than the {number} asked for" if len(selection.chosen) < number else ""
     typer.echo(f"written: {output} ({len(selection.chosen)} structures{fewer})")
 

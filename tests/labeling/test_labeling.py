@@ -67,24 +67,25 @@ def test_no_frame_is_computed_twice(tmp_path):
 
 
 def test_refused_frames_are_listed_and_tried_again_on_request(tmp_path):
-    write_frames(tmp_path, 6)
+    write_frames(tmp_path, 7)
     done = label(tmp_path, python("fails"))
-    assert "labeled: 2 of 6 frames" in done and numbers_of(tmp_path / "out.extxyz") == [4, 5]
-    reasons = [line.split(": ", 1)[1] for line in done.partition("refused: 4 of 6 frames\n")[2].splitlines()[:4]]
+    assert "labeled: 2 of 7 frames" in done and numbers_of(tmp_path / "out.extxyz") == [5, 6]
+    reasons = [line.split(": ", 1)[1] for line in done.partition("refused: 5 of 7 frames\n")[2].splitlines()[:5]]
     assert reasons[0] == "the first frame is not liked"
     assert reasons[1].startswith("the process that computes ") and reasons[1].endswith(" ended with signal SIGSEGV")
     assert reasons[2] == "d_tensor is missing from the result, which has energy"
     assert reasons[3] == "d_tensor of frame 3 of frames.extxyz must be finite, got nan"
+    assert reasons[4] == "d_tensor must be real, got complex numbers"
     # the folders of refused frames stay, and say what happened
     refused = json.loads((tmp_path / "out.extxyz.work" / "refused.json").read_text())
     scratch = tmp_path / "out.extxyz.work" / "scratch"
     assert {entry["scratch"] for entry in refused.values()} == {path.name for path in scratch.iterdir()}
     assert any("not liked" in path.read_text() for path in scratch.glob("*/log.txt"))
     calls = len(computed(tmp_path))
-    assert "refused: 4 of 6 frames" in label(tmp_path, python("fails"))
+    assert "refused: 5 of 7 frames" in label(tmp_path, python("fails"))
     assert len(computed(tmp_path)) == calls
-    assert "refused: 4 of 6 frames" in label(tmp_path, python("fails"), "--retry")
-    assert len(list(scratch.iterdir())) == 4
+    assert "refused: 5 of 7 frames" in label(tmp_path, python("fails"), "--retry")
+    assert len(list(scratch.iterdir())) == 5
     (tmp_path / "frames.extxyz").write_text("".join((tmp_path / "frames.extxyz").read_text().splitlines(True)[:5]))
     (tmp_path / "out.extxyz").unlink()
     assert "none of the 1 frames was labeled" in label(tmp_path, python("fails"), code=2)
@@ -197,6 +198,8 @@ def test_outputs_are_never_inputs(tmp_path):
         ("method: openmolcas\nase: {calculator: a.B}", "method openmolcas has no use for the section 'ase'"),
         ("method: ase\nase: {calculator: a.B}\nquantities: [d_tensor]", "method ase computes energy, forces"),
         ("method: openmolcas\nquantities: [d_tensr]", "unknown quantity 'd_tensr'; did you mean 'd_tensor'"),
+        ("method: python\npython: {function: f.py}", "python.function must be FILE.py:NAME or MODULE:NAME, got 'f.py'"),
+        ("method: ase\nase: {calculator: 'a.py:B'}", "ase.calculator must be a dotted name such as tblite.ase.TBLite"),
         ("method: openmolcas\nopenmolcas: {metal: Na}", "openmolcas.metal must be a transition metal from Sc to Zn"),
         ("method: openmolcas\nopenmolcas: {thresholds: [1e-7, 1e-4, 0]}", "openmolcas.thresholds must lie between"),
     ],

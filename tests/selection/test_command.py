@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from ase.build import molecule
 from ase.io import read, write
 
 from gmcore.dynamics.trajectory import Trajectory
@@ -102,6 +103,19 @@ def test_runs_and_files_together(folder, tmp_path):
     assert all(frame.info["total_charge"] == 1.0 and frame.info["multiplicity"] == 2 for frame in own)
     lengths = sorted(frame.get_distance(0, 1) for frame in own)
     np.testing.assert_allclose(lengths, sorted(10 * frame.get_distance(0, 1) for frame in frames[:4]), rtol=1e-6)
+
+
+def test_training_data_say_nothing_of_the_charge_of_other_molecules(folder, tmp_path):
+    write(tmp_path / "other.extxyz", molecule("NH3"))
+    models = ("--model", folder / "d.h5", "--min-error", 0)
+    assert run("select", tmp_path / "other.extxyz", *models, "-o", tmp_path / "x.extxyz").code == 0
+    assert not {"total_charge", "multiplicity"} & read(tmp_path / "x.extxyz").info.keys()
+
+
+def test_lost_training_data_are_named(folder, tmp_path):
+    shutil.copyfile(folder / "d.h5", tmp_path / "d.h5")
+    done = run("select", folder / "run", "--model", tmp_path / "d.h5", "-n", 2, "-o", tmp_path / "x.extxyz")
+    assert done.code == 0 and f"training data of {tmp_path / 'd.h5'} not found: {tmp_path}" in done.err
 
 
 def test_random_frames_are_a_baseline(folder, tmp_path):
