@@ -69,11 +69,21 @@ def _description(settings: Any) -> list[str]:
         from gmcore.dynamics.runner import check_run
 
         return check_run(settings)
-    if isinstance(settings, (Analysis, LabelConfig)):
-        return []  # an analysis names no files, and those of labels are read with the first frame
+    if isinstance(settings, LabelConfig):
+        for path in settings.files:  # not read: they may be code
+            if not path.is_file():
+                raise GMError(f"the file {path} does not exist: correct its name")
+        return []
+    if isinstance(settings, Analysis):
+        return []  # it names no files
+    from gmcore.workflow.rounds import Rounds
     from gmcore.workflow.steps import steps_of
 
-    return [f"gmtensor {step.name}" for step in steps_of(settings)]
+    lines = [f"gmtensor {step.name}" for step in steps_of(settings)]
+    if settings.rounds is not None:
+        Rounds(settings, settings.rounds)
+        lines.append(f"then at most {settings.rounds.at_most} rounds of select, label, train, md and analyze")
+    return lines
 
 
 def schema(

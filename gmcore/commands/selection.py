@@ -68,7 +68,7 @@ def select(
     from gmcore.outputs import check_outputs
     from gmcore.selection.candidates import Run, open_sources, read_candidates
     from gmcore.selection.choose import Wishes, select_frames
-    from gmcore.selection.known import known_files, known_frames
+    from gmcore.selection.known import known_files, known_frames, training_files
     from gmcore.selection.records import summary, table, write_chosen
     from gmcore.selection.scores import D_TENSOR, FORCES
     from gmcore.threads import set_threads
@@ -90,18 +90,24 @@ def select(
     )
     quantities = [judge.quantity for judge in judges]
     wishes = Wishes(number, _limits(min_error, quantities), min_grade, random, seed)
+    if random and wishes.has_limits:
+        raise GMError("--random draws frames whatever their errors: leave out --min-error and --min-grade")
     with Console(stderr=True).status("reading the structures") as status:
         candidates = read_candidates(opened, D_TENSOR in quantities, FORCES in quantities, every)
         labeled = [known_frames(part, judge.model) for part, judge in zip(files, judges)]
         selection = select_frames(candidates, judges, labeled, wishes, lambda words: status.update(words))
     for line in summary(selection, len(candidates)):
         typer.echo(line)
+    for judge in judges if not known else ():
+        for path, _ in training_files(judge.model, judge.path):
+            if not path.is_file():
+                typer.echo(f"training data of {judge.path} not found: {path}; name them with --known", err=True)
     if not selection.chosen:
         typer.echo("no frame qualifies: nothing is written", err=True)
         raise typer.Exit(NOTHING_CHOSEN)
     for line in table(selection):
         typer.echo(line)
-    write_chosen(output, selection, [judge.model for judge in judges])
+    write_chosen(output, selection, [judge.model for judge in judges], labeled)
     fewer = f", fewer than the {number} asked for" if len(selection.chosen) < number else ""
     typer.echo(f"written: {output} ({len(selection.chosen)} structures{fewer})")
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from gmcore.config.section import ConfigPath, Section, resolved
+from gmcore.errors import excerpt
 from gmcore.quantities import BY_NAME
 from gmcore.suggest import did_you_mean
 
 METHODS = ("openmolcas", "orca", "ase", "python")
 PROPERTIES = ("energy", "forces", "stress", "charges", "dipole")
 """Quantities that ASE calculators know."""
-IMPORT_PATH = r"^[^:\s\x00-\x1f]+(\.[^:\s\x00-\x1f]+)*$"
+IMPORT_PATH = r"[^:./\s\x00-\x1f]+(\.[^:./\s\x00-\x1f]+)*"
+FUNCTION = r"[^\x00-\x1f]+:[A-Za-z_]\w*"
 
 
 class OpenMolcas(Section):
@@ -92,12 +95,17 @@ class AseCalculator(Section):
 
     section = "ase"
 
-    calculator: str = Field(
-        pattern=IMPORT_PATH, description="class or function that makes it, for example tblite.ase.TBLite"
-    )
+    calculator: str = Field(description="class or function that makes it, for example tblite.ase.TBLite")
     arguments: dict[str, Any] = Field(default_factory=dict, description="its arguments")
     charge: str | None = Field(None, description="name of the argument that takes the total charge (default: none)")
     multiplicity: str | None = Field(None, description="name of the argument that takes 2S + 1 (default: none)")
+
+    @field_validator("calculator")
+    @classmethod
+    def _import_path(cls, value: str) -> str:
+        if not re.fullmatch(IMPORT_PATH, value):
+            raise ValueError(f"ase.calculator must be a dotted name such as tblite.ase.TBLite, got {excerpt(value)}")
+        return value
 
 
 class UserFunction(Section):
@@ -105,15 +113,15 @@ class UserFunction(Section):
 
     section = "python"
 
-    function: str = Field(
-        pattern=r"^[^\x00-\x1f]+:[A-Za-z_]\w*$", description="FILE.py:NAME, or MODULE:NAME of an installed package"
-    )
+    function: str = Field(description="FILE.py:NAME, or MODULE:NAME of an installed package")
     arguments: dict[str, Any] = Field(default_factory=dict, description="further arguments, by name")
 
     @field_validator("function")
     @classmethod
     def _place(cls, value: str, info: ValidationInfo) -> str:
         """Join the file, like every path, to the folder of the configuration."""
+        if not re.fullmatch(FUNCTION, value):
+            raise ValueError(f"python.function must be FILE.py:NAME or MODULE:NAME, got {excerpt(value)}")
         place, _, name = value.rpartition(":")
         return f"{resolved(Path(place), info)}:{name}" if place.endswith(".py") else value
 

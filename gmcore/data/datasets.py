@@ -219,6 +219,7 @@ def _found(
         candidates["total_charge"] = (total_charge,)
     if added:
         standard = {label: (label, *BY_NAME[label].aliases) if label in BY_NAME else (label,) for label in candidates}
+        _refuse_two_names(frames, {label: keys[label] for label in labels if label in keys})
         candidates = {label: tuple(dict.fromkeys(names + standard[label])) for label, names in candidates.items()}
     found = {
         label: [next((name for name in names if name in frame.fields), None) for frame in frames]
@@ -234,6 +235,17 @@ def _found(
     if missing:
         raise DataError(_missing(frames, candidates, counts, missing))
     return {label: [n if ok else None for n, ok in zip(found[label], needed[label])] for label in labels}
+
+
+def _refuse_two_names(frames: Sequence[Frame], keys: Mapping[str, str]) -> None:
+    """Refuse frames of added files that have a label under its name in the other files and the standard one too."""
+    for frame in frames:
+        for label, name in keys.items():
+            if name != label and name in frame.fields and label in frame.fields:
+                raise DataError(
+                    f"{frame.origin} has both {name} and {label}, and only one of them can be the {label} to learn: "
+                    "remove the other one from the added file"
+                )
 
 
 def _missing(

@@ -6,12 +6,15 @@ import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gmcore.errors import DataError
+from gmcore.formats import file_format
 from gmcore.quantities import QUANTITIES
+from gmcore.units import UnitError, conversion
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -61,6 +64,34 @@ class Frame:
     origin: str
     units: dict[str, str] = field(default_factory=dict)
     padding: int = 0
+
+
+def default_length(path: Path, declared: str = "auto") -> str | None:
+    """Return the unit of length of a file that states none: A in formats of ASE, unknown in others."""
+    return "A" if file_format(path, declared) in ("extxyz", "ase") else None
+
+
+def in_angstrom(frame: Frame, path: Path, unit: str | None) -> Atoms:
+    """Convert positions and cell of a frame to A, in place, and return its structure.
+
+    Parameters
+    ----------
+    path : file of the frame, for messages.
+    unit : that of a file that states none; None if it is not known.
+
+    Raises
+    ------
+    UnitError : the unit is not stated, or is none of length.
+    """
+    stated = frame.units.get("length", unit)
+    if stated is None:
+        raise UnitError(
+            f'{path} must state its unit of length: add units="positions=A" to it, or convert it to extended XYZ in A'
+        )
+    factor, _ = conversion("length", stated)
+    frame.atoms.set_cell(frame.atoms.cell.array * factor)
+    frame.atoms.positions *= factor
+    return frame.atoms
 
 
 class Columns(Mapping[str, np.ndarray]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from ase import Atoms
 from ase.io import write
 
 from gmcore.config.labeling import LabelConfig
-from gmcore.data.frames import Frame
+from gmcore.data.frames import Frame, default_length, in_angstrom
 from gmcore.data.labels import detraced, label_array, symmetrized
 from gmcore.data.reading import read_frames
 from gmcore.errors import DataError, GMError
@@ -33,7 +33,6 @@ from gmcore.labeling.orca import OrcaMethod
 from gmcore.labeling.processes import Interrupted, Processes, environment_with, over_time
 from gmcore.labeling.store import ADVICE, Store, StoreError, remove_folder
 from gmcore.quantities import BY_NAME, PER_ATOM_GRADE, is_per_atom, quantity_of
-from gmcore.units import conversion
 
 LAYOUT = "1"
 """Part of every key; another one forgets all labels."""
@@ -113,7 +112,7 @@ def label_frames(
 
     Raises
     ------
-    DataError : the file of frames cannot be used.
+    DataError, UnitError : the file of frames cannot be used, or its unit of length is not known.
     LabelError : the method cannot be used.
     LockError : another process labels frames for the same output.
     StoreError : a file of the work folder is damaged.
@@ -122,7 +121,7 @@ def label_frames(
     """
     if sys.platform == "win32":
         raise LabelError("frames can be labeled on Linux and macOS only: use a virtual machine")
-    tasks = [_task(frame, config) for frame in read_frames(path)]
+    tasks = [_task(frame, path, config) for frame in read_frames(path)]
     folder, processes = work_folder(output), Processes()
     with lock_folder(folder):
         method = method_of(config, processes, folder.resolve())
@@ -285,11 +284,10 @@ class _Job:
         return self._store.nearest(name, self._geometry)
 
 
-def _task(frame: Frame, config: LabelConfig) -> _Task:
+def _task(frame: Frame, path: Path, config: LabelConfig) -> _Task:
     """Return the task of a frame of a file, without its key."""
-    factor = conversion("length", frame.units.get("length", "A"))[0]
-    atoms = Atoms(frame.atoms.numbers, factor * frame.atoms.positions, cell=factor * frame.atoms.cell.array)
-    atoms.pbc = frame.atoms.pbc
+    given = in_angstrom(frame, path, default_length(path))
+    atoms = Atoms(given.numbers, given.positions, cell=given.cell, pbc=given.pbc)
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         raise DataError(f"positions and cell of {frame.origin} must be finite")
     charge = _number(frame, "total_charge", config.total_charge)
@@ -349,12 +347,13 @@ def _checked(result: Labels, task: _Task, wanted: Sequence[str]) -> dict[str, An
 
 
 def _labeled(task: _Task, values: Mapping[str, Any], extras: Mapping[str, Any]) -> Atoms:
-    """Return the frame with all that its file says, its labels, and the units."""
+    """Return the frame with all that its file says but for predictions, its labels, and the units."""
     atoms, n_atoms = task.atoms.copy(), len(task.atoms)
-    units = {name: unit for name, unit in task.frame.units.items() if name != "length" and name not in values}
+    left_out = {"numbers", "positions", "length", *_predictions(task.frame.fields, values)}
+    units = {name: unit for name, unit in task.frame.units.items() if name not in left_out and name not in values}
     for name, value in task.frame.fields.items():
         array = np.asarray(value)
-        if name in ("numbers", "positions"):
+        if name in left_out:
             continue
         if _is_column(name, array, n_atoms + task.frame.padding):
             atoms.arrays[name] = array[:n_atoms]
@@ -374,6 +373,19 @@ def _labeled(task: _Task, values: Mapping[str, Any], extras: Mapping[str, Any]) 
     units |= {name: BY_NAME[name].unit for name in values if BY_NAME[name].unit}
     atoms.info["units"] = " ".join(["positions=A", *(f"{name}={unit}" for name, unit in units.items())])
     return atoms
+
+
+def _predictions(names: Collection[str], labeled: Collection[str]) -> set[str]:
+    """Return the fields that are predictions of a model, which must not be mistaken for labels.
+
+    They are known by an error or a deviation beside them. Errors of what is labeled now are no errors of the label.
+    """
+    found = set()
+    for name in names:
+        quantity = quantity_of(name)
+        if quantity != name and quantity in BY_NAME and (quantity in names or quantity in labeled):
+            found |= {name, quantity}
+    return found
 
 
 def _is_column(name: str, array: np.ndarray, rows: int) -> bool:

@@ -78,7 +78,11 @@ def _answer(compute: Compute, frame: Mapping[str, Any]) -> dict[str, Any]:
     info = {name: frame[name] for name in ("total_charge", "multiplicity") if frame[name] is not None}
     atoms = Atoms(frame["numbers"], frame["positions"], cell=frame["cell"], pbc=frame["pbc"], info=info)
     try:
-        values = {name: np.asarray(value, dtype=np.float64).tolist() for name, value in compute(atoms).items()}
+        found = {name: np.asarray(value) for name, value in compute(atoms).items()}
+        for name, value in found.items():
+            if np.iscomplexobj(value) and np.any(value.imag):
+                raise _Unfit(f"{name} must be real, got complex numbers")
+        values = {name: np.real(value).astype(np.float64).tolist() for name, value in found.items()}
     except BaseException as error:  # sys.exit() of the user's code as well
         traceback.print_exc()
         return {"error": _reason(error)}

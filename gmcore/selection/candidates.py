@@ -17,16 +17,14 @@ from ase import Atoms
 
 from gmcore.analysis.sections.run import run_config
 from gmcore.config.dynamics import MDConfig
-from gmcore.data.frames import Frame
+from gmcore.data.frames import default_length, in_angstrom
 from gmcore.data.reading import read_frames
 from gmcore.dynamics.checkpoint import CHECKPOINT, read_checkpoint
 from gmcore.dynamics.run_folder import CONFIG
 from gmcore.dynamics.trajectory import Trajectory, TrajectoryError
 from gmcore.errors import GMError
-from gmcore.formats import file_format
 from gmcore.molecules.molecules import Molecules
 from gmcore.selection.soundness import bond_faults
-from gmcore.units import conversion, not_stated
 
 
 class SelectionError(GMError):
@@ -186,7 +184,7 @@ def file_candidates(path: Path, every: int = 1) -> list[Candidate]:
     for k, frame in enumerate(read_frames(path)):
         if k % every:
             continue
-        atoms = in_angstrom(frame, default_length(path))
+        atoms = in_angstrom(frame, path, default_length(path))
         known = {key: _number(frame.fields.get(key)) for key in ("total_charge", "multiplicity")}
         atoms.info = {key: value for key, value in known.items() if value is not None}
         if "multiplicity" in atoms.info:
@@ -223,31 +221,6 @@ def of_run(run: Run, entries: Sequence[Candidate], molecules: bool) -> list[Cand
             number = k if len(whole) > 1 else None
             found.append(replace(entry, atoms=Atoms(cut.numbers, one), molecule=number, fault=fault))
     return found
-
-
-def default_length(path: Path, declared: str = "auto") -> str | None:
-    """Return the unit of length of a file that states none: A in formats of ASE, unknown in others."""
-    return "A" if file_format(path, declared) in ("extxyz", "ase") else None
-
-
-def in_angstrom(frame: Frame, unit: str | None) -> Atoms:
-    """Return the structure of a frame with its lengths in A.
-
-    Parameters
-    ----------
-    unit : that of a file that states none; None if it is not known.
-
-    Raises
-    ------
-    UnitError : the unit is not stated, or is none of length.
-    """
-    stated = frame.units.get("length", unit)
-    if stated is None:
-        raise not_stated("length")
-    factor, _ = conversion("length", stated)
-    frame.atoms.set_cell(frame.atoms.cell.array * factor)
-    frame.atoms.positions *= factor
-    return frame.atoms
 
 
 def open_sources(sources: Sequence[Path]) -> list[Run | Path]:

@@ -37,6 +37,7 @@ import numpy as np
 from ase import Atoms
 
 from gmcore.analysis.statistics import statistical_inefficiency
+from gmcore.errors import GMError
 from gmcore.selection.candidates import Candidate
 from gmcore.selection.scores import Judge, Scores
 from gmcore.selection.soundness import contact_faults
@@ -122,7 +123,7 @@ def select_frames(
 
     Raises
     ------
-    GMError : a model cannot be evaluated on a structure, or knows nothing of its errors.
+    GMError : a model cannot be evaluated on a structure, or does not know the errors or grades that count.
     """
     progress("looking for broken structures")
     unseen = [entry for entry in candidates if not entry.fault]
@@ -137,6 +138,7 @@ def select_frames(
     progress(f"predicting {len(sound)} structures")
     frames = [entry.atoms for entry in sound]
     scores = [judge.scores(frames) for judge in judges]
+    _check_limits(judges, scores, wishes)
     relative = np.array([entry.relative for entry in scores])
     rng = np.random.default_rng(wishes.seed)
     total = np.sqrt(np.sum(relative**2, axis=0))
@@ -171,6 +173,19 @@ def select_frames(
         [len(part) for part in known],
         inefficiencies,
     )
+
+
+def _check_limits(judges: Sequence[Judge], scores: Sequence[Scores], wishes: Wishes) -> None:
+    """Refuse limits for what a model does not know: no frame could qualify, or raw deviations would count as errors."""
+    for judge, one in zip(judges, scores):
+        if one.quantity in wishes.min_error and not one.calibrated:
+            raise GMError(
+                f"{judge.path} has no calibrated errors of {one.quantity} for --min-error: leave the option out, or "
+                "train the model with at least five validation structures"
+            )
+    if wishes.min_grade is not None and all(one.grades is None for one in scores):
+        names = ", ".join(str(judge.path) for judge in judges)
+        raise GMError(f"{names} must know grades for --min-grade: leave it out, or train again with this version")
 
 
 def _thinned(

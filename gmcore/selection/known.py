@@ -9,9 +9,21 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from gmcore.data.frames import default_length, in_angstrom
 from gmcore.data.reading import read_frames
 from gmcore.model import Model
-from gmcore.selection.candidates import default_length, in_angstrom
+
+
+def training_files(model: Model, path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the data files of a model's training, whether they exist or not, each with the section `data` for it.
+
+    Parameters
+    ----------
+    path : the model file, to whose folder the paths in it are relative.
+    """
+    data = model.settings.provenance.get("config", {}).get("data", {})
+    sections = {"files": data, "added_files": data | {"format": "auto"}}
+    return [(Path(path).parent / str(name), own) for key, own in sections.items() for name in data.get(key, ())]
 
 
 def known_files(model: Model, path: Path, given: Sequence[Path] = ()) -> list[tuple[Path, dict[str, Any]]]:
@@ -22,13 +34,9 @@ def known_files(model: Model, path: Path, given: Sequence[Path] = ()) -> list[tu
     path : the model file, to whose folder the paths in it are relative.
     given : the files; those of the model's training, as far as they exist, if there are none.
     """
-    data = model.settings.provenance.get("config", {}).get("data", {})
-    names = [*data.get("files", ()), *data.get("added_files", ())]
-    files = [file for file in (Path(path).parent / str(name) for name in names) if file.is_file()]
-    if not given:
-        return [(file, data) for file in files]
-    own = {file.resolve() for file in files}
-    return [(file, data if file.resolve() in own else {}) for file in given]
+    files = [(file, data) for file, data in training_files(model, path) if file.is_file()]
+    own = {file.resolve(): data for file, data in files}
+    return [(file, own.get(file.resolve(), {})) for file in given] or files
 
 
 def known_frames(files: Iterable[tuple[Path, dict[str, Any]]], model: Model) -> list[Atoms]:
@@ -50,5 +58,5 @@ def known_frames(files: Iterable[tuple[Path, dict[str, Any]]], model: Model) -> 
             if len(frame.atoms) and np.isin(frame.atoms.numbers, model.species.numbers).all():
                 if data.get("pbc") is not None:
                     frame.atoms.pbc = data["pbc"]
-                found.append(in_angstrom(frame, unit))
+                found.append(in_angstrom(frame, file, unit))
     return found

@@ -78,18 +78,20 @@ def table(selection: Selection) -> list[str]:
     ]
 
 
-def write_chosen(path: Path, selection: Selection, models: Sequence[Model]) -> None:
+def write_chosen(path: Path, selection: Selection, models: Sequence[Model], known: Sequence[Sequence[Atoms]]) -> None:
     """Write the chosen frames as extended XYZ, without any prediction that could be mistaken for a label.
 
     Parameters
     ----------
     models : whose training data say the total charge and multiplicity of frames that state none, if all agree there.
+    known : for each model its labeled structures: it says this only of frames that consist of the same atoms.
 
     Raises
     ------
     WriteError : the disk is full or the folder cannot be written to.
     """
     frames = []
+    formulas = [{_formula(labeled) for labeled in part} for part in known]
     for k, entry in enumerate(selection.chosen):
         facts = {
             "source": entry.source,
@@ -112,13 +114,14 @@ def write_chosen(path: Path, selection: Selection, models: Sequence[Model]) -> N
         info = {key: value for key, value in facts.items() if value is not None}
         info["units"] = " ".join(f"{key}={unit}" for key, unit in units.items() if key == "positions" or key in info)
         atoms = entry.atoms
+        alike = [model for model, own in zip(models, formulas) if _formula(atoms) in own]
         frames.append(
             Atoms(
                 atoms.numbers,
                 atoms.positions,
                 cell=atoms.cell,
                 pbc=atoms.pbc,
-                info={**_stated(models), **atoms.info, **info},
+                info={**_stated(alike), **atoms.info, **info},
             )
         )
     with atomic_path(path) as temporary:
@@ -129,6 +132,10 @@ def error_name(scores: Scores) -> str:
     """Name of the errors in the file: of forces they are those of the atom where they are largest."""
     kind = "error" if scores.calibrated else "deviation"
     return f"{scores.quantity}_{kind}" + ("_largest" if scores.quantity == FORCES else "")
+
+
+def _formula(atoms: Atoms) -> tuple[int, ...]:
+    return tuple(sorted(atoms.numbers.tolist()))
 
 
 def _stated(models: Sequence[Model]) -> dict[str, Any]:

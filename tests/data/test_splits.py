@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gmcore.config.loading import parse_config
 from gmcore.config.training import Split
 from gmcore.data.splits import SplitError, describe_parts, load_datasets, read_splits, split_indices, write_splits
+from gmcore.errors import DataError
 from gmcore.units import UnitError
 
 
@@ -213,3 +214,10 @@ def test_an_added_file_states_the_units_of_its_standard_names(tmp_path):
     extra = "  keys: {d_tensor: D}\n  added_files: one.xyz"
     with pytest.raises(UnitError, match=r'frame 0 of one.xyz must state the unit of d_tensor, by units="d_tensor=...'):
         load_datasets(configuration(tmp_path, extra=extra), write=False)
+
+
+def test_an_added_file_with_two_names_for_a_label_is_refused(tmp_path):
+    """One may be the label of a cheaper method that the frame had before."""
+    added_file(tmp_path / "one.xyz", np.random.default_rng(5).normal(size=(3, 3, 3)), 'D="1 0 0 0 1 0 0 0 -2" d_tensor')
+    with pytest.raises(DataError, match=r"frame 0 of one.xyz has both D and d_tensor"):
+        load_datasets(configuration(tmp_path, extra="  keys: {d_tensor: D}\n  added_files: one.xyz"), write=False)

@@ -45,6 +45,7 @@ from support.quantum_chemistry_files import (
     single_aniso,
 )
 from support.synthetic_runs import complex_molecule, synthetic_run
+from support.training_folders import write_training_folder
 
 TENSOR = np.array([[30.0, 2.0, -1.0], [2.0, 25.0, 4.0], [-1.0, 4.0, -55.0]])
 COMPLEX = Atoms("CoN2H2", [[0, 0, 0], [1.9, 0, 0.2], [-1.9, 0.1, 0], [2.3, 0.9, 0], [-2.3, 0, 0.9]])
@@ -161,15 +162,7 @@ def _runs(at: Place) -> None:
         atoms.rattle(0.05, seed=k)
         atoms.info["D"] = TENSOR
         frames.append(atoms)
-    write(training / "data.extxyz", frames)
-    (training / "config.yaml").write_text(
-        "output: .\ndata:\n  files: data.extxyz\n  units: {length: A, d_tensor: cm^-1}\n  keys: {d_tensor: D}\n"
-        "  split: {train: 2, validation: 2, test: 2}\nproperties: {d_tensor: }\n"
-    )
-    errors = {"mae": 0.3, "rmse": 0.6, "unit": "cm^-1", "n": 30}
-    curve = {"sizes": [100, 300, 900], "mae": [0.9, 0.5, 0.3], "rmse": [1.5, 1.1, 0.6], "unit": "cm^-1"}
-    (training / "metrics.json").write_text(json.dumps({"test": {"d_tensor": errors}}))
-    _made(training / "learning_curve").joinpath("learning_curve.json").write_text(json.dumps({"d_tensor": curve}))
+    write_training_folder(training, frames, (2, 2, 2))
     for kind in ("metrics", "learning-curve"):
         shutil.copytree(training, at(kind), dirs_exist_ok=True)
     analyzed = at("analysis") / "run"

@@ -67,24 +67,25 @@ def test_no_frame_is_computed_twice(tmp_path):
 
 
 def test_refused_frames_are_listed_and_tried_again_on_request(tmp_path):
-    write_frames(tmp_path, 6)
+    write_frames(tmp_path, 7)
     done = label(tmp_path, python("fails"))
-    assert "labeled: 2 of 6 frames" in done and numbers_of(tmp_path / "out.extxyz") == [4, 5]
-    reasons = [line.split(": ", 1)[1] for line in done.partition("refused: 4 of 6 frames\n")[2].splitlines()[:4]]
+    assert "labeled: 2 of 7 frames" in done and numbers_of(tmp_path / "out.extxyz") == [5, 6]
+    reasons = [line.split(": ", 1)[1] for line in done.partition("refused: 5 of 7 frames\n")[2].splitlines()[:5]]
     assert reasons[0] == "the first frame is not liked"
     assert reasons[1].startswith("the process that computes ") and reasons[1].endswith(" ended with signal SIGSEGV")
     assert reasons[2] == "d_tensor is missing from the result, which has energy"
     assert reasons[3] == "d_tensor of frame 3 of frames.extxyz must be finite, got nan"
+    assert reasons[4] == "d_tensor must be real, got complex numbers"
     # the folders of refused frames stay, and say what happened
     refused = json.loads((tmp_path / "out.extxyz.work" / "refused.json").read_text())
     scratch = tmp_path / "out.extxyz.work" / "scratch"
     assert {entry["scratch"] for entry in refused.values()} == {path.name for path in scratch.iterdir()}
     assert any("not liked" in path.read_text() for path in scratch.glob("*/log.txt"))
     calls = len(computed(tmp_path))
-    assert "refused: 4 of 6 frames" in label(tmp_path, python("fails"))
+    assert "refused: 5 of 7 frames" in label(tmp_path, python("fails"))
     assert len(computed(tmp_path)) == calls
-    assert "refused: 4 of 6 frames" in label(tmp_path, python("fails"), "--retry")
-    assert len(list(scratch.iterdir())) == 4
+    assert "refused: 5 of 7 frames" in label(tmp_path, python("fails"), "--retry")
+    assert len(list(scratch.iterdir())) == 5
     (tmp_path / "frames.extxyz").write_text("".join((tmp_path / "frames.extxyz").read_text().splitlines(True)[:5]))
     (tmp_path / "out.extxyz").unlink()
     assert "none of the 1 frames was labeled" in label(tmp_path, python("fails"), code=2)
@@ -155,6 +156,33 @@ def test_what_is_missing_is_said_before_the_first_frame(tmp_path, config, messag
     assert not computed(tmp_path)
 
 
+def test_lengths_without_a_unit_are_refused(tmp_path):
+    path = write_frames(tmp_path, 2)
+    positions = np.array([atoms.positions for atoms in ase.io.read(path, index=":")])
+    np.savez(tmp_path / "frames.npz", R=positions, Z=[8, 1, 1])
+    assert "must state its unit of length" in label(tmp_path, python("d_tensor"), frames="frames.npz", code=2)
+    np.savez(tmp_path / "frames.npz", R=positions / 0.529177210903, Z=[8, 1, 1], units="positions=Bohr")
+    label(tmp_path, python("d_tensor"), frames="frames.npz")
+    assert numbers_of(tmp_path / "out.extxyz") == pytest.approx([0.0, 1.0])
+
+
+def test_no_prediction_is_mistaken_for_a_label(tmp_path):
+    tensor = np.diag([1.0, 1.0, -2.0])
+    predicted = {"d_tensor": tensor, "d_tensor_error": 1.0, "units": "positions=A d_tensor=cm^-1"}
+    write_frames(tmp_path, 1, **predicted, total_charge=3)
+    label(tmp_path, python("d_tensor"))
+    assert "d_tensor_error" not in ase.io.read(tmp_path / "out.extxyz").info
+    config = (
+        "method: python\nquantities: [energy, forces]\npython: {function: 'function.py:energy', arguments: {scale: 1}}"
+    )
+    label(tmp_path, config)
+    info = ase.io.read(tmp_path / "out.extxyz").info
+    assert "d_tensor" not in info and "d_tensor" not in info["units"] and info["source"] == "run 0"
+    write_frames(tmp_path, 1, d_tensor=tensor, total_charge=3)  # a label of the file stays
+    label(tmp_path, config)
+    np.testing.assert_array_equal(ase.io.read(tmp_path / "out.extxyz").info["d_tensor"], tensor)
+
+
 def test_outputs_are_never_inputs(tmp_path):
     write_frames(tmp_path, 1)
     (tmp_path / "label.yaml").write_text(python("d_tensor"))
@@ -170,6 +198,8 @@ def test_outputs_are_never_inputs(tmp_path):
         ("method: openmolcas\nase: {calculator: a.B}", "method openmolcas has no use for the section 'ase'"),
         ("method: ase\nase: {calculator: a.B}\nquantities: [d_tensor]", "method ase computes energy, forces"),
         ("method: openmolcas\nquantities: [d_tensr]", "unknown quantity 'd_tensr'; did you mean 'd_tensor'"),
+        ("method: python\npython: {function: f.py}", "python.function must be FILE.py:NAME or MODULE:NAME, got 'f.py'"),
+        ("method: ase\nase: {calculator: 'a.py:B'}", "ase.calculator must be a dotted name such as tblite.ase.TBLite"),
         ("method: openmolcas\nopenmolcas: {metal: Na}", "openmolcas.metal must be a transition metal from Sc to Zn"),
         ("method: openmolcas\nopenmolcas: {thresholds: [1e-7, 1e-4, 0]}", "openmolcas.thresholds must lie between"),
     ],

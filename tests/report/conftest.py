@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
-from ase.io import write
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
@@ -19,6 +16,7 @@ from gmcore.uncertainty.calibration import Calibration
 from gmcore.uncertainty.uncertainty import Uncertainty
 from support.models import random_model, random_parts
 from support.synthetic_runs import complex_molecule, synthetic_run
+from support.training_folders import ERRORS, write_training_folder
 
 CALIBRATED = ("d_tensor", "D", "E", "axis")
 REFERENCE = """
@@ -52,17 +50,8 @@ def training(folder, rng) -> None:
         noise = 0.1 * rng.normal(size=(3, 3))
         atoms.info["D"] = tensor + noise + noise.T
         frames.append(atoms)
-    write(folder / "data.extxyz", frames)
-    (folder / "config.yaml").write_text(
-        "output: .\ndata:\n  files: data.extxyz\n  units: {length: A, d_tensor: cm^-1}\n  keys: {d_tensor: D}\n"
-        "  split: {train: 5, validation: 2, test: 5}\nproperties: {d_tensor: }\n"
-    )
-    errors = {"mae": 0.3, "rmse": 0.6, "unit": "cm^-1", "n": 30}
-    of_d = {**errors, "n": 5, "mean_rmse": 1.2, "r2": 0.75, "wrong_sign": 1}
-    (folder / "metrics.json").write_text(json.dumps({"test": {"d_tensor": errors, "d_tensor_D": of_d}}))
-    curve = {"sizes": [100, 300, 900], "mae": [0.9, 0.5, 0.3], "rmse": [1.5, 1.1, 0.6], "unit": "cm^-1"}
-    (folder / "learning_curve").mkdir()
-    (folder / "learning_curve" / "learning_curve.json").write_text(json.dumps({"d_tensor": curve}))
+    of_d = {**ERRORS, "n": 5, "mean_rmse": 1.2, "r2": 0.75, "wrong_sign": 1}
+    write_training_folder(folder, frames, (5, 2, 5), d_tensor_D=of_d)
 
 
 @pytest.fixture(scope="package")

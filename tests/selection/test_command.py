@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from ase.build import molecule
 from ase.io import read, write
 
 from gmcore.dynamics.trajectory import Trajectory
@@ -104,6 +105,19 @@ def test_runs_and_files_together(folder, tmp_path):
     np.testing.assert_allclose(lengths, sorted(10 * frame.get_distance(0, 1) for frame in frames[:4]), rtol=1e-6)
 
 
+def test_training_data_say_nothing_of_the_charge_of_other_molecules(folder, tmp_path):
+    write(tmp_path / "other.extxyz", molecule("NH3"))
+    models = ("--model", folder / "d.h5", "--min-error", 0)
+    assert run("select", tmp_path / "other.extxyz", *models, "-o", tmp_path / "x.extxyz").code == 0
+    assert not {"total_charge", "multiplicity"} & read(tmp_path / "x.extxyz").info.keys()
+
+
+def test_lost_training_data_are_named(folder, tmp_path):
+    shutil.copyfile(folder / "d.h5", tmp_path / "d.h5")
+    done = run("select", folder / "run", "--model", tmp_path / "d.h5", "-n", 2, "-o", tmp_path / "x.extxyz")
+    assert done.code == 0 and f"training data of {tmp_path / 'd.h5'} not found: {tmp_path}" in done.err
+
+
 def test_random_frames_are_a_baseline(folder, tmp_path):
     arguments = ("select", folder / "run", "--model", folder / "d.h5", "-n", 10, "-o", tmp_path / "x.extxyz")
 
@@ -172,6 +186,12 @@ def test_what_is_refused(folder, inputs, tmp_path):
     both = ("--model", d, "--model", potential, "--for", "both")
     assert "which error it is about" in refused("select", labeled, *both, "--min-error", 1, *output)
     assert "not negative, got 'much'" in refused("select", labeled, "--model", d, "--min-error", "much", *output)
+    assert "--random draws frames" in refused("select", labeled, "--model", d, "--random", "--min-grade", 1, *output)
+    bare = tmp_path / "bare.npz"
+    np.savez(bare, R=MOLECULE.positions[None], Z=MOLECULE.numbers)
+    assert 'bare.npz must state its unit of length: add units="positions=A"' in refused(
+        "select", bare, "--model", d, *output
+    )
     assert "has no trajectory" in refused("select", tmp_path, "--model", d, *output)
     write(tmp_path / "molecule.extxyz", MOLECULE)
     message = refused("select", tmp_path / "molecule.extxyz", "--model", inputs / "bare.h5", *output)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
 
+from gmcore.errors import GMError
 from gmcore.model import load_model
 from gmcore.selection.candidates import Candidate, Run, read_candidates
 from gmcore.selection.choose import CAP, NEAR, Wishes, _thinned, select_frames
@@ -118,6 +122,13 @@ def test_limits_and_why(judge, known):
     assert {entry.index for entry in by_grade.chosen} == set(np.flatnonzero(scores.grades >= 2.0).tolist())
     none = select_frames(in_file(frames), [judge], [known], Wishes(20, {"d_tensor": 1e9}))
     assert not none.chosen and none.counts["certain"] == 20
+    unknown = SimpleNamespace(path="raw.h5", scores=lambda frames: replace(scores, calibrated=False, grades=None))
+    for wishes, words in (
+        (Wishes(20, {"d_tensor": limit}), "raw.h5 has no calibrated errors of d_tensor"),
+        (Wishes(20, min_grade=1.0), "raw.h5 must know grades"),
+    ):
+        with pytest.raises(GMError, match=words):
+            select_frames(in_file(frames), [unknown], [known], wishes)
 
 
 def test_runs_are_thinned_and_the_worst_frame_of_a_stretch_stays(folder, judge, known):

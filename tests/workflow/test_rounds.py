@@ -19,6 +19,8 @@ from gmcore.report import rounds as blocks
 from gmcore.workflow import processes
 from gmcore.workflow.record import WorkflowError
 from gmcore.workflow.workflow import run_workflow
+from support.command_line import refused
+from support.command_line import run as run_command
 
 WORKFLOW = """
 output: loop
@@ -264,3 +266,12 @@ def test_refuses_a_damaged_file_of_rounds(tmp_path):
     (tmp_path / "rounds.json").write_text('{"rounds": [{"number": "x"}]}')
     with pytest.raises(RoundsError, match=r"rounds.json does not hold what it should"):
         read_rounds(tmp_path / "rounds.json")
+
+
+def test_validate_checks_the_rounds_too(folder):
+    done = run_command("validate", folder / "loop.yaml")
+    assert done.code == 0 and "at most 3 rounds of select, label, train, md and analyze" in done.out
+    (folder / "f.py").unlink()
+    assert "f.py does not exist" in refused("validate", folder / "label.yaml")
+    (folder / "label.yaml").write_text("method: ase\nase: {calculator: a.B}\n")
+    assert "label.yaml must give d_tensor" in refused("validate", folder / "loop.yaml")
