@@ -23,7 +23,7 @@ def import_tensors(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="Output files of programs, folders of them, patterns in quotes, or text files with a 3x3 matrix.",
         ),
     ],

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gmcore.commands.options import INTERRUPTED, USER_ERROR, ConfigFile
+from gmcore.errors import GMError
 
 NOT_FINISHED = 3
 """Exit code if results that are computed elsewhere are missing: neither success nor an error of the user."""
@@ -36,6 +37,10 @@ def label(
     from gmcore.labeling.labeling import label_frames
     from gmcore.outputs import check_outputs
 
+    if frames.is_dir():
+        raise GMError(
+            f"{frames} is a folder: choose frames of a run with gmtensor select, and label the file it writes"
+        )
     settings = load_config(config, LabelConfig)
     check_outputs([output], [frames, config, *settings.files], suffixes=(".extxyz", ".xyz"))
     if jobs is not None:

@@ -22,7 +22,7 @@ SUFFIXES = (".extxyz", ".xyz")
 
 def select(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE...", help="Folders of runs, and files with structures.")
+        list[Path], typer.Argument(metavar="SOURCE", help="Folders of runs, and files with structures.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write: .extxyz.")],
     number: Annotated[int, typer.Option("-n", "--number", min=1, help="Number of frames.")] = 50,

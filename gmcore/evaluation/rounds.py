@@ -98,7 +98,12 @@ class RoundsResult(BaseModel):
     checks: list[Check] = []
 
     def write(self, path: Path) -> None:
-        """Write the file."""
+        """Write the file.
+
+        Raises
+        ------
+        WriteError : the disk is full or the folder cannot be written to.
+        """
         with atomic_path(path) as temporary:
             temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
 

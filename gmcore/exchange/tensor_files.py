@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 FORMATS = ("orca", "orca-property", "single-aniso", "rassi-h5", "plain")
+ORCA_BANNER = "* O   R   C   A *"
 OUTPUTS = (".out", ".log", SUFFIX)
 """Names of the files of a folder that are read."""
 _OPENMOLCAS = ("MAIN ANISOTROPY AXES", "This run of MOLCAS", "--- Start Module:")
@@ -145,7 +146,7 @@ def _detected(text: str) -> str:
     head = text[:4000]
     if "!PROPERTIES!" in head or "$Calculation_Status" in head:
         return "orca-property"
-    if "* O   R   C   A *" in text:
+    if ORCA_BANNER in text:
         return "orca"
     return "single-aniso" if any(words in text for words in _OPENMOLCAS) else "plain"
 

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 from gmcore.config.labeling import LabelConfig, Orca
 from gmcore.errors import shortened
-from gmcore.exchange.tensor_files import in_frame_of, read_tensors
+from gmcore.exchange.tensor_files import ORCA_BANNER, in_frame_of, read_tensors
 from gmcore.files import atomic_path
 from gmcore.labeling.methods import FrameJob, LabelError, Labels, Missing, Refused
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-BANNER, NORMAL = "* O   R   C   A *", "ORCA TERMINATED NORMALLY"
+NORMAL = "ORCA TERMINATED NORMALLY"
 FAILED = ("ORCA finished by error termination", "aborting the run", "ORCA TERMINATED ABNORMALLY")
 INPUT = "frame.inp"
 
@@ -112,7 +112,7 @@ def _output(folder: Path) -> Path:
     for path in sorted(folder.iterdir()):
         if path.suffix in (".out", ".log") and path.is_file():
             text = path.read_text(encoding="utf-8", errors="replace")
-            if BANNER in text:
+            if ORCA_BANNER in text:
                 outputs[path] = text
     if len(outputs) > 1:
         names = ", ".join(path.name for path in outputs)

@@ -16,6 +16,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,15 +152,23 @@ def _calculator(settings: Mapping[str, Any]) -> tuple[Compute, str]:
     factory = getattr(importlib.import_module(place or "ase.calculators"), name, None)
     if not callable(factory):
         raise _Unfit(f"{place} has no calculator {name!r}")
+    taken = set(getattr(factory, "default_parameters", ()))
+    with suppress(TypeError, ValueError):  # code without a signature
+        taken |= set(inspect.signature(factory).parameters)
 
     def compute(atoms: Any) -> Mapping[str, Any]:
         arguments = dict(settings["arguments"])
-        for key, argument in (("total_charge", settings["charge"]), ("multiplicity", settings["multiplicity"])):
+        for key, option, usual in (("total_charge", "charge", 0), ("multiplicity", "multiplicity", 1)):
+            argument, value = settings[option], atoms.info.get(key)
             if argument is not None:
-                if key not in atoms.info:
+                if value is None:
                     raise _Unfit(f"the calculator needs the {key} of the frame: set {key} in the configuration")
-                value = atoms.info[key]
                 arguments[argument] = int(value) if value == int(value) else value
+            elif value not in (None, usual) and option in taken - arguments.keys():
+                raise _Unfit(
+                    f"the {key} {value:g} of the frame would not reach {name}: set ase.{option} to the name of its "
+                    f"argument, {option}"
+                )
         calculator = factory(**arguments)
         atoms.info = {}
         atoms.calc = calculator

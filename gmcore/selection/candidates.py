@@ -203,6 +203,10 @@ def of_run(run: Run, entries: Sequence[Candidate], molecules: bool) -> list[Cand
     ----------
     entries : of `file_candidates`; those of other atoms stay as they are.
     molecules : as for `run_candidates`.
+
+    Raises
+    ------
+    TrajectoryError : the run has no structure that it started from.
     """
     start, found = run.start(), list[Candidate]()
     cut = Molecules.from_indices(start, run.trajectory.molecules.tolist()) if molecules else None

@@ -45,6 +45,10 @@ class FeatureSpace:
     ----------
     has_known : whether there are labeled structures.
     distances : (n_candidates,) distance to the nearest labeled or chosen structure; infinite if there is none yet.
+
+    Raises
+    ------
+    GMError : the model is on a GPU.
     """
 
     def __init__(self, model: Model, candidates: Sequence[Atoms], known: Sequence[Atoms]):

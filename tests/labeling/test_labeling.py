@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 
 import ase.io
 import numpy as np
@@ -121,6 +122,25 @@ def test_ase_calculator(tmp_path):
         assert labeled.get_potential_energy() == pytest.approx(atoms.get_potential_energy(), abs=1e-7)
         np.testing.assert_allclose(labeled.get_forces(), atoms.get_forces(), atol=1e-6)
     assert len(list((tmp_path / "out.extxyz.work" / "scratch").iterdir())) == 3
+
+
+def test_a_charge_that_would_not_reach_the_calculator_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "charged.py").write_text(
+        "from ase.calculators.emt import EMT\n\n\n"
+        "class Charged(EMT):\n    default_parameters = EMT.default_parameters | {'charge': None}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    config = "method: ase\nmultiplicity: 4\nase: {calculator: charged.Charged}\n"
+    ase.io.write(tmp_path / "frames.extxyz", molecule("H2O"))
+    label(tmp_path, config)
+    done = label(tmp_path, config + "total_charge: -2\n", code=2)
+    assert (
+        "the total_charge -2 of the frame would not reach Charged: set ase.charge to the name of its argument" in done
+    )
+    label(tmp_path, config.replace("Charged}", "Charged, arguments: {charge: -2}}") + "total_charge: -2\n")
+    (tmp_path / "folder").mkdir()
+    done = label(tmp_path, config, frames="folder", code=2)
+    assert "folder is a folder: choose frames of a run with gmtensor select" in done
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tblite") is None, reason="needs tblite")
