@@ -36,6 +36,10 @@ def model_in_round(name: str, quantity: str, training: Path, run: Path | None, *
     training : folder of the training.
     run : folder of the analyzed run, None if it was stopped.
     known : further attributes of `ModelInRound`.
+
+    Raises
+    ------
+    RecordError : a file of the training or the analysis is missing or damaged.
     """
     metrics = _json(training / METRICS_FILE)
     test = metrics.get("test", {}).get(METRICS[quantity])
@@ -59,6 +63,10 @@ def check(name: str, quantity: str, method: str, labeled: Path, predicted: Path,
     labeled : extended XYZ with the labels.
     predicted : CSV file of `gmtensor predict` for the same frames.
     evaluation : folder of `gmtensor evaluate`.
+
+    Raises
+    ------
+    RecordError : the metrics are missing or damaged.
     """
     metrics = _json(evaluation / METRICS_FILE)[labeled.name][METRICS[quantity]]
     reference, values, errors = _pairs(labeled, predicted) if quantity == "d_tensor" else ([], [], [])

@@ -102,6 +102,12 @@ class Rounds:
             raise GMError("rounds need a molecular dynamics run (md), which gives the frames to choose from")
         self._md_file, self._dynamics = workflow.md, load_config(workflow.md, MDConfig)
         self._models = [self._improved(entry) for entry in settings.improve]
+        names = [model.name for model in self._models]
+        if len({*names, "md"}) <= len(names):
+            raise GMError(
+                "the trainings that rounds improve need files of different names, none of them md, which name the files of "
+                f"the rounds, got {', '.join(names)}: rename one"
+            )
         self._result = RoundsResult()
         self._path = workflow.output / ROUNDS_FILE
 
@@ -154,7 +160,7 @@ class Rounds:
                 f"a stop condition ended the dynamics of the last round, {self._dynamics.output}; the table of the "
                 f"rounds is in {self._path}: allow more rounds or more frames, or begin with more data"
             )
-        yield from self._checks()
+        yield from self._checks(record)
         yield Stage("report", [report_step(self._dynamics, self._path)])
 
     def _improved(self, entry: Improvement) -> Improved:
@@ -175,7 +181,7 @@ class Rounds:
             )
         if quantity not in labels.wanted:
             raise GMError(f"{entry.label} must give {quantity}, got quantities: {', '.join(labels.wanted)}")
-        return Improved(entry.train.stem, entry, config, quantity)
+        return Improved(entry.train.stem, entry, config, quantity, tuple(config.data.added_files))
 
     def _folder(self, number: int) -> Path:
         return self._workflow.output / f"round_{number}"
@@ -198,7 +204,8 @@ class Rounds:
         arguments = ["select", *dict.fromkeys(found), "-n", str(n), "-o", str(output), "--model", str(model.model)]
         arguments += ["--for", model.quantity, "--seed", str(seed), *options]
         arguments += [part for path in known for part in ("--known", str(path))]
-        reads = (*(path for path in sources if path.is_file()), model.model, *known)
+        chunks = sorted((run / "trajectory").glob("*"))  # of a run that was stopped
+        reads = (*(path for path in sources if path.is_file()), *chunks, model.model, *known)
         return Step(tuple(arguments), reads, (output,), "", frozenset({NOTHING_CHOSEN}))
 
     def _labels(self, model: Improved, chosen: Path, folder: Path) -> Step:
@@ -206,7 +213,7 @@ class Rounds:
         labeled = folder / chosen.name.replace("_chosen", "_labeled")
         config = load_config(model.settings.label, LabelConfig)
         arguments = ("label", str(chosen), str(model.settings.label), "-o", str(labeled))
-        return Step(arguments, (chosen,), (labeled,), config.model_dump_json())
+        return Step(arguments, (chosen, *config.files), (labeled,), config.model_dump_json())
 
     def _trained_on(self, model: Improved, number: int, labeled: Path) -> Improved:
         """Write the configuration of the training of this round, and return the model that it will make."""
@@ -271,7 +278,7 @@ class Rounds:
             seconds[step.arguments[0]] = seconds.get(step.arguments[0], 0.0) + record.seconds(step)
         return Round(number=number, stopped=stopped, models=models, seconds=seconds)
 
-    def _checks(self) -> Iterator[Stage]:
+    def _checks(self, record: Record) -> Iterator[Stage]:
         """Compare the last models with the reference method on random frames of the last run."""
         folder = self._workflow.output / "check"
         for model in self._models:
@@ -281,13 +288,15 @@ class Rounds:
             chosen, evaluation = folder / f"{model.name}_chosen.extxyz", folder / model.name
             predicted = folder / f"{model.name}_predicted.csv"
             choice = self._select(model, chosen, model.settings.check, 0, ["--random"])
+            yield Stage(f"check, {model.name}", [choice])
+            if record.code(choice) == NOTHING_CHOSEN:
+                continue
             labels = self._labels(model, chosen, folder)
             labeled = labels.makes[0]
             reads, arguments = (labeled, model.model), (str(model.model), str(labeled))
             yield Stage(
                 f"check, {model.name}",
                 [
-                    choice,
                     labels,
                     Step(("evaluate", *arguments, "-o", str(evaluation)), reads, (evaluation / "metrics.json",), ""),
                     Step(("predict", *arguments, "-o", str(predicted)), reads, (predicted,), ""),

@@ -275,3 +275,29 @@ def test_validate_checks_the_rounds_too(folder):
     assert "f.py does not exist" in refused("validate", folder / "label.yaml")
     (folder / "label.yaml").write_text("method: ase\nase: {calculator: a.B}\n")
     assert "label.yaml must give d_tensor" in refused("validate", folder / "loop.yaml")
+
+
+def test_refuses_names_that_would_be_shared(folder, commands):
+    (folder / "md.yaml").rename(folder / "dynamics.yaml")
+    (folder / "d.yaml").rename(folder / "md.yaml")
+    text = WORKFLOW.replace("md: md.yaml", "md: dynamics.yaml").replace("d.yaml", "md.yaml")
+    (folder / "loop.yaml").write_text(text.replace("dynamics.ymd.yaml", "dynamics.yaml"))
+    with pytest.raises(GMError, match=r"files of different names, none of them md, .* got md: rename one"):
+        run(folder)
+
+
+def test_a_changed_function_makes_new_labels(folder, commands):
+    run(folder)
+    commands.run.clear()
+    (folder / "f.py").write_text("# another one")
+    run(folder)
+    assert "label d_chosen.extxyz" in commands.names()
+
+
+def test_files_that_the_training_adds_itself_stay(folder, commands):
+    write(folder / "more.extxyz", [Atoms("Co", info={"d_tensor": TENSOR})])
+    text = (folder / "d.yaml").read_text().replace("d.xyz], units", "d.xyz], added_files: [more.extxyz], units")
+    (folder / "d.yaml").write_text(text)
+    run(folder)
+    added = load_config(folder / "loop" / "round_1" / "d.yaml").data.added_files
+    assert added == [folder / "more.extxyz", folder / "loop" / "round_1" / "d_labeled.extxyz"]
