@@ -105,8 +105,8 @@ class Rounds:
         names = [model.name for model in self._models]
         if len({*names, "md"}) <= len(names):
             raise GMError(
-                "the trainings that rounds improve need files of different names, none of them md, which name the files of "
-                f"the rounds, got {', '.join(names)}: rename one"
+                "the trainings that rounds improve need files of different names, none of them md, because these name "
+                f"the files of the rounds, got {', '.join(names)}: rename one"
             )
         self._result = RoundsResult()
         self._path = workflow.output / ROUNDS_FILE
