@@ -21,6 +21,7 @@ from gmcore.workflow.record import WorkflowError
 from gmcore.workflow.workflow import run_workflow
 from support.command_line import refused
 from support.command_line import run as run_command
+from support.workflows import write_trainings
 
 WORKFLOW = """
 output: loop
@@ -37,14 +38,7 @@ TENSOR = np.diag([1.0, 1.0, -2.0])
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Configurations of two trainings, a run and a loop; nothing but their text is used."""
-    (tmp_path / "potential.yaml").write_text(
-        "output: potential\ndata: {files: [e.xyz], units: {length: A, energy: eV, forces: eV/A}, "
-        "split: {train: 8, validation: 2}}\nproperties: {energy: }\n"
-    )
-    (tmp_path / "d.yaml").write_text(
-        "output: d\ndata: {files: [d.xyz], units: {length: A, d_tensor: cm^-1}, split: {train: 8, validation: 2}}\n"
-        "properties: {d_tensor: }\n"
-    )
+    write_trainings(tmp_path)
     (tmp_path / "md.yaml").write_text(
         "output: md\npotential: potential/model.h5\nstructure: {file: d.xyz}\nreplicas: {temperatures: [100]}\n"
         "duration: 1\nd_tensor: {model: d/model.h5, molecule: {metal: Co}}\n"

@@ -22,6 +22,7 @@ from gmcore.workflow.record import WorkflowError
 from gmcore.workflow.steps import steps_of
 from gmcore.workflow.workflow import run_workflow
 from support.places import ROOT
+from support.workflows import write_trainings
 
 pytestmark = pytest.mark.slow
 
@@ -38,14 +39,7 @@ d_tensor: {model: d/model.h5, molecule: {metal: Co}, reference: order.xyz}
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Configurations of two trainings and a run; data and structures are any bytes here."""
-    (tmp_path / "potential.yaml").write_text(
-        "output: potential\ndata: {files: [e.xyz], units: {length: A, energy: eV, forces: eV/A}, "
-        "split: {train: 8, validation: 2}}\nproperties: {energy: }\n"
-    )
-    (tmp_path / "d.yaml").write_text(
-        "output: d\ndata: {files: [d.xyz], units: {length: A, d_tensor: cm^-1}, split: {train: 8, validation: 2}}\n"
-        "properties: {d_tensor: }\n"
-    )
+    write_trainings(tmp_path)
     (tmp_path / "md.yaml").write_text(MD)
     (tmp_path / "all.yaml").write_text("output: record\ntrain: [potential.yaml, d.yaml]\nmd: md.yaml\n")
     for name in ("e.xyz", "d.xyz", "start.xyz", "order.xyz"):
