@@ -8,6 +8,7 @@ from importlib import import_module
 from gmcore.version import __version__
 
 _HOMES = {
+    "Dataset": "data.datasets",
     "GMCalculator": "calculator",
     "GMError": "errors",
     "GaussianMoments": "engine.descriptor",

@@ -17,10 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 from ase import Atoms
 
+from gmcore.data.batches import epoch_order
 from gmcore.engine.neighbors import build_pairs
 from gmcore.engine.settings import DescriptorSettings
 from gmcore.engine.structures import Batch, SpeciesTable
@@ -120,6 +122,11 @@ class PreparedData:
             raise GMError(f"label {name} must be given for all {len(atoms)} structures, got {len(arrays)}")
         return _Ragged(arrays) if per_atom else np.array(arrays)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return tuple(self._labels)
+
     def label(self, name: str) -> np.ndarray:
         """All values of a label laid end to end: (n_structures, ...) or (n_atoms, ...)."""
         values = self._labels[name]
@@ -202,15 +209,6 @@ class PreparedData:
         return {name: self.label(name) for name in self._labels}
 
 
-def epoch_order(n_structures: int, seed: int | Sequence[int], epoch: int) -> np.ndarray:
-    """Permutation of the structures in one epoch, a function of seed and epoch alone.
-
-    >>> epoch_order(5, seed=1, epoch=0).tolist() == epoch_order(5, seed=1, epoch=0).tolist()
-    True
-    """
-    return np.random.default_rng([*np.atleast_1d(seed), epoch]).permutation(n_structures)
-
-
 def model_inputs(
     atoms: Atoms | Sequence[Atoms], settings: DescriptorSettings, total_charge=None
 ) -> dict[str, tf.Tensor]:
@@ -218,6 +216,14 @@ def model_inputs(
     frames = [atoms] if hasattr(atoms, "get_positions") else list(atoms)
     inputs, _ = PreparedData(frames, settings, total_charge=total_charge).batch(np.arange(len(frames)))
     return tensors(inputs)
+
+
+def symbolic_inputs() -> dict[str, keras.KerasTensor]:
+    """Inputs of a functional Keras model over batches of structures, with the names and types of a batch."""
+    return {
+        name: keras.Input(shape=shape[1:], dtype=np.dtype(dtype).name, name=name)
+        for name, (shape, dtype) in _INPUTS.items()
+    }
 
 
 def tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:

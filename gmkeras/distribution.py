@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from gmcore.data.batches import epoch_order
 from gmcore.errors import GMError
-from gmkeras.data import PreparedData, epoch_order
+from gmkeras.data import PreparedData
 
 
 def global_share(n_structures: tf.Tensor) -> tf.Tensor:

@@ -17,13 +17,17 @@ total charge is conserved), so that a head has no weights of its own. The twin w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from ase.data import atomic_masses
 
-from gmcore.engine.heads import COINCIDENT
+from gmcore.engine.heads import COINCIDENT, count_outputs
 from gmcore.engine.settings import DescriptorSettings, HeadSettings
+from gmcore.errors import excerpt
+from gmcore.quantities import HEAD_KINDS, predicted_by
 
 ROWS, COLUMNS = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
 """Indices of the six elements of a symmetric tensor."""
@@ -31,6 +35,40 @@ IDENTITY = (1.0, 0.0, 0.0, 1.0, 0.0, 1.0)
 """The identity matrix as six elements."""
 
 Inputs = Mapping[str, tf.Tensor]
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "charges": {"conserve": True},
+    "d_tensor": {"basis": "moments"},
+    "tensor": {"basis": "moments"},
+}
+"""Options of heads that state none, as in a configuration."""
+
+
+def as_head(head: str | Mapping[str, Any] | HeadSettings, n_radial: int) -> HeadSettings:
+    """Settings of a head.
+
+    Parameters
+    ----------
+    head : its kind; a dict with "kind", maybe "unit", and options of `HeadOptions`; or the settings.
+
+    Raises
+    ------
+    ValueError : no such kind.
+    GMError : an option that the kind does not have.
+    """
+    if isinstance(head, HeadSettings):
+        return head
+    if isinstance(head, Mapping) and "name" in head:
+        return HeadSettings.from_dict(head)
+    named: dict[str, Any] = {"kind": head} if isinstance(head, str) else dict(head)
+    kind = named.pop("kind", None)
+    if kind not in HEAD_KINDS:
+        raise ValueError(f"a head must be one of {', '.join(HEAD_KINDS)}, got {excerpt(kind)}")
+    unit = named.pop("unit", "") or predicted_by(kind)[0].unit
+    given = {"name": kind, "kind": kind, "width": 1, "unit": unit, "options": _DEFAULTS.get(kind, {}) | named}
+    settings = HeadSettings.from_dict(given)
+    settings.options.check(kind, kind)
+    return replace(settings, n_outputs=count_outputs(kind, settings.options, n_radial))
 
 
 def head_outputs(

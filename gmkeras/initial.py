@@ -30,7 +30,6 @@ from gmcore.engine.heads import head_columns
 from gmcore.engine.settings import HeadSettings, Member, ModelSettings
 from gmcore.errors import GMError
 from gmkeras.data import PreparedData, tensors
-from gmkeras.export import member_of
 from gmkeras.heads import IDENTITY
 from gmkeras.model import GMModel
 from gmkeras.statistics import BATCH_SIZE, channel_norms, feature_statistics
@@ -66,10 +65,7 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
         if model.decorrelate:
             model.dense_layers[0].decorrelation.assign(statistics.decorrelation)
     for head in model.head_settings:
-        layer = model.scale_shift[head.name]
-        layer.scale.assign(np.ones(layer.scale.shape))
-        layer.shift.assign(np.zeros(layer.shift.shape))
-    _set_output_factors(model, data)
+        _reset(model, head, data)
     responses, forces = _measure(model, data, SAMPLE)
     _fit_heads(model, model.head_settings, responses, forces, initial_scale)
 
@@ -80,8 +76,8 @@ def take_over(
     """Set the parameters of a model to those of a trained member; returns notes on what the member had to be given.
 
     What the member does not know starts as in a new model: radial coefficients of new pairs of species, and new heads.
-    A new species has the mean scale of the others, and the shift that its structures ask for. Constants that only make
-    the training fast, decorrelation and output factors, are those of the data.
+    A new species has the mean scale of the others, and the shift that its structures ask for. The decorrelation, which
+    only makes the training fast, is that of the data.
 
     Parameters
     ----------
@@ -97,21 +93,20 @@ def take_over(
     if model.decorrelate:
         statistics = feature_statistics(layer, data, extended.feature_std.astype(np.float64))
         model.dense_layers[0].decorrelation.assign(statistics.decorrelation)
-    _set_output_factors(model, data)
-    model.set_member(extended)
+    model.set_member(extended, relative=initial_scale == "spread")
     new_heads = [head for head in model.head_settings if head.name not in old_heads]
     for head in new_heads:
-        model.scale_shift[head.name].scale.assign(np.ones_like(extended.scale[head.name]))
+        _reset(model, head, data)
     new = np.setdiff1d(np.arange(len(model.descriptor.species)), known)
     responses, forces = _measure(model, data, data.n_structures if len(new) else SAMPLE)
     _fit_heads(model, new_heads, responses, forces, initial_scale)
     notes = []
     for head in model.head_settings:
-        response, shift = responses[head.name], model.scale_shift[head.name].shift
+        response, base = responses[head.name], model.scale_shift[head.name].base
         if head in new_heads or response.reference is None:
             continue
         left = response.reference - response.raw
-        change = np.zeros(shift.shape[0])
+        change = np.zeros(base.shape[0])
         change[new] = ridge(response.design[:, new], left) if len(new) else 0.0
         left = left - response.design @ change
         if head.kind == "energy" and refit:
@@ -119,13 +114,13 @@ def take_over(
             if np.sqrt(np.mean(left**2)) > REFIT * np.sqrt(np.mean((left - response.design @ again) ** 2)):
                 change += again
                 notes.append("the energies have another zero than those of the model: shifts fitted again")
-        shift.assign(shift.numpy() + np.pad(change[:, None], ((0, 0), (head.n_outputs - 1, 0))))
+        base.assign(base.numpy() + np.pad(change[:, None], ((0, 0), (head.n_outputs - 1, 0))))
     return notes
 
 
 def _extended(model: GMModel, heads: Sequence[HeadSettings], member: Member, known: np.ndarray) -> Member:
     """The member with the species and heads of `model`, whose own parameters fill in what it does not know."""
-    fresh = member_of(model)
+    fresh = model.member()
     beta = fresh.beta.copy()
     beta[np.ix_(known, known)] = member.beta
     weights, biases = list(member.weights), list(member.biases)
@@ -144,13 +139,13 @@ def _extended(model: GMModel, heads: Sequence[HeadSettings], member: Member, kno
     return Member(beta, member.feature_mean, member.feature_std, weights, biases, scale, shift)
 
 
-def _set_output_factors(model: GMModel, data: PreparedData) -> None:
-    """Bring the outputs of heads over moments to one order of magnitude."""
-    for head in model.head_settings:
-        if head.options.basis == "moments":
-            factors = 1.0 / channel_norms(model.moments_layer, data)
-            factors = factors if head.kind == "d_tensor" else np.append(factors, 1.0)
-            model.scale_shift[head.name].output_factor.assign(factors)
+def _reset(model: GMModel, head: HeadSettings, data: PreparedData) -> None:
+    """Scale 1 and shift 0; outputs over moments in units that bring them to one order of magnitude."""
+    factors = np.ones(head.n_outputs)
+    if head.options.basis == "moments":
+        factors = 1.0 / channel_norms(model.moments_layer, data)
+        factors = factors if head.kind == "d_tensor" else np.append(factors, 1.0)
+    model.scale_shift[head.name].set_effective(factors, np.zeros(head.n_outputs))
 
 
 def _fit_heads(
@@ -168,8 +163,9 @@ def _fit_heads(
         else:
             scale, shift = _from_reference(head, response)
         layer = model.scale_shift[head.name]
-        layer.scale.assign(np.full(layer.scale.shape, scale))
-        layer.shift.assign(np.concatenate([np.zeros((len(shift), head.n_outputs - 1)), shift[:, None]], axis=1))
+        factors, _ = layer.effective()
+        shifts = np.concatenate([np.zeros((len(shift), head.n_outputs - 1)), shift[:, None]], axis=1)
+        layer.set_effective(scale * factors, factors * shifts, relative=initial_scale == "spread")
 
 
 def ridge(design: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -201,11 +197,12 @@ def _measure(model: GMModel, data: PreparedData, sample: int) -> tuple[dict[str,
     """Responses of all heads, and (reference, raw) forces where forces are trained, over `sample` structures."""
     parts: dict[str, list[_Response]] = {head.name: [] for head in model.head_settings}
     forces: list[tuple[np.ndarray, np.ndarray]] = []
+    with_forces = "forces" in data.labels and any(head.kind == "energy" for head in model.head_settings)
     for inputs, labels in data.sample(sample, BATCH_SIZE):
-        outputs = {name: value.numpy() for name, value in model.quantities(tensors(inputs)).items()}
+        outputs = {name: value.numpy() for name, value in model.quantities(tensors(inputs), with_forces).items()}
         for head in model.head_settings:
             parts[head.name].append(_response(model, head, inputs, labels, outputs))
-        if "forces" in model.loss_weights:
+        if with_forces:
             forces.append((labels["forces"], outputs["forces"]))
     responses = {
         name: _Response(

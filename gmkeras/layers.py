@@ -6,7 +6,7 @@ float64, everything between them has the dtype of the layer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -212,13 +212,11 @@ class DecorrelatedDense(NTKDense):
 
 @keras.saving.register_keras_serializable("gmtensor")
 class ScaleShift(keras.layers.Layer):
-    """m_i = factor (scale[Z_i] y_i + shift[Z_i]), one pair of numbers per species and output.
+    """m_i = unit (scale[Z_i] y_i + shift[Z_i]) + base[Z_i], scale and shift trained: one pair per species and output.
 
-    The factor, `output_factor` (n_outputs,), is a constant, 1 unless it is set: it brings outputs that multiply tensors
-    of very different size to one order of magnitude.
-
-    Parameters and result are float64 whatever the dtype of y: the shifts of energies may be 1e4 eV, their sums are
-    wanted to 1e-3 eV.
+    The constants `unit` and `base`, (n_species, n_outputs) each, 1 and 0 unless they are set, are float64: the energies
+    of atoms may be 1e4 eV, their sums are wanted to 1e-3 eV. With the units in the constants, scale and shift are of
+    the order of 1, have the dtype of the layer like all other parameters, and suit any optimizer.
 
     Parameters
     ----------
@@ -228,9 +226,9 @@ class ScaleShift(keras.layers.Layer):
     --------
     >>> layer = ScaleShift(2, 1)
     >>> layer.build()
-    >>> _ = layer.shift.assign([[-10.0], [3.0]])
+    >>> layer.set_effective([[1.0], [2.0]], [[-10.0], [4.0]])
     >>> layer(np.array([[1.0], [2.0]], np.float32), species=np.array([1, 0], np.int32)).numpy().tolist()
-    [[4.0], [-8.0]]
+    [[6.0], [-8.0]]
     """
 
     def __init__(self, n_species: int, n_outputs: int, **kwargs):
@@ -239,27 +237,66 @@ class ScaleShift(keras.layers.Layer):
         self.n_outputs = n_outputs
 
     def build(self, input_shape=None):
-        def table(name, initializer):
+        def table(name, initializer, **options):
             shape = (self.n_species, self.n_outputs)
-            return self.add_weight(name=name, shape=shape, initializer=initializer, dtype="float64", autocast=False)
+            return self.add_weight(name=name, shape=shape, initializer=initializer, autocast=False, **options)
 
         self.scale, self.shift = table("scale", "ones"), table("shift", "zeros")
-        self.output_factor = self.add_weight(
-            name="output_factor",
-            shape=(self.n_outputs,),
-            initializer="ones",
-            dtype="float64",
-            autocast=False,
-            trainable=False,
-        )
+        constant = {"dtype": "float64", "trainable": False}
+        self.unit, self.base = table("unit", "ones", **constant), table("base", "zeros", **constant)
         self.built = True
+
+    def effective(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scale and shift with the constants in them, m = scale y + shift: (n_species, n_outputs) float64 each."""
+        unit = self.unit.numpy()
+        scale, shift = (values.numpy().astype(np.float64) for values in (self.scale, self.shift))
+        return unit * scale, unit * shift + self.base.numpy()
+
+    def set_effective(self, scale: np.ndarray, shift: np.ndarray, relative: bool = True) -> None:
+        """Make `effective` return these, with trained shifts of 0.
+
+        Parameters
+        ----------
+        relative : whether the unit becomes the scale, so that trained scales are 1; otherwise the unit stays.
+        """
+        scale = np.array(np.broadcast_to(scale, self.unit.shape), np.float64)
+        if relative:
+            mean = np.abs(scale).mean(axis=0)
+            unit = np.where(np.abs(scale) > 0.1 * mean, scale, mean)
+            self.unit.assign(np.where(unit != 0.0, unit, 1.0))
+        self.scale.assign(scale / self.unit.numpy())
+        self.shift.assign(np.zeros(self.shift.shape))
+        self.base.assign(np.broadcast_to(shift, self.base.shape))
 
     def call(self, y: tf.Tensor, species: tf.Tensor) -> tf.Tensor:
         # A product with 0 and 1 rather than tf.gather: its gradient is dense and adds up in a fixed order.
         chosen = tf.one_hot(species, self.n_species, dtype=tf.float64)
-        scale = tf.matmul(chosen, tf.convert_to_tensor(self.scale))
-        shift = tf.matmul(chosen, tf.convert_to_tensor(self.shift))
-        return (scale * tf.cast(y, tf.float64) + shift) * self.output_factor
+        scale, shift, unit, base = (
+            tf.matmul(chosen, tf.cast(tf.convert_to_tensor(values), tf.float64))
+            for values in (self.scale, self.shift, self.unit, self.base)
+        )
+        return (scale * tf.cast(y, tf.float64) + shift) * unit + base
 
     def get_config(self):
         return super().get_config() | {"n_species": self.n_species, "n_outputs": self.n_outputs}
+
+
+@keras.saving.register_keras_serializable("gmtensor")
+class StructureSum(keras.layers.Layer):
+    """Sum of values per atom over each structure of a batch: (n_atoms, ...) to (n_structures, ...).
+
+    Examples
+    --------
+    >>> inputs = {"structure": np.array([0, 0, 1], np.int32), "strain": np.zeros((2, 3, 3))}
+    >>> StructureSum()(np.array([[1.0], [2.0], [5.0]], np.float32), inputs).numpy().tolist()
+    [[3.0], [5.0]]
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+
+    def call(self, values: tf.Tensor, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        return tf.math.unsorted_segment_sum(values, inputs["structure"], tf.shape(inputs["strain"])[0])
+
+    def compute_output_shape(self, values_shape, inputs_shape=None):
+        return (None, *values_shape[1:])

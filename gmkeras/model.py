@@ -1,33 +1,38 @@
-"""The trainable model: descriptor, network, heads, and a training step whose force loss is differentiated twice."""
+"""The trainable model: descriptor, network and heads as a Keras model whose force loss is differentiated twice."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from os import PathLike
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from ase.data import chemical_symbols
 
-from gmcore.config.training import Properties
+from gmcore.config.training import Descriptor, NetworkSection
+from gmcore.data.datasets import Dataset
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
 from gmcore.errors import GMError, excerpt
-from gmcore.model_file import read_model
-from gmcore.quantities import BY_NAME, predicted_by
+from gmcore.model_file import read_model, write_model
+from gmcore.quantities import predicted_by
 from gmcore.suggest import did_you_mean
-from gmkeras import losses
-from gmkeras.distribution import global_share
-from gmkeras.heads import head_outputs
+from gmkeras import fitting
+from gmkeras.heads import as_head, head_outputs
 from gmkeras.layers import DecorrelatedDense, GaussianMomentsLayer, NTKDense, ScaleShift, Standardization
+from gmkeras.trainer import StructureModel
+
+DEFAULTS, HIDDEN = Descriptor(), tuple(NetworkSection().hidden)
 
 
 @keras.saving.register_keras_serializable("gmtensor")
-class GMModel(keras.Model):
+class GMModel(StructureModel):
     """Gaussian-moment network with one or several heads, trained with `model.fit`.
 
-    Input and labels are the dicts of `gmkeras.data`; the output is a dict of the quantities below, float64.
+    Input and labels are the dicts of `gmkeras.data`; the output is a dict of the quantities below, float64. `fit`,
+    `evaluate` and `predict` take data sets (`gmcore.Dataset`), their batches and structures of ASE as well.
 
     ==========  ======================================  ====================
     head        quantities                              unit
@@ -38,43 +43,61 @@ class GMModel(keras.Model):
     tensor      tensor                                  that of the labels
     ==========  ======================================  ====================
 
-    `*` only from `quantities(..., derivatives=True)`, which the training, test and prediction steps call when a loss on
-    forces or stress is asked for: F = -dE/dr, stress = (dE/dstrain)/V.
+    `*` F = -dE/dr, stress = (dE/dstrain)/V, NaN without a cell. They are computed where a loss or a metric asks for
+    them, and in `predict`.
 
     Parameters
     ----------
-    descriptor : settings of the descriptor.
-    heads : outputs, in this order.
+    species : elements, as symbols or atomic numbers, in any order.
+    heads : names of heads, dicts such as {"kind": "charges", "conserve": False}, or `HeadSettings`; outputs have this
+        order.
+    r_max, r_min, n_basis, n_radial : of the descriptor, see `gmcore.engine.settings.DescriptorSettings`.
     hidden : sizes of the hidden layers.
-    loss_weights : quantity -> weight of its loss (`gmkeras.losses`); only these quantities are trained and measured.
     seed : of beta and of the weights of the network.
-    decorrelate : whether the first layer sees the features partly decorrelated (`DecorrelatedDense`).
+    decorrelate : whether the first layer sees the features partly decorrelated (`DecorrelatedDense`); if not given,
+        where no energy is learned.
+    dtype : "float32" or "float64".
 
-    Keras would compile with XLA where it finds a GPU; the engine runs outside XLA, so `jit_compile=True` is set aside
-    with a warning.
+    Raises
+    ------
+    ValueError, GMError : settings that are no model.
+
+    Examples
+    --------
+    ::
+
+        model = GMModel(species=data.species, heads=["energy"], r_max=5.0)
+        model.adapt(train)
+        model.compile(optimizer="adam", loss_weights={"energy": 1.0, "forces": 4.0})
+        model.fit(train.batches(8, seed=1), validation_data=valid.batches(8), epochs=300)
+        model.to_file("model.h5")
     """
 
     def __init__(
         self,
-        descriptor: DescriptorSettings,
-        heads: Sequence[HeadSettings],
-        hidden: Sequence[int] = (512, 512),
-        loss_weights: Mapping[str, float] | None = None,
+        species: Sequence[int | str],
+        heads: Sequence[str | Mapping[str, Any] | HeadSettings],
+        r_max: float = DEFAULTS.r_max,
+        r_min: float = DEFAULTS.r_min,
+        n_basis: int = DEFAULTS.n_basis,
+        n_radial: int = DEFAULTS.n_radial,
+        hidden: Sequence[int] = HIDDEN,
         seed: int = 0,
-        decorrelate: bool = False,
+        decorrelate: bool | None = None,
         dtype: str = "float32",
         name: str = "gm_model",
     ):
         super().__init__(name=name, dtype=dtype, autocast=False)
         self.supports_jit = False
-        weights = {quantity: float(weight) for quantity, weight in (loss_weights or {}).items() if weight > 0}
-        _check(heads, weights)
-        self.descriptor, self.head_settings = descriptor, tuple(heads)
-        self.hidden, self.loss_weights, self.seed, self.decorrelate = tuple(hidden), weights, seed, decorrelate
-        self.needs_derivatives = "forces" in weights or "stress" in weights
+        self.descriptor = DescriptorSettings(_atomic_numbers(species), float(r_max), float(r_min), n_basis, n_radial)
+        self.head_settings = tuple(as_head(head, n_radial) for head in heads)
+        _check(self.head_settings)
+        predicts_energy = any(head.kind == "energy" for head in self.head_settings)
+        decorrelate = not predicts_energy if decorrelate is None else decorrelate
+        self.hidden, self.seed, self.decorrelate = tuple(hidden), seed, decorrelate
         seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(len(self.hidden) + 2) >> 1]
         self.moments_layer = GaussianMomentsLayer(
-            **_layer_arguments(descriptor), seed=seeds[0], dtype=dtype, name="descriptor"
+            **asdict(self.descriptor), seed=seeds[0], dtype=dtype, name="descriptor"
         )
         self.standardization = Standardization(dtype=dtype, name="standardization")
         self.dense_layers = [
@@ -86,12 +109,8 @@ class GMModel(keras.Model):
         n_outputs = sum(head.n_outputs for head in self.head_settings)
         self.dense_layers.append(NTKDense(n_outputs, seed=seeds[-1], dtype=dtype, name="output"))
         self.scale_shift = {
-            head.name: ScaleShift(len(descriptor.species), head.n_outputs, dtype=dtype, name=head.name)
+            head.name: ScaleShift(len(self.descriptor.species), head.n_outputs, dtype=dtype, name=head.name)
             for head in self.head_settings
-        }
-        self._loss_metric = keras.metrics.Mean(name="loss", dtype="float64")
-        self._mae_metrics = {
-            quantity: keras.metrics.Mean(name=f"{quantity}_mae", dtype="float64") for quantity in weights
         }
         self._build_layers()
 
@@ -108,16 +127,13 @@ class GMModel(keras.Model):
         self.built = True
 
     @classmethod
-    def from_file(
-        cls, path: str | PathLike, member: int = 0, loss_weights: Mapping[str, float] | None = None
-    ) -> GMModel:
+    def from_file(cls, path: str | PathLike, member: int = 0) -> GMModel:
         """Return a member of a model file as a model that can be trained on.
 
         Parameters
         ----------
-        path : model file of `gmtensor train`.
+        path : model file of `gmtensor train` or `to_file`.
         member : which member of the committee, from 0.
-        loss_weights : as for the class; those of a configuration that states none if not given.
 
         Raises
         ------
@@ -127,27 +143,114 @@ class GMModel(keras.Model):
         --------
         Freeze the radial functions, then train as usual::
 
-            model = GMModel.from_file("model.h5", loss_weights={"d_tensor": 1.0})
+            model = GMModel.from_file("model.h5")
             model.moments_layer.trainable = False
-            model.compile(optimizer=GroupedAdam(rates, max_step))
+            model.compile(optimizer="adam")
             model.fit(data)
         """
         settings, members = read_model(path)
         if not 0 <= member < len(members):
             raise GMError(f"{path} has the members 0 to {len(members) - 1}, got {member}")
         check_trainable(path, settings)
-        if loss_weights is None:
-            loss_weights = Properties(**{head.kind: {} for head in settings.heads}).loss_weights
         chosen = members[member]
         hidden = [len(bias) for bias in chosen.biases[:-1]]
-        model = cls(settings.descriptor, settings.heads, hidden, loss_weights, dtype=settings.dtype)
+        descriptor = asdict(settings.descriptor)
+        model = cls(heads=settings.heads, hidden=hidden, decorrelate=False, dtype=settings.dtype, **descriptor)
         model.set_member(chosen)
         return model
 
-    def set_member(self, member: Member) -> None:
-        """Set all parameters; the constants `decorrelation` and `output_factor` stay what they are.
+    def to_file(
+        self,
+        path: str | PathLike,
+        *others: GMModel,
+        train: Dataset | None = None,
+        validation: Dataset | None = None,
+    ) -> None:
+        """Write a model file for `gmcore.load_model`, `GMCalculator` and the commands of gmtensor.
 
-        The inverse of `gmkeras.export.member_of`.
+        Parameters
+        ----------
+        others : further members of a committee, trained from other seeds.
+        train, validation : the data sets of the training. With both the file has calibrated errors and extrapolation
+            grades, see docs/method.md.
+
+        Raises
+        ------
+        GMError : the models are no committee, only one data set is given, or the file cannot be written.
+        """
+        if (train is None) != (validation is None):
+            raise GMError("to_file needs both data sets, train and validation, or none of them")
+        models = (self, *others)
+        for other in others:
+            if (other.descriptor, other.head_settings) != (self.descriptor, self.head_settings):
+                raise GMError("the members of a committee must have the same species, descriptor and heads")
+        provenance = {"made_by": "gmkeras.GMModel.to_file"}
+        settings = ModelSettings(self.descriptor, self.head_settings, self.variable_dtype, provenance)
+        members, uncertainty, smallest = [model.member() for model in models], None, None
+        if train is not None and validation is not None:
+            from gmcore.evaluation.trust import learn_uncertainty
+
+            members, uncertainty = learn_uncertainty(settings, members, train, validation)
+            smallest = min(train.atoms, key=len)
+        write_model(path, settings, members, smallest, uncertainty)
+
+    def adapt(self, data: Any, *, standardize: bool = True, initial_scale: str = "spread") -> None:
+        """Set what comes from the training data before the first step: feature statistics, scales and shifts.
+
+        Parameters
+        ----------
+        data : data set or batches; labels that no head predicts are not used.
+        standardize, initial_scale : see `gmkeras.initial.initialize`.
+
+        Raises
+        ------
+        GMError : the data are no data set, have elements that the model does not know, or no label of one of the heads.
+        """
+        from gmkeras.initial import initialize
+
+        batches = fitting.as_batches(data, None, None)
+        if batches is None:
+            raise GMError(f"adapt needs a data set, see gmcore.Dataset.from_atoms, got {excerpt(data)}")
+        dataset = batches.dataset
+        for head in self.head_settings:
+            names = [quantity.name for quantity in predicted_by(head.kind)]
+            if not set(names) & dataset.labels.keys():
+                raise GMError(
+                    f"adapt needs labels for the head {head.name}, got no {' or '.join(names)}: name them in units of "
+                    "Dataset.from_atoms"
+                )
+        self.head_settings = tuple(
+            replace(head, unit=dataset.units.get("tensor", head.unit)) if head.kind == "tensor" else head
+            for head in self.head_settings
+        )
+        initialize(
+            self,
+            fitting.prepare(self.descriptor, dataset, self.predicted),
+            standardize=standardize,
+            initial_scale=initial_scale,
+        )
+
+    def member(self) -> Member:
+        """Return the parameters as plain arrays; constants of the training are multiplied in."""
+        scale, shift = {}, {}
+        for name, layer in self.scale_shift.items():
+            scale[name], shift[name] = layer.effective()
+        return Member(
+            beta=self.moments_layer.beta.numpy(),
+            feature_mean=self.standardization.mean.numpy(),
+            feature_std=self.standardization.std.numpy(),
+            weights=[layer.effective_kernel().numpy() for layer in self.dense_layers],
+            biases=[layer.bias.numpy() for layer in self.dense_layers],
+            scale=scale,
+            shift=shift,
+        )
+
+    def set_member(self, member: Member, relative: bool = True) -> None:
+        """Set all parameters, the inverse of `member`; the constant `decorrelation` stays what it is.
+
+        Parameters
+        ----------
+        relative : whether steps of scales and shifts count in units of the scales, see `ScaleShift.set_effective`.
         """
         self.moments_layer.beta.assign(member.beta)
         self.standardization.set_constants(member.feature_mean, member.feature_std)
@@ -155,9 +258,7 @@ class GMModel(keras.Model):
             layer.set_effective_kernel(kernel)
             layer.bias.assign(bias)
         for name, layer in self.scale_shift.items():
-            factor = layer.output_factor.numpy()
-            layer.scale.assign(member.scale[name] / factor)
-            layer.shift.assign(member.shift[name] / factor)
+            layer.set_effective(member.scale[name], member.shift[name], relative)
 
     def groups(self) -> dict[str, list[keras.Variable]]:
         """Trainable parameters by the names that `freeze` knows, but for "network": all layers of it."""
@@ -190,7 +291,18 @@ class GMModel(keras.Model):
             for variable in groups[name]:
                 variable.trainable = False
 
-    def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def quantities(self, inputs: Mapping[str, tf.Tensor], derivatives: bool) -> dict[str, tf.Tensor]:
+        """All quantities; with `derivatives` also forces and stress, for which there must be an energy."""
+        if not derivatives:
+            return self._outputs(inputs)
+        positions, strain = inputs["positions"], inputs["strain"]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([positions, strain])
+            outputs = self._outputs(inputs)
+        g_positions, g_strain = tape.gradient(outputs["energy"], [positions, strain])
+        return outputs | {"forces": -g_positions, "stress": _stress(g_strain, inputs["volume"])}
+
+    def _outputs(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         features, moments = self.moments_layer(inputs)
         h = self.standardization(features)
         for layer in self.dense_layers:
@@ -203,79 +315,12 @@ class GMModel(keras.Model):
             outputs |= head_outputs(head, self.descriptor, m, tf.identity(moments), inputs)
         return outputs
 
-    def quantities(self, inputs: Mapping[str, tf.Tensor], derivatives: bool | None = None) -> dict[str, tf.Tensor]:
-        """All quantities; with `derivatives` (default: if a loss needs them) also forces and stress.
-
-        Without a cell the stress is NaN.
-        """
-        if not (self.needs_derivatives if derivatives is None else derivatives):
-            return self(inputs)
-        positions, strain = inputs["positions"], inputs["strain"]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([positions, strain])
-            outputs = self(inputs)
-        g_positions, g_strain = tape.gradient(outputs["energy"], [positions, strain])
-        return outputs | {"forces": -g_positions, "stress": _stress(g_strain, inputs["volume"])}
-
-    def losses_and_errors(
-        self, inputs: Mapping[str, tf.Tensor], labels: Mapping[str, tf.Tensor]
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Total loss and the deviations of each trained quantity."""
-        outputs = self.quantities(inputs)
-        deviations = {name: losses.errors(name, outputs[name], labels[name]) for name in self.loss_weights}
-        terms = [w * losses.loss(name, deviations[name], inputs["volume"]) for name, w in self.loss_weights.items()]
-        return sum(terms[1:], terms[0]), deviations
-
-    def train_step(self, data):
-        inputs, labels = data
-        variables = self.trainable_variables
-        with tf.GradientTape() as tape:
-            loss, deviations = self.losses_and_errors(inputs, labels)
-            own_loss = loss * global_share(tf.shape(inputs["volume"])[0])  # gradients are summed over replicas
-        # ZERO: a shift of the energy has no gradient where only forces are trained
-        unconnected = tf.UnconnectedGradients.ZERO
-        gradients = tape.gradient(own_loss, [v.value for v in variables], unconnected_gradients=unconnected)
-        self.optimizer.apply_gradients(zip(gradients, variables))
-        return self._measure(inputs, labels, loss, deviations)
-
-    def test_step(self, data):
-        inputs, labels = data
-        return self._measure(inputs, labels, *self.losses_and_errors(inputs, labels))
-
-    def predict_step(self, data):
-        inputs = data[0] if isinstance(data, tuple) else data
-        return self.quantities(inputs)
-
-    def _measure(self, inputs, labels, loss, deviations):
-        self._loss_metric.update_state(loss, sample_weight=tf.shape(inputs["volume"])[0])
-        for name, metric in self._mae_metrics.items():
-            n = losses.count(name, labels[name])
-            mean = tf.math.divide_no_nan(tf.reduce_sum(tf.abs(deviations[name])), n)
-            metric.update_state(mean, sample_weight=n)
-        return {metric.name: metric.result() for metric in self.metrics}
-
-    def compile(self, *args, jit_compile="auto", **kwargs):
-        """As in Keras, but XLA is never used."""
-        if jit_compile is True:
-            warnings.warn("jit_compile=True is set aside: the descriptor runs outside XLA", stacklevel=2)
-        super().compile(*args, jit_compile=False, **kwargs)
-
-    def _maybe_symbolic_build(self, *_, **__) -> None:
-        """Build the optimizer, the only part that is not built yet.
-
-        Under a strategy Keras would average the batches of the replicas, whose structures differ, to build the model.
-        """
-        strategy = self.distribute_strategy
-        if strategy.num_replicas_in_sync > 1 and self.optimizer is not None and not self.optimizer.built:
-            with strategy.scope():
-                self.optimizer.build(self.trainable_variables)
-
     def get_config(self):
         return {
-            "descriptor": asdict(self.descriptor),
+            **asdict(self.descriptor),
+            "species": list(self.descriptor.species),
             "heads": [head.to_dict() for head in self.head_settings],
             "hidden": list(self.hidden),
-            "loss_weights": dict(self.loss_weights),
             "seed": self.seed,
             "decorrelate": self.decorrelate,
             "dtype": self.dtype_policy.name,
@@ -284,9 +329,7 @@ class GMModel(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        settings = dict(config["descriptor"], species=tuple(config["descriptor"]["species"]))
-        heads = [HeadSettings.from_dict(head) for head in config["heads"]]
-        return cls(**config | {"descriptor": DescriptorSettings(**settings), "heads": heads})
+        return cls(**config | {"heads": [HeadSettings.from_dict(head) for head in config["heads"]]})
 
 
 def check_trainable(path: str | PathLike, settings: ModelSettings) -> None:
@@ -312,18 +355,26 @@ def _stress(g_strain: tf.Tensor, volume: tf.Tensor) -> tf.Tensor:
     return tf.where(periodic, stress, tf.fill(tf.shape(stress), tf.constant(np.nan, stress.dtype)))
 
 
-def _check(heads: Sequence[HeadSettings], weights: Mapping[str, float]) -> None:
-    """Refuse heads and weights that do not belong together."""
-    available = [quantity.name for head in heads for quantity in predicted_by(head.kind)]
+def _check(heads: Sequence[HeadSettings]) -> None:
+    """Refuse heads that cannot be trained together."""
+    if not heads:
+        raise ValueError("a model needs at least one head, for example heads=['energy']")
     for head in heads:
         if head.name != head.kind:
             raise ValueError(f"a head that is trained must be named after its kind, {head.kind}, got {head.name!r}")
-    for quantity in weights:
-        if quantity not in BY_NAME:
-            raise ValueError(f"loss_weights must name quantities of {', '.join(BY_NAME)}, got {quantity!r}")
-        if quantity not in available:
-            raise ValueError(f"no head predicts {quantity}, for which loss_weights ask")
+    names = [head.name for head in heads]
+    if len(set(names)) < len(names):
+        raise ValueError(f"each head can be there once only, got {', '.join(names)}")
 
 
-def _layer_arguments(descriptor: DescriptorSettings) -> dict:
-    return asdict(descriptor) | {"species": descriptor.species}
+def _atomic_numbers(species: Sequence[int | str]) -> tuple[int, ...]:
+    """Atomic numbers of elements, ascending, each once."""
+    numbers = set()
+    for element in species:
+        number = chemical_symbols.index(element) if element in chemical_symbols else element
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or not 1 <= number < 119:
+            raise ValueError(f"species must be symbols or atomic numbers of elements, got {excerpt(element)}")
+        numbers.add(int(number))
+    if not numbers:
+        raise ValueError("a model needs at least one element, for example species=['C', 'H'] or data.species")
+    return tuple(sorted(numbers))

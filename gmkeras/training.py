@@ -17,7 +17,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -28,11 +28,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from gmcore.config.training import TrainConfig
+from gmcore.config.training import Properties, TrainConfig
 from gmcore.data.datasets import Dataset
 from gmcore.data.splits import describe_parts, load_datasets
-from gmcore.engine.heads import check_heads
-from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
+from gmcore.engine.heads import check_heads, count_outputs
+from gmcore.engine.settings import DescriptorSettings, HeadOptions, HeadSettings, Member, ModelSettings
 from gmcore.evaluation.advice import training_advice
 from gmcore.evaluation.evaluation import evaluate_model, write_evaluation
 from gmcore.evaluation.figures import loss_curves
@@ -41,18 +41,20 @@ from gmcore.evaluation.trust import learn_uncertainty
 from gmcore.files import atomic_path, lock_folder
 from gmcore.model import Model, load_model
 from gmcore.model_file import ModelFileError, model_identity, read_model, write_model
+from gmcore.quantities import BY_NAME
 from gmcore.threads import set_threads
 from gmcore.version import __version__
 from gmkeras.callbacks import BestWeights, Checkpoints, Logs, ProgressBar
 from gmkeras.checkpoint import TrainingState, load_checkpoint
 from gmkeras.data import PreparedData
-from gmkeras.export import head_settings, member_of, set_weights
 from gmkeras.initial import initialize, take_over
 from gmkeras.model import GMModel
 from gmkeras.optimizer import GroupedAdam
 from gmkeras.start import Start, checked_heads, completed, descriptor_of, read_start, start_notes
 
 MODEL_FILE = "model.h5"
+LAYOUT = 2
+"""Of the variables in a checkpoint; those of another layout are refused."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def _train_committee(
         if start
         else DescriptorSettings(training.species, **config.descriptor.model_dump())
     )
-    heads = head_settings(config.properties, descriptor.n_radial, training)
+    heads = _head_settings(config.properties, descriptor.n_radial, training)
     heads = checked_heads(start, heads) if start else heads
     check_heads(heads, descriptor.n_radial)
     labels = config.labels
@@ -170,7 +172,7 @@ def _train_committee(
     }
     trainer = _Trainer(config, descriptor, heads, data, start, folder, progress)
     members, states = zip(*(trainer.run(k, resume) for k in range(config.training.members)))
-    columns = [name for name in states[0].history[0] if name not in ("epoch", "val_error")]
+    columns = [name for name in states[0].history[0] if name in ("loss", "val_loss") or name.endswith("_mae")]
     loss_curves(
         folder / "loss_curves.png",
         [{name: [row[name] for row in state.history] for name in columns} for state in states],
@@ -185,6 +187,22 @@ def _train_committee(
         known, uncertainty = learn_uncertainty(settings, members, training, parts["validation"])
         write_model(path, settings, known, min(training.atoms, key=len), uncertainty)
     return path
+
+
+def _head_settings(properties: Properties, n_radial: int, data: Dataset) -> tuple[HeadSettings, ...]:
+    """Heads for the properties of a configuration; units and a total charge that never changes come from the data."""
+    heads = []
+    for name in properties.names:
+        section, options = getattr(properties, name), HeadOptions()
+        unit = BY_NAME[name].unit or data.units[name]
+        if name == "charges":
+            constant = section.conserve and np.ptp(data.total_charge) == 0.0
+            total_charge = float(data.total_charge[0]) if constant else None
+            options = HeadOptions(conserve=section.conserve, origin=section.origin, total_charge=total_charge)
+        elif name != "energy":
+            options = HeadOptions(basis=section.basis)
+        heads.append(HeadSettings(name, name, count_outputs(name, options, n_radial), unit, options))
+    return tuple(heads)
 
 
 def _holds(path: Path, settings: ModelSettings, members: Sequence[Member]) -> bool:
@@ -215,11 +233,9 @@ class _Trainer:
         self._steps = -(-data["train"].n_structures // config.batch_size)
         self._model = self._new_model(config.seed)
         self._model.freeze(self._settings.freeze)
-        self._optimizer = GroupedAdam(
-            self._settings.learning_rates.model_dump(), max_step=self._settings.epochs * self._steps
-        )
+        self._optimizer = GroupedAdam(self._settings.epochs * self._steps, self._settings.learning_rates.model_dump())
         self._optimizer.build(self._model.trainable_variables)
-        self._model.compile(optimizer=self._optimizer)
+        self._model.compile(optimizer=self._optimizer, loss_weights=self._weights)
 
     def run(self, member: int, resume: bool) -> tuple[Member, TrainingState]:
         """Train one member from its beginning or its checkpoint; returns the parameters of its best epoch."""
@@ -230,8 +246,8 @@ class _Trainer:
         checkpoint = folder / "checkpoint.npz"
         if not resume:
             checkpoint.unlink(missing_ok=True)
-        set_weights(model, self._initial_weights(seed, member))
-        self._optimizer.restart(self._rates())
+        model.set_weights(self._initial_weights(seed, member))
+        self._optimizer.restart()
         fingerprint = _fingerprint(self._config, data, member, self._start)
         state = load_checkpoint(checkpoint, fingerprint, model)
 
@@ -254,19 +270,18 @@ class _Trainer:
                     ProgressBar(self._progress, task, state),
                 ],
             )
-        set_weights(model, state.best_weights)
-        return member_of(model), state
+        model.set_weights(state.best_weights)
+        return model.member(), state
 
     def _new_model(self, seed: int) -> GMModel:
         network = self._config.network
         return GMModel(
-            self._descriptor,
-            self._heads,
-            network.hidden,
-            self._weights,
-            seed,
+            heads=self._heads,
+            hidden=network.hidden,
+            seed=seed,
             decorrelate=bool(network.decorrelate),
             dtype=self._settings.dtype,
+            **asdict(self._descriptor),
         )
 
     def _initial_weights(self, seed: int, member: int) -> list[np.ndarray]:
@@ -281,19 +296,6 @@ class _Trainer:
                 self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         return [weight.numpy() for weight in model.weights]
 
-    def _rates(self) -> dict[str, float]:
-        """Learning rates by group.
-
-        Those of scale and shift are in units of the initial scale where that was measured: Adam's steps do not depend
-        on the size of the gradient, so a rate has the unit of its parameter.
-        """
-        rates = self._settings.learning_rates.model_dump()
-        if self._settings.initial_scale == "spread":
-            for layer in self._model.scale_shift.values():
-                size = float(np.abs(layer.scale.numpy()).mean())
-                rates |= {layer.scale.path: rates["scale"] * size, layer.shift.path: rates["shift"] * size}
-        return rates
-
 
 def _spread(values: np.ndarray) -> float:
     """Mean absolute deviation from the mean; 1 where nothing varies."""
@@ -304,8 +306,7 @@ def _spread(values: np.ndarray) -> float:
 def _fingerprint(config: TrainConfig, data: dict[str, PreparedData], member: int, start: Start | None) -> str:
     """Hash of everything that decides the weights of a member, but for the number of threads.
 
-    Models to start from and added data count by their content. A training without them has the hash that earlier
-    versions gave it.
+    Models to start from and added data count by their content.
     """
     left_out = {"members", "threads", "start_from", "freeze", "new_species"}
     content = config.model_dump(
@@ -313,7 +314,7 @@ def _fingerprint(config: TrainConfig, data: dict[str, PreparedData], member: int
     )
     start_content = [start.identity(member)] if start else []
     frozen = [sorted(set(config.training.freeze))] if config.training.freeze else []
-    digest = hashlib.sha256(json.dumps([content, member, *start_content, *frozen], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([LAYOUT, content, member, *start_content, *frozen], sort_keys=True).encode())
     for part in data.values():
         for arrays in part.batches(part.n_structures):
             for values in arrays:

@@ -6,6 +6,8 @@ lie ready as tensors, so that the steps are compared, not the ways of feeding th
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 
 from gmcore.engine.neighbors import build_pairs
@@ -61,8 +63,8 @@ def _gmkeras(kind, frames, labels):
     from gmkeras.optimizer import GROUPS, GroupedAdam
 
     settings, _ = model_parts(kind, CUTOFF)
-    model = GMModel(settings.descriptor, settings.heads, HIDDEN, LOSSES[kind])
-    model.compile(optimizer=GroupedAdam(dict.fromkeys(GROUPS, 1e-3), max_step=10**6))
+    model = GMModel(heads=settings.heads, hidden=HIDDEN, decorrelate=False, **asdict(settings.descriptor))
+    model.compile(optimizer=GroupedAdam(10**6, dict.fromkeys(GROUPS, 1e-3)), loss_weights=LOSSES[kind])
     model.optimizer.build(model.trainable_variables)
     inputs = model_inputs(frames, settings.descriptor)
     targets = {name: tf.constant(value) for name, value in labels.items()}

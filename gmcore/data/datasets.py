@@ -14,15 +14,17 @@ import numpy as np
 from ase import Atoms
 
 from gmcore.anisotropy import zfs_parameters
-from gmcore.data.frames import Frame
+from gmcore.data.batches import Batches
+from gmcore.data.fields import find_fields
+from gmcore.data.frames import Frame, check_numbers
 from gmcore.data.labels import detraced, label_array, symmetrized
 from gmcore.data.readers.hdf5 import write_hdf5
 from gmcore.data.reading import read_frames
 from gmcore.engine.neighbors import NeighborError, build_pairs
 from gmcore.engine.structures import Batch, StructureError
-from gmcore.errors import DataError, excerpt, shortened
+from gmcore.errors import DataError, excerpt
 from gmcore.quantities import BY_NAME, PER_ATOM
-from gmcore.suggest import nearest
+from gmcore.suggest import did_you_mean
 from gmcore.units import UNITS, UnitError, conversion, not_stated
 
 SHORT = 0.5  # A: a search that finds coincident atoms and little else
@@ -48,8 +50,94 @@ class Dataset:
     total_charge: np.ndarray
     notes: tuple[str, ...] = field(default=())
 
+    @classmethod
+    def from_atoms(
+        cls,
+        atoms: Iterable[Atoms],
+        labels: Sequence[str] | None = None,
+        *,
+        units: Mapping[str, str] | None = None,
+        keys: Mapping[str, str] | None = None,
+        total_charge: float | str | None = None,
+        pbc: bool | None = None,
+    ) -> Dataset:
+        """Return a data set of structures in memory, which stay what they are.
+
+        Labels are looked for in the results of a calculator, in `info` and in `arrays`, as in a file.
+
+        Parameters
+        ----------
+        labels : labels wanted, of `gmcore.quantities`; those of `units` if not given.
+        units : unit of each label, and of "length" if it is not A.
+        keys, total_charge, pbc : as in `read_dataset`.
+
+        Raises
+        ------
+        DataError : no structures, a value that cannot be used, or labels that are missing.
+        UnitError : a unit is not stated or not known.
+
+        Examples
+        --------
+        >>> from ase.build import molecule
+        >>> water = molecule("H2O")
+        >>> water.info["energy"] = -14.2
+        >>> data = Dataset.from_atoms([water], units={"energy": "eV"})
+        >>> len(data), data.species, list(data.labels)
+        (1, (1, 8), ['energy'])
+        """
+        from gmcore.data.readers.ase_files import frame_of
+
+        if isinstance(atoms, Atoms):
+            raise DataError("Dataset.from_atoms needs a list of structures, got a single one: write [atoms]")
+        frames = [frame_of(structure, f"structure {k}") for k, structure in enumerate(atoms)]
+        if not frames:
+            raise DataError("a data set needs at least one structure, got none")
+        for frame in frames:
+            check_numbers(frame)
+        units = {"length": "A", **(units or {})}
+        wanted = [name for name in units if name != "length"] if labels is None else labels
+        return _dataset(frames, wanted, units=units, keys=keys or {}, total_charge=total_charge, pbc=pbc, added=False)
+
     def __len__(self) -> int:
         return len(self.atoms)
+
+    def split(self, *sizes: int, seed: int = 1) -> tuple[Dataset, ...]:
+        """Return disjoint parts of these sizes, drawn at random.
+
+        `split(train, validation, test, seed=seed)` gives the parts of a configuration with these numbers.
+
+        Raises
+        ------
+        DataError : there are fewer structures, or a size is no number of structures.
+
+        Examples
+        --------
+        >>> from ase.build import molecule
+        >>> data = Dataset.from_atoms([molecule("H2O")] * 10)
+        >>> [len(part) for part in data.split(6, 2, 2)]
+        [6, 2, 2]
+        """
+        for size in sizes:
+            if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+                raise DataError(f"the parts of a split must be numbers of structures, at least 1, got {excerpt(size)}")
+        if sum(sizes) > len(self):
+            raise DataError(
+                f"the parts of the split need {sum(sizes)} structures, but the data have {len(self)}: ask for fewer"
+            )
+        order = np.random.default_rng(seed).permutation(len(self))
+        starts = np.cumsum([0, *sizes[:0:-1]])[::-1]  # the last part comes first, as in `gmcore.data.splits`
+        return tuple(self.subset(order[start : start + size]) for start, size in zip(starts, sizes))
+
+    def batches(self, batch_size: int = 8, *, seed: int | None = None) -> Batches:
+        """Return the data set as batches for `GMModel.fit`, in random order if there is a seed.
+
+        Raises
+        ------
+        DataError : the batch size is no number of structures.
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise DataError(f"batch_size must be a number of structures, at least 1, got {excerpt(batch_size)}")
+        return Batches(self, int(batch_size), seed)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Dataset:
         """Return the structures at `indices`, in that order."""
@@ -177,15 +265,33 @@ def read_dataset(
     DataError : a file or value cannot be used, labels are missing, or a unit contradicts the file.
     UnitError : a unit is not stated or not known.
     """
-    keys, units = dict(keys or {}), dict(units or {})
-    for quantity, unit in units.items():
+    for quantity, unit in (units or {}).items():
         conversion(quantity, unit)  # a wrong unit is reported before a large file is read
     files = [files] if isinstance(files, (str, Path)) else list(files)
     frames = [frame for file in files for frame in read_frames(file, format)]
+    return _dataset(frames, labels, units=units or {}, keys=keys or {}, total_charge=total_charge, pbc=pbc, added=added)
+
+
+def _dataset(
+    frames: list[Frame],
+    labels: Sequence[str],
+    *,
+    units: Mapping[str, str],
+    keys: Mapping[str, str],
+    total_charge: float | str | None,
+    pbc: bool | None,
+    added: bool,
+) -> Dataset:
+    """Convert and check frames, whose structures become those of the data set; arguments as in `read_dataset`."""
+    for label in (*labels, *keys):
+        if label not in BY_NAME:
+            raise DataError(f"unknown label {excerpt(label)}{did_you_mean(label, BY_NAME)}")
+    for quantity, unit in units.items():
+        conversion(quantity, unit)
     if pbc is not None:
         for frame in frames:
             frame.atoms.pbc = pbc
-    found = _found(frames, labels, keys, total_charge, added)
+    found = find_fields(frames, labels, keys, total_charge, added)
     charges = [
         _total_charge(frame, None if added and "total_charge" in frame.fields else total_charge) for frame in frames
     ]
@@ -204,88 +310,6 @@ def read_dataset(
         notes += label_notes
     atoms = [frame.atoms for frame in frames]
     return Dataset(atoms, values, internal, np.array([charge or 0.0 for charge in charges]), tuple(notes))
-
-
-def _found(
-    frames: Sequence[Frame],
-    labels: Sequence[str],
-    keys: Mapping[str, str],
-    total_charge: float | str | None,
-    added: bool,
-) -> dict[str, list[str | None]]:
-    """Return for each label the name of its field in each frame; missing ones stop here, with counts."""
-    candidates = {label: (keys[label],) if label in keys else (label, *BY_NAME[label].aliases) for label in labels}
-    if isinstance(total_charge, str):
-        candidates["total_charge"] = (total_charge,)
-    if added:
-        standard = {label: (label, *BY_NAME[label].aliases) if label in BY_NAME else (label,) for label in candidates}
-        _refuse_two_names(frames, {label: keys[label] for label in labels if label in keys})
-        candidates = {label: tuple(dict.fromkeys(names + standard[label])) for label, names in candidates.items()}
-    found = {
-        label: [next((name for name in names if name in frame.fields), None) for frame in frames]
-        for label, names in candidates.items()
-    }
-    # a structure without a volume has no stress; at least one must have it, though
-    needed = {label: [label != "stress" or _has_volume(frame.atoms) for frame in frames] for label in candidates}
-    counts = {
-        label: sum(need and name is not None for need, name in zip(needed[label], names))
-        for label, names in found.items()
-    }
-    missing = [label for label in candidates if not 0 < counts[label] == sum(needed[label])]
-    if missing:
-        raise DataError(_missing(frames, candidates, counts, missing))
-    return {label: [n if ok else None for n, ok in zip(found[label], needed[label])] for label in labels}
-
-
-def _refuse_two_names(frames: Sequence[Frame], keys: Mapping[str, str]) -> None:
-    """Refuse frames of added files that have a label under its name in the other files and the standard one too."""
-    for frame in frames:
-        for label, name in keys.items():
-            if name != label and name in frame.fields and label in frame.fields:
-                raise DataError(
-                    f"{frame.origin} has both {name} and {label}, and only one of them can be the {label} to learn: "
-                    "remove the other one from the added file"
-                )
-
-
-def _missing(
-    frames: Sequence[Frame], candidates: Mapping[str, Sequence[str]], counts: Mapping[str, int], missing: Sequence[str]
-) -> str:
-    available: dict[str, Frame] = {}
-    for frame in frames:
-        for field_name in frame.fields:
-            available.setdefault(field_name, frame)
-    table = "; ".join(f"{label} found in {count} of {len(frames)} frames" for label, count in counts.items())
-    similar = {
-        label: name
-        for label in missing
-        if counts[label] == 0 and (name := _similar(label, candidates[label], available)) is not None
-    }
-    settings = [f"{label}: {name}" for label, name in similar.items() if label != "total_charge"]
-    settings = [f"keys: {{{', '.join(settings)}}}"] if settings else []
-    settings += [f"total_charge: {similar['total_charge']}"] if "total_charge" in similar else []
-    hint = f"; did you mean {', '.join(similar.values())} (data: {', '.join(settings)})?" if similar else ""
-    return f"labels are missing: {table}; available keys: {shortened(', '.join(available)) or 'none'}{hint}"
-
-
-def _similar(label: str, candidates: Sequence[str], available: Mapping[str, Frame]) -> str | None:
-    """Return the field that was probably meant: one that is spelled alike, or has a candidate's name among its words.
-
-    A field whose values cannot be the label is none.
-    """
-    fitting = [name for name, frame in available.items() if _can_be(label, name, frame)]
-    alike = [near for candidate in candidates if (near := nearest(candidate, fitting)) is not None]
-    named = [name for name in fitting for candidate in candidates if f"_{candidate}_" in f"_{name}_"]  # D_raw
-    return next(iter(alike + named), None)
-
-
-def _can_be(label: str, name: str, frame: Frame) -> bool:
-    try:
-        if label in BY_NAME:
-            label_array(label, frame.fields[name], frame)
-    except DataError:
-        return False
-    return True
 
 
 def _label(
@@ -361,10 +385,6 @@ def _total_charge(frame: Frame, stated: float | str | None) -> float | None:
     if not np.isfinite(charge):
         raise DataError(f"the total charge of {frame.origin} must be finite, got {charge}")
     return charge
-
-
-def _has_volume(atoms: Atoms) -> bool:
-    return bool(atoms.pbc.any()) and abs(atoms.cell.volume) > 0.0
 
 
 def _check_structures(frames: Sequence[Frame]) -> None:

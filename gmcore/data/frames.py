@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gmcore.engine.structures import MAX_ATOMIC_NUMBER
 from gmcore.errors import DataError
 from gmcore.formats import file_format
 from gmcore.quantities import QUANTITIES
@@ -64,6 +65,23 @@ class Frame:
     origin: str
     units: dict[str, str] = field(default_factory=dict)
     padding: int = 0
+
+
+def check_numbers(frame: Frame) -> None:
+    """Refuse a frame with atoms that are no elements.
+
+    Raises
+    ------
+    DataError : an atomic number is out of range.
+    """
+    numbers = frame.atoms.numbers
+    wrong = (numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)
+    if wrong.any():
+        atom = int(np.argmax(wrong))
+        raise DataError(
+            f"atomic numbers of {frame.origin} must lie between 1 and {MAX_ATOMIC_NUMBER}, "
+            f"got {numbers[atom]} for atom {atom}"
+        )
 
 
 def default_length(path: Path, declared: str = "auto") -> str | None:

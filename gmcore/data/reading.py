@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-
-from gmcore.data.frames import Frame
-from gmcore.engine.structures import MAX_ATOMIC_NUMBER
+from gmcore.data.frames import Frame, check_numbers
 from gmcore.errors import DataError
 from gmcore.formats import file_format
 
@@ -31,14 +28,7 @@ def read_frames(path: str | Path, declared: str = "auto") -> Iterator[Frame]:
     empty = True
     for frame in reader(path):
         empty = False
-        numbers = frame.atoms.numbers
-        wrong = (numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)
-        if wrong.any():
-            atom = int(np.argmax(wrong))
-            raise DataError(
-                f"atomic numbers of {frame.origin} must lie between 1 and {MAX_ATOMIC_NUMBER}, "
-                f"got {numbers[atom]} for atom {atom}"
-            )
+        check_numbers(frame)
         yield frame
     if empty:
         raise DataError(f"data file {path} contains no structures")

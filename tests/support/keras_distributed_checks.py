@@ -26,7 +26,7 @@ def trained(strategy: tf.distribute.Strategy | None) -> tuple[list[np.ndarray], 
     frames = [*mixed_frames(), molecule()]
     with strategy.scope() if strategy else tf.device("CPU:0"):
         model, settings, _ = keras_model(("energy",), WEIGHTS, n_radial=1)
-        model.compile(optimizer=GroupedAdam(RATES, max_step=100))
+        model.compile(optimizer=GroupedAdam(100, RATES), loss_weights=WEIGHTS)
     data = prepared(settings, frames, tuple(WEIGHTS))
     steps = -(-data.n_structures // BATCH_SIZE)
     before = [np.array(w) for w in model.get_weights()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 from ase import Atoms
@@ -59,18 +60,22 @@ def keras_model(
     decorrelate: bool = False,
     **options,
 ) -> tuple[GMModel, ModelSettings, Member]:
-    """A model with the random parameters of `models.random_parts`, float64 unless said."""
+    """A model with the random parameters of `models.random_parts`, float64 unless said; compiled if it has weights."""
     settings, (member,) = random_parts(heads, **options)
     hidden = [len(bias) for bias in member.biases[:-1]]
-    model = GMModel(settings.descriptor, settings.heads, hidden, weights, decorrelate=decorrelate, dtype=settings.dtype)
+    descriptor = asdict(settings.descriptor)
+    model = GMModel(heads=settings.heads, hidden=hidden, decorrelate=decorrelate, dtype=settings.dtype, **descriptor)
+    if weights:
+        model.compile("sgd", loss_weights=weights)
     model.moments_layer.beta.assign(member.beta)
     model.standardization.set_constants(member.feature_mean, member.feature_std)
     for layer, kernel, bias in zip(model.dense_layers, member.weights, member.biases):
         layer.kernel.assign(kernel)
         layer.bias.assign(bias)
     for head in settings.heads:
-        model.scale_shift[head.name].scale.assign(member.scale[head.name])
-        model.scale_shift[head.name].shift.assign(member.shift[head.name])
+        layer = model.scale_shift[head.name]
+        layer.set_effective(member.scale[head.name], np.zeros_like(member.shift[head.name]), relative=False)
+        layer.shift.assign(member.shift[head.name])
     return model, settings, member
 
 

@@ -74,11 +74,12 @@ def _frames(path: Path, what: str, structures: Iterator[Atoms]) -> Iterator[Fram
         except Exception as error:  # parsers raise anything: IndexError, KeyError, sqlite3.DatabaseError, ...
             reason = shortened(str(error)) or type(error).__name__
             raise DataError(f"{path} cannot be read as {what} at frame {index}: {reason}") from error
-        yield _frame(atoms, f"frame {index} of {path.name}")
+        yield frame_of(atoms, f"frame {index} of {path.name}")
         index += 1
 
 
-def _frame(atoms: Atoms, origin: str) -> Frame:
+def frame_of(atoms: Atoms, origin: str) -> Frame:
+    """Return a structure of ASE as a frame, with all values that it carries; `atoms` stays what it is."""
     fields = dict(atoms.calc.results) if atoms.calc is not None else {}
     fields |= atoms.info
     fields |= {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
