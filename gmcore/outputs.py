@@ -38,7 +38,10 @@ RUN, REPORT, TRAINING = "a run of molecular dynamics", "a report", "a training"
 LEARNING_CURVE, MODES, WORKFLOW = "a learning curve", "a calculation of modes", "a workflow"
 _RUN_MARKS = ("state.npz", "trajectory.h5")
 _RUN_FILES = ("config.yaml", "state.npz", "trajectory.h5", "trajectory", "stopped.extxyz", "analysis.json")
-_TRAINING_FILES = ("config.yaml", "splits.json", "metrics.json", "loss_curves.png", "parity_*.png", "member_[0-9]*")
+_TRAINING_FILES = (
+    *("config.yaml", "splits.json", "metrics.json", "train.log"),
+    *("loss_curves.png", "parity_*.png", "member_[0-9]*"),
+)
 RESULTS = (
     Results(RUN, _RUN_MARKS, _RUN_FILES),
     Results(REPORT, _RUN_MARKS, ("report.html", "report.json")),

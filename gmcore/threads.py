@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import numba
@@ -25,6 +26,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=one_at_a_time.acquire, after_in_parent=one_at_a_time.release, after_in_child=one_at_a_time.release
     )
+
+
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+"""Environment variables from which the libraries take the number of their threads when they are loaded."""
 
 
 def available_cores() -> int:
@@ -61,6 +73,21 @@ def set_threads(n_threads: int | None) -> None:
             tensorflow.config.threading.set_inter_op_parallelism_threads(n_threads)
         except RuntimeError:  # TensorFlow has already started its pools
             return
+
+
+def thread_variables(n_threads: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `VARIABLES` for a program that is to use at most `n_threads` threads.
+
+    Parameters
+    ----------
+    environment : variables of this process; what is set there is lowered where it is above `n_threads`, never raised.
+    """
+    return {name: _at_most(n_threads, environment.get(name, "")) for name in VARIABLES}
+
+
+def _at_most(n_threads: int, known: str) -> str:
+    first = known.partition(",")[0].strip()  # OpenMP allows a list, for nested loops
+    return known if first.isdecimal() and 1 <= int(first) <= n_threads else str(n_threads)
 
 
 def get_threads() -> int:

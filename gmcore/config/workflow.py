@@ -60,6 +60,13 @@ class Workflow(Section):
     )
     train: ConfigPaths = Field(default_factory=list, description="configuration files of the trainings, in order")
     md: ConfigPath | None = Field(None, description="configuration file of the molecular dynamics")
+    trainings_at_once: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="largest number of trainings that run at the same time (default: one for each core; 1: one after "
+        "another)",
+    )
     rounds: Rounds | None = Field(None, description="rounds that improve the models with frames of the dynamics")
 
     @model_validator(mode="after")

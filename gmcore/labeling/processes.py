@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from gmcore.errors import GMError
 from gmcore.labeling.methods import Refused
+from gmcore.threads import VARIABLES
 
 SUPERVISE = r"""
 import os, signal, subprocess, sys, threading
@@ -187,9 +188,8 @@ class Supervised:
 
 
 def environment_with(threads: int, others: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the variables of this process, with a number of threads for OpenMP and BLAS, and others."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(names, str(threads)), **(others or {})}
+    """Return the variables of this process, with a number of threads for all libraries, and others."""
+    return {**os.environ, **dict.fromkeys(VARIABLES, str(threads)), **(others or {})}
 
 
 def described(code: int) -> str:

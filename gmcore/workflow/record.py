@@ -82,8 +82,17 @@ class Record:
                 f"step {place}, gmtensor {step.name}, failed with exit code {code}: "
                 "fix the problem and run the same command again; it resumes at this step"
             )
-        seconds = round(time.monotonic() - start, 1)
-        self._done[step.name] = _Finished(fingerprint=step.fingerprint(), seconds=seconds, code=code)
+        self.add(step, time.monotonic() - start, code)
+
+    def add(self, step: Step, seconds: float, code: int = 0) -> None:
+        """Record a step that has just finished.
+
+        Parameters
+        ----------
+        seconds : duration of the call that finished it, s.
+        code : exit code, 0 or one of the step's outcomes.
+        """
+        self._done[step.name] = _Finished(fingerprint=step.fingerprint(), seconds=round(seconds, 1), code=code)
         content = {name: finished.model_dump() for name, finished in self._done.items()}
         with atomic_path(self._path) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -25,6 +25,7 @@ class Step:
     makes : files that the step writes.
     settings : the resolved configuration as text, without comments.
     outcomes : exit codes above 0 that are no failure; the files of `makes` may then be missing.
+    training : configuration of a training; None for other steps.
     """
 
     arguments: tuple[str, ...]
@@ -32,6 +33,7 @@ class Step:
     makes: tuple[Path, ...]
     settings: str
     outcomes: frozenset[int] = field(default_factory=frozenset)
+    training: TrainConfig | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -65,7 +67,7 @@ def steps_of(workflow: Workflow) -> list[Step]:
 def training_step(path: Path) -> Step:
     """Return `gmtensor train` of a configuration file."""
     config = load_config(path)
-    return Step(("train", str(path)), tuple(config.reads), model_files(config), config.to_yaml())
+    return Step(("train", str(path)), tuple(config.reads), model_files(config), config.to_yaml(), training=config)
 
 
 def dynamics_step(path: Path, outcomes: frozenset[int] = frozenset()) -> Step:

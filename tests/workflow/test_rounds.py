@@ -16,7 +16,7 @@ from gmcore.config.workflow import Workflow
 from gmcore.errors import GMError
 from gmcore.evaluation.rounds import RoundsError, RoundsResult, read_rounds
 from gmcore.report import rounds as blocks
-from gmcore.workflow import processes
+from gmcore.workflow import processes, side_by_side
 from gmcore.workflow.record import WorkflowError
 from gmcore.workflow.workflow import run_workflow
 from support.command_line import refused
@@ -60,7 +60,7 @@ class Commands:
         self.nothing_from = 99
         self.failing: str | None = None
 
-    def __call__(self, arguments: tuple[str, ...]) -> int:
+    def __call__(self, arguments: tuple[str, ...], threads: int | None = None) -> int:
         command, *rest = arguments
         self.run.append(arguments)
         if command == self.failing:
@@ -131,6 +131,7 @@ def _round(path: str) -> int:
 def commands(monkeypatch) -> Commands:
     stand_in = Commands()
     monkeypatch.setattr(processes, "run_step", stand_in)
+    monkeypatch.setattr(side_by_side, "available_cores", lambda: 1)  # one step after another
     return stand_in
 
 

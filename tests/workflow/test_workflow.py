@@ -17,7 +17,7 @@ from gmcore.commands.app import app
 from gmcore.config.loading import ConfigError, load_config, parse_config
 from gmcore.config.workflow import Workflow
 from gmcore.files import LockError, lock_folder
-from gmcore.workflow import processes
+from gmcore.workflow import processes, side_by_side
 from gmcore.workflow.record import WorkflowError
 from gmcore.workflow.steps import steps_of
 from gmcore.workflow.workflow import run_workflow
@@ -54,7 +54,7 @@ class Commands:
         self.run: list[str] = []
         self.failing: str | None = None
 
-    def __call__(self, arguments: tuple[str, ...]) -> int:
+    def __call__(self, arguments: tuple[str, ...], threads: int | None = None) -> int:
         command, argument = arguments[0], Path(arguments[1])
         self.run.append(f"{command} {argument.name}")
         code = 2 if command == self.failing else 0
@@ -74,6 +74,7 @@ class Commands:
 def commands(monkeypatch) -> Commands:
     stand_in = Commands()
     monkeypatch.setattr(processes, "run_step", stand_in)
+    monkeypatch.setattr(side_by_side, "available_cores", lambda: 1)  # one step after another
     return stand_in
 
 
