@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from ase import Atoms
 
-from gmcore.data.batches import epoch_order
+from gmcore.data.order import epoch_order
 from gmcore.engine.neighbors import build_pairs
 from gmcore.engine.settings import DescriptorSettings
 from gmcore.engine.structures import Batch, SpeciesTable

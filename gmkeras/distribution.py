@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from gmcore.data.batches import epoch_order
+from gmcore.data.order import epoch_order
 from gmcore.errors import GMError
 from gmkeras.data import PreparedData
 

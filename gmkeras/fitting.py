@@ -15,8 +15,7 @@ import keras
 import tensorflow as tf
 from ase import Atoms
 
-from gmcore.data.batches import Batches
-from gmcore.data.datasets import Dataset
+from gmcore.data.datasets import Batches, Dataset
 from gmcore.engine.settings import DescriptorSettings
 from gmcore.errors import GMError, excerpt
 from gmkeras.data import PreparedData

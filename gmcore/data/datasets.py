@@ -6,7 +6,7 @@ Every structure must have every requested label, and every label must have a sta
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,10 +14,10 @@ import numpy as np
 from ase import Atoms
 
 from gmcore.anisotropy import zfs_parameters
-from gmcore.data.batches import Batches
 from gmcore.data.fields import find_fields
 from gmcore.data.frames import Frame, check_numbers
 from gmcore.data.labels import detraced, label_array, symmetrized
+from gmcore.data.order import epoch_order
 from gmcore.data.readers.hdf5 import write_hdf5
 from gmcore.data.reading import read_frames
 from gmcore.engine.neighbors import NeighborError, build_pairs
@@ -229,6 +229,33 @@ class Dataset:
         WriteError : the disk is full or the folder cannot be written to.
         """
         write_hdf5(path, self.atoms, self.labels, self.units, PER_ATOM, self.total_charge)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """A data set that is to be used batch by batch: what `GMModel.fit` takes.
+
+    Attributes
+    ----------
+    dataset : the structures and their labels.
+    batch_size : structures of a batch; the last one of an epoch may be smaller.
+    seed : of the order, which differs from epoch to epoch and depends on seed and epoch alone; None: that of the data.
+    """
+
+    dataset: Dataset
+    batch_size: int
+    seed: int | None = None
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return -(-len(self.dataset) // self.batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[np.ndarray]:
+        """Indices of the structures of each batch of an epoch."""
+        n = len(self.dataset)
+        order = np.arange(n) if self.seed is None else epoch_order(n, self.seed, epoch)
+        for start in range(0, n, self.batch_size):
+            yield order[start : start + self.batch_size]
 
 
 def _rotated_label(label: str, value: np.ndarray, rotation: np.ndarray) -> np.ndarray:
