@@ -31,8 +31,8 @@ from gmcore.engine.settings import HeadSettings, Member, ModelSettings
 from gmcore.errors import GMError
 from gmkeras.data import PreparedData, tensors
 from gmkeras.heads import IDENTITY
-from gmkeras.model import GMModel
 from gmkeras.statistics import BATCH_SIZE, channel_norms, feature_statistics
+from gmkeras.trainer import StructureModel
 
 RIDGE = 1e-9
 """Ridge parameter in units of the mean squared singular value of X."""
@@ -44,7 +44,7 @@ REFIT = 10.0
 """Energies whose errors fall by more than this factor with other shifts have another zero."""
 
 
-def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial_scale: str) -> None:
+def initialize(model: StructureModel, data: PreparedData, *, standardize: bool, initial_scale: str) -> None:
     """Set the constants, scales and shifts of a model from the training data.
 
     Parameters
@@ -71,7 +71,13 @@ def initialize(model: GMModel, data: PreparedData, *, standardize: bool, initial
 
 
 def take_over(
-    model: GMModel, trained: ModelSettings, member: Member, data: PreparedData, *, initial_scale: str, refit: bool
+    model: StructureModel,
+    trained: ModelSettings,
+    member: Member,
+    data: PreparedData,
+    *,
+    initial_scale: str,
+    refit: bool,
 ) -> list[str]:
     """Set the parameters of a model to those of a trained member; returns notes on what the member had to be given.
 
@@ -118,7 +124,7 @@ def take_over(
     return notes
 
 
-def _extended(model: GMModel, heads: Sequence[HeadSettings], member: Member, known: np.ndarray) -> Member:
+def _extended(model: StructureModel, heads: Sequence[HeadSettings], member: Member, known: np.ndarray) -> Member:
     """The member with the species and heads of `model`, whose own parameters fill in what it does not know."""
     fresh = model.member()
     beta = fresh.beta.copy()
@@ -139,7 +145,7 @@ def _extended(model: GMModel, heads: Sequence[HeadSettings], member: Member, kno
     return Member(beta, member.feature_mean, member.feature_std, weights, biases, scale, shift)
 
 
-def _reset(model: GMModel, head: HeadSettings, data: PreparedData) -> None:
+def _reset(model: StructureModel, head: HeadSettings, data: PreparedData) -> None:
     """Scale 1 and shift 0; outputs over moments in units that bring them to one order of magnitude."""
     factors = np.ones(head.n_outputs)
     if head.options.basis == "moments":
@@ -149,7 +155,7 @@ def _reset(model: GMModel, head: HeadSettings, data: PreparedData) -> None:
 
 
 def _fit_heads(
-    model: GMModel,
+    model: StructureModel,
     heads: Sequence[HeadSettings],
     responses: dict[str, _Response],
     forces: list | None,
@@ -193,7 +199,7 @@ class _Response(NamedTuple):
     n_atoms: np.ndarray
 
 
-def _measure(model: GMModel, data: PreparedData, sample: int) -> tuple[dict[str, _Response], list | None]:
+def _measure(model: StructureModel, data: PreparedData, sample: int) -> tuple[dict[str, _Response], list | None]:
     """Responses of all heads, and (reference, raw) forces where forces are trained, over `sample` structures."""
     parts: dict[str, list[_Response]] = {head.name: [] for head in model.head_settings}
     forces: list[tuple[np.ndarray, np.ndarray]] = []
@@ -214,7 +220,7 @@ def _measure(model: GMModel, data: PreparedData, sample: int) -> tuple[dict[str,
     return responses, [np.concatenate(column) for column in zip(*forces)] or None
 
 
-def _response(model: GMModel, head: HeadSettings, inputs, labels, outputs) -> _Response:
+def _response(model: StructureModel, head: HeadSettings, inputs, labels, outputs) -> _Response:
     structure, n_structures = inputs["structure"], len(inputs["strain"])
     n_atoms = np.bincount(structure, minlength=n_structures)
     species = np.eye(len(model.descriptor.species))[inputs["species"]]

@@ -14,13 +14,14 @@ from ase.data import chemical_symbols
 
 from gmcore.config.training import Descriptor, NetworkSection
 from gmcore.data.datasets import Dataset
-from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
+from gmcore.engine.settings import DescriptorSettings, HeadSettings, ModelSettings
 from gmcore.errors import GMError, excerpt
 from gmcore.model_file import read_model, write_model
 from gmcore.quantities import predicted_by
 from gmcore.suggest import did_you_mean
 from gmkeras import fitting
 from gmkeras.heads import as_head, head_outputs
+from gmkeras.initial import initialize
 from gmkeras.layers import DecorrelatedDense, GaussianMomentsLayer, NTKDense, ScaleShift, Standardization
 from gmkeras.trainer import StructureModel
 
@@ -206,8 +207,6 @@ class GMModel(StructureModel):
         ------
         GMError : the data are no data set, have elements that the model does not know, or no label of one of the heads.
         """
-        from gmkeras.initial import initialize
-
         batches = fitting.as_batches(data, None, None)
         if batches is None:
             raise GMError(f"adapt needs a data set, see gmcore.Dataset.from_atoms, got {excerpt(data)}")
@@ -229,36 +228,6 @@ class GMModel(StructureModel):
             standardize=standardize,
             initial_scale=initial_scale,
         )
-
-    def member(self) -> Member:
-        """Return the parameters as plain arrays; constants of the training are multiplied in."""
-        scale, shift = {}, {}
-        for name, layer in self.scale_shift.items():
-            scale[name], shift[name] = layer.effective()
-        return Member(
-            beta=self.moments_layer.beta.numpy(),
-            feature_mean=self.standardization.mean.numpy(),
-            feature_std=self.standardization.std.numpy(),
-            weights=[layer.effective_kernel().numpy() for layer in self.dense_layers],
-            biases=[layer.bias.numpy() for layer in self.dense_layers],
-            scale=scale,
-            shift=shift,
-        )
-
-    def set_member(self, member: Member, relative: bool = True) -> None:
-        """Set all parameters, the inverse of `member`; the constant `decorrelation` stays what it is.
-
-        Parameters
-        ----------
-        relative : whether steps of scales and shifts count in units of the scales, see `ScaleShift.set_effective`.
-        """
-        self.moments_layer.beta.assign(member.beta)
-        self.standardization.set_constants(member.feature_mean, member.feature_std)
-        for layer, kernel, bias in zip(self.dense_layers, member.weights, member.biases, strict=True):
-            layer.set_effective_kernel(kernel)
-            layer.bias.assign(bias)
-        for name, layer in self.scale_shift.items():
-            layer.set_effective(member.scale[name], member.shift[name], relative)
 
     def groups(self) -> dict[str, list[keras.Variable]]:
         """Trainable parameters by the names that `freeze` knows, but for "network": all layers of it."""

@@ -13,9 +13,10 @@ from functools import partial
 import keras
 import tensorflow as tf
 
-from gmcore.engine.settings import DescriptorSettings, HeadSettings
+from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member
 from gmcore.quantities import predicted_by
 from gmkeras import fitting
+from gmkeras.layers import GaussianMomentsLayer, NTKDense, ScaleShift, Standardization
 from gmkeras.objective import Objective
 
 
@@ -24,12 +25,19 @@ class StructureModel(keras.Model):
 
     Attributes
     ----------
-    descriptor, head_settings : set by the model.
+    descriptor, head_settings : settings.
+    decorrelate : whether the first dense layer is a `DecorrelatedDense`.
+    moments_layer, standardization, dense_layers, scale_shift : layers; the last ones by the names of the heads.
     objective : losses and metrics, None before `compile`.
     """
 
     descriptor: DescriptorSettings
     head_settings: tuple[HeadSettings, ...]
+    decorrelate: bool
+    moments_layer: GaussianMomentsLayer
+    standardization: Standardization
+    dense_layers: list[NTKDense]
+    scale_shift: dict[str, ScaleShift]
     objective: Objective | None = None
 
     def quantities(self, inputs: Mapping[str, tf.Tensor], derivatives: bool) -> dict[str, tf.Tensor]:
@@ -40,6 +48,36 @@ class StructureModel(keras.Model):
     def predicted(self) -> tuple[str, ...]:
         """Names of the quantities that the heads predict."""
         return tuple(quantity.name for head in self.head_settings for quantity in predicted_by(head.kind))
+
+    def member(self) -> Member:
+        """Return the parameters as plain arrays; constants of the training are multiplied in."""
+        scale, shift = {}, {}
+        for name, layer in self.scale_shift.items():
+            scale[name], shift[name] = layer.effective()
+        return Member(
+            beta=self.moments_layer.beta.numpy(),
+            feature_mean=self.standardization.mean.numpy(),
+            feature_std=self.standardization.std.numpy(),
+            weights=[layer.effective_kernel().numpy() for layer in self.dense_layers],
+            biases=[layer.bias.numpy() for layer in self.dense_layers],
+            scale=scale,
+            shift=shift,
+        )
+
+    def set_member(self, member: Member, relative: bool = True) -> None:
+        """Set all parameters, the inverse of `member`; the constant `decorrelation` stays what it is.
+
+        Parameters
+        ----------
+        relative : whether steps of scales and shifts count in units of the scales, see `ScaleShift.set_effective`.
+        """
+        self.moments_layer.beta.assign(member.beta)
+        self.standardization.set_constants(member.feature_mean, member.feature_std)
+        for layer, kernel, bias in zip(self.dense_layers, member.weights, member.biases, strict=True):
+            layer.set_effective_kernel(kernel)
+            layer.bias.assign(bias)
+        for name, layer in self.scale_shift.items():
+            layer.set_effective(member.scale[name], member.shift[name], relative)
 
     def call(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return self.quantities(inputs, derivatives=self.objective is not None and self.objective.derivatives)
