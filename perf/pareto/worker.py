@@ -147,21 +147,24 @@ def epochs_for(minutes: float, command: list[str], log: Path, most: int = 100_00
     """
     start = time.perf_counter()
     limit = start + max(120.0, 120.0 * minutes)
-    ends: list[float] = []  # when the first, second, ... epoch was seen to have ended
+    seen: list[tuple[float, int]] = []  # when the log had grown, and to how many epochs
     trial = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while len(ends) < 2 or ends[-1] - ends[0] < PROBE_S:
+        while len(seen) < 2 or seen[-1][0] - seen[0][0] < PROBE_S:
             if trial.poll() is not None or time.perf_counter() > limit:
-                raise RuntimeError(f"a trial of {' '.join(command)} to see its pace gave {len(ends)} epochs")
+                n_epochs = seen[-1][1] if seen else 0
+                raise RuntimeError(f"a trial of {' '.join(command)} to see its pace gave {n_epochs} epochs")
             time.sleep(0.02)
-            n_lines = len(log.read_text().splitlines()) if log.is_file() else 0
-            ends += [time.perf_counter()] * max(0, n_lines - 1 - len(ends))
+            n_epochs = len(log.read_text().splitlines()) - 1 if log.is_file() else 0
+            if n_epochs > (seen[-1][1] if seen else 0):
+                seen.append((time.perf_counter(), n_epochs))
     finally:
         trial.terminate()
         trial.wait()
-    pace = (ends[-1] - ends[0]) / (len(ends) - 1)
-    first = ends[0] - start - pace
-    return int(np.clip((60 * minutes - first) / pace, 1, most))
+    (first, n_first), (last, n_last) = seen[0], seen[-1]
+    pace = (last - first) / (n_last - n_first)
+    before = first - start - n_first * pace  # imports and compilation
+    return int(np.clip((60 * minutes - before) / pace, 1, most))
 
 
 def checked(command: list[str]) -> None:
