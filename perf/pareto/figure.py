@@ -7,15 +7,15 @@ from pathlib import Path
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 # shades and shapes that a print without colors keeps apart
 STYLES = {
-    "gmtensor": {"marker": "o", "color": "black"},
-    "apax": {"marker": "s", "color": "#D55E00"},
-    "nep": {"marker": "^", "color": "#56B4E9"},
-    "ace": {"marker": "D", "color": "#999999"},
-    "mtp": {"marker": "v", "color": "#CC79A7"},
+    "gmtensor": {"label": "gmtensor", "marker": "o", "color": "black"},
+    "apax": {"label": "apax", "marker": "s", "color": "#D55E00"},
+    "nep": {"label": "NEP", "marker": "^", "color": "#56B4E9"},
+    "ace": {"label": "linear ACE", "marker": "D", "color": "#999999"},
+    "mtp": {"label": "MTP", "marker": "v", "color": "#CC79A7"},
 }
 PANELS = (
     ("cost_us", "energy and forces, us per atom (about 512 atoms, periodic)"),
@@ -55,7 +55,9 @@ def draw(molecules: dict[str, dict[str, dict]], path: Path) -> None:
                 _panel(panel, rows, key)
                 panel.set(xscale="log", yscale="log", xlabel=label)
                 for axis in (panel.xaxis, panel.yaxis):
-                    axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+                    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+                    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                    axis.set_minor_formatter(NullFormatter())
             line[0].set(ylabel="MAE of the forces, meV/A", title=molecule)
         panels[0][0].legend(frameon=False)
         figure.savefig(path, dpi=150)
@@ -66,7 +68,7 @@ def _panel(panel, rows: dict[str, dict], key: str) -> None:
         own = {name: row for name, row in rows.items() if row["peer"] == peer}
         if own:
             x, y = ([row[what] for row in own.values()] for what in (key, "forces_mae"))
-            panel.plot(x, y, linestyle="none", markersize=6, markeredgecolor="black", label=peer, **style)
+            panel.plot(x, y, linestyle="none", markersize=6, markeredgecolor="black", **style)
         for name, row in own.items():
             text = name.split(" ", 1)[1] + (" (disturbed)" if row["cost_disturbed"] and key == "cost_us" else "")
             place = {"xytext": (5, 3), "textcoords": "offset points", "fontsize": 6.5}
