@@ -61,7 +61,7 @@ def initialize(model: StructureModel, data: PreparedData, *, standardize: bool, 
         raise ValueError(f"initial_scale must be 'spread' or 'reference', got {initial_scale!r}")
     if standardize:
         statistics = feature_statistics(model.moments_layer, data)
-        model.standardization.set_constants(statistics.mean, statistics.std)
+        model.standardization.set_constants(statistics.mean, statistics.scale)
         if model.decorrelate:
             model.dense_layers[0].decorrelation.assign(statistics.decorrelation)
     for head in model.head_settings:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from ase.data import chemical_symbols
 
-from gmcore.config.training import Descriptor, NetworkSection
+from gmcore.config.training import PRESETS
 from gmcore.data.datasets import Dataset
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, ModelSettings
 from gmcore.errors import GMError, excerpt
@@ -25,7 +25,7 @@ from gmkeras.initial import initialize
 from gmkeras.layers import DecorrelatedDense, GaussianMomentsLayer, NTKDense, ScaleShift, Standardization
 from gmkeras.trainer import StructureModel
 
-DEFAULTS, HIDDEN = Descriptor(), tuple(NetworkSection().hidden)
+STANDARD = PRESETS["standard"]
 
 
 @keras.saving.register_keras_serializable("gmtensor")
@@ -57,6 +57,7 @@ class GMModel(StructureModel):
     seed : of beta and of the weights of the network.
     decorrelate : whether the first layer sees the features partly decorrelated (`DecorrelatedDense`); if not given,
         where no energy is learned.
+    initial_radial : "damped" or "uniform", see `GaussianMomentsLayer`.
     dtype : "float32" or "float64".
 
     Raises
@@ -78,13 +79,14 @@ class GMModel(StructureModel):
         self,
         species: Sequence[int | str],
         heads: Sequence[str | Mapping[str, Any] | HeadSettings],
-        r_max: float = DEFAULTS.r_max,
-        r_min: float = DEFAULTS.r_min,
-        n_basis: int = DEFAULTS.n_basis,
-        n_radial: int = DEFAULTS.n_radial,
-        hidden: Sequence[int] = HIDDEN,
+        r_max: float = STANDARD["descriptor"]["r_max"],
+        r_min: float = STANDARD["descriptor"]["r_min"],
+        n_basis: int = STANDARD["descriptor"]["n_basis"],
+        n_radial: int = STANDARD["descriptor"]["n_radial"],
+        hidden: Sequence[int] = tuple(STANDARD["hidden"]),
         seed: int = 0,
         decorrelate: bool | None = None,
+        initial_radial: str = STANDARD["initial_radial"],
         dtype: str = "float32",
         name: str = "gm_model",
     ):
@@ -95,10 +97,10 @@ class GMModel(StructureModel):
         _check(self.head_settings)
         predicts_energy = any(head.kind == "energy" for head in self.head_settings)
         decorrelate = not predicts_energy if decorrelate is None else decorrelate
-        self.hidden, self.seed, self.decorrelate = tuple(hidden), seed, decorrelate
+        self.hidden, self.seed, self.decorrelate, self.initial_radial = tuple(hidden), seed, decorrelate, initial_radial
         seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(len(self.hidden) + 2) >> 1]
         self.moments_layer = GaussianMomentsLayer(
-            **asdict(self.descriptor), seed=seeds[0], dtype=dtype, name="descriptor"
+            **asdict(self.descriptor), beta_initializer=initial_radial, seed=seeds[0], dtype=dtype, name="descriptor"
         )
         self.standardization = Standardization(dtype=dtype, name="standardization")
         self.dense_layers = [
@@ -292,6 +294,7 @@ class GMModel(StructureModel):
             "hidden": list(self.hidden),
             "seed": self.seed,
             "decorrelate": self.decorrelate,
+            "initial_radial": self.initial_radial,
             "dtype": self.dtype_policy.name,
             "name": self.name,
         }

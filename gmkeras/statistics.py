@@ -23,6 +23,7 @@ import numpy as np
 from gmcore.engine.heads import moment_channels
 from gmcore.engine.stages import Contractions, Moments
 from gmcore.errors import GMError
+from gmcore.kernels import contractions_cpu
 from gmkeras.data import PreparedData
 from gmkeras.geometry import geometry_from, geometry_inputs
 from gmkeras.layers import GaussianMomentsLayer
@@ -36,26 +37,32 @@ SAMPLE = 2000
 BATCH_SIZE = 32
 
 
+SCALE_POWER = 0.5
+"""Power of its deviation that a feature is divided by; 1 would make all features equally large."""
+PRODUCT_FACTORS = {1: 1.0, 2: 0.7, 3: 0.4}
+"""Factor of a feature that is a product of so many moments."""
+
+
 class FeatureStatistics(NamedTuple):
     """Over the atoms of a sample.
 
-    mean, std : (n_features,), deviations that are nil being 1.
+    mean, scale : (n_features,), what features are shifted and divided by.
     decorrelation : (n_features, n_features), P above.
     """
 
     mean: np.ndarray
-    std: np.ndarray
+    scale: np.ndarray
     decorrelation: np.ndarray
 
 
 def feature_statistics(
-    layer: GaussianMomentsLayer, data: PreparedData, std: np.ndarray | None = None
+    layer: GaussianMomentsLayer, data: PreparedData, scale: np.ndarray | None = None
 ) -> FeatureStatistics:
     """Statistics of the features over the atoms of at most `SAMPLE` structures.
 
     Parameters
     ----------
-    std : (n_features,) deviations that the features are divided by, if they are not to be those of the sample.
+    scale : (n_features,) what the features are divided by, if that is not to be found from the sample.
     """
     contractions = Contractions(layer.settings.n_radial, layer.variable_dtype)
     n = 0
@@ -72,11 +79,29 @@ def feature_statistics(
         raise GMError("the training data must hold at least one structure to measure its features, got none")
     covariance = square / n - np.outer(total, total) / n**2
     mean = origin + total / n
-    if std is None:
+    if scale is None:
         std = np.sqrt(np.maximum(np.diag(covariance), 0.0))
         std = np.maximum(std, SMALL_DEVIATION * np.sqrt(np.square(mean) + np.square(std)))
-        std = np.where(std > 0.0, std, 1.0)
-    return FeatureStatistics(mean, std, _decorrelation(covariance / np.outer(std, std)))
+        scale = _scale(np.where(std > 0.0, std, 1.0), layer.settings.n_radial)
+    return FeatureStatistics(mean, scale, _decorrelation(covariance / np.outer(scale, scale)))
+
+
+def _scale(std: np.ndarray, n_radial: int) -> np.ndarray:
+    """Divisors of the features from their deviations; the mean variance of the scaled features is 1 but for factors."""
+    scale = std**SCALE_POWER
+    scale *= np.sqrt(np.mean(np.square(std / scale)))
+    return scale / [PRODUCT_FACTORS[n] for n in n_moments(n_radial)]
+
+
+def n_moments(n_radial: int) -> np.ndarray:
+    """How many moments are multiplied in each feature, (n_features,): 1, 2 or 3 (P, table 1).
+
+    >>> n_moments(1).tolist()
+    [1, 2, 2, 2, 3, 3, 3, 3]
+    """
+    pairs = n_radial * (n_radial + 1) // 2
+    counts = [n_radial, 3 * pairs]
+    return np.repeat([1, 2, 3], [*counts, contractions_cpu.n_features(n_radial) - sum(counts)])
 
 
 def _decorrelation(correlation: np.ndarray) -> np.ndarray:

@@ -277,9 +277,10 @@ class _Trainer:
         network = self._config.network
         return GMModel(
             heads=self._heads,
-            hidden=network.hidden,
+            hidden=network.hidden or (),
             seed=seed,
             decorrelate=bool(network.decorrelate),
+            initial_radial=self._settings.initial_radial or "uniform",
             dtype=self._settings.dtype,
             **asdict(self._descriptor),
         )

@@ -34,17 +34,25 @@ from gmcore.units import UNITS, conversion
 _PAPER_TENSOR = {"network": 0.02, "radial": 0.02, "scale": 0.025, "shift": 0.025}
 _PAPER_ENERGY = {"network": 0.03, "radial": 0.02, "scale": 0.001, "shift": 0.05}
 _STANDARD_TENSOR = {"network": 0.005, "radial": 0.005, "scale": 0.005, "shift": 0.005}
-_STANDARD_ENERGY = {"network": 0.005, "radial": 0.005, "scale": 0.001, "shift": 0.05}
+_STANDARD_ENERGY = {"network": 0.04, "radial": 0.02, "scale": 0.001, "shift": 0.05}
+_STANDARD: dict[str, Any] = {
+    "descriptor": {"r_max": 5.0, "r_min": 0.5, "n_basis": 16, "n_radial": 7},
+    "hidden": [256, 256],
+    "initial_radial": "damped",
+    "standardize": True,
+    "decorrelate": {True: False, False: True},  # the key says whether an energy is learned
+    "initial_scale": "spread",
+    "basis": "moments",  # of a D tensor
+    "batch_size": 8,
+    "learning_rates": {True: _STANDARD_ENERGY, False: _STANDARD_TENSOR},
+}
 PRESETS: dict[str, dict[str, Any]] = {
-    "standard": {
-        "standardize": True,
-        "decorrelate": {True: False, False: True},  # the key says whether an energy is learned
-        "initial_scale": "spread",
-        "basis": "moments",  # of a D tensor
-        "batch_size": 8,
-        "learning_rates": {True: _STANDARD_ENERGY, False: _STANDARD_TENSOR},
-    },
+    "standard": _STANDARD,
+    "fast": {**_STANDARD, "descriptor": {**_STANDARD["descriptor"], "n_radial": 5}, "hidden": [64, 64]},
     "paper": {
+        "descriptor": {"r_max": 6.5, "r_min": 0.5, "n_basis": 7, "n_radial": 5},
+        "hidden": [512, 512],
+        "initial_radial": "uniform",
         "standardize": False,
         "decorrelate": {True: False, False: False},
         "initial_scale": "reference",
@@ -146,16 +154,28 @@ class Descriptor(Section):
 
     section = "descriptor"
 
-    r_max: float = Field(
-        6.5, gt=0.5, le=30.0, description="cutoff radius, A; in the paper 8.0 for D and 6.5 for energies"
+    r_max: float | None = Field(
+        None,
+        gt=0.5,
+        le=30.0,
+        description="cutoff radius, A; in the paper 8.0 for D and 6.5 for energies (default: set by the preset)",
     )
-    r_min: float = Field(0.5, ge=0.0, description="center of the first Gaussian, A; must be below r_max")
-    n_basis: int = Field(7, ge=1, le=64, description="number of Gaussians per pair of species")
-    n_radial: int = Field(5, ge=1, le=MAX_RADIAL, description="number of radial functions; 5 give 360 features")
+    r_min: float | None = Field(
+        None, ge=0.0, description="center of the first Gaussian, A; must be below r_max (default: set by the preset)"
+    )
+    n_basis: int | None = Field(
+        None, ge=1, le=64, description="number of Gaussians per pair of species (default: set by the preset)"
+    )
+    n_radial: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_RADIAL,
+        description="number of radial functions; 5 give 360 features, 7 give 910 (default: set by the preset)",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Descriptor:
-        if self.r_min >= self.r_max:
+        if self.r_min is not None and self.r_max is not None and self.r_min >= self.r_max:
             raise ValueError(f"descriptor.r_min must be below r_max, got r_min {self.r_min} and r_max {self.r_max}")
         return self
 
@@ -165,12 +185,13 @@ class NetworkSection(Section):
 
     section = "network"
 
-    hidden: list[Annotated[int, Field(ge=1, le=16384)]] = Field(
-        [512, 512], min_length=1, max_length=16, description="sizes of the hidden layers"
+    hidden: list[Annotated[int, Field(ge=1, le=16384)]] | None = Field(
+        None, min_length=1, max_length=16, description="sizes of the hidden layers (default: set by the preset)"
     )
     standardize: bool | None = Field(
         None,
-        description="shift and scale the features to mean 0 and standard deviation 1 (default: set by the preset)",
+        description="shift the features to mean 0 and divide them by the square root of their deviations, products of "
+        "many moments by more (default: set by the preset)",
     )
     decorrelate: bool | None = Field(
         None,
@@ -294,9 +315,10 @@ class Training(Section):
     """The optimization of the parameters."""
 
     section = "training"
-    preset: Literal["standard", "paper"] = Field(
+    preset: Literal["standard", "fast", "paper"] = Field(
         "standard",
-        description="sets the defaults of learning_rates, batch_size, initial_scale, network and the basis of d_tensor",
+        description="sets the defaults of descriptor, network, learning_rates, batch_size, initial_scale, "
+        "initial_radial and the basis of d_tensor",
     )
     epochs: int = Field(
         300, ge=1, le=1_000_000, description="number of passes over the training structures; 1000 in the paper"
@@ -308,6 +330,11 @@ class Training(Section):
     initial_scale: Literal["spread", "reference"] | None = Field(
         None,
         description="spread: first predictions vary as much as the data; reference: from the labels, as in the paper",
+    )
+    initial_radial: Literal["damped", "uniform"] | None = Field(
+        None,
+        description="damped: radial coefficients begin smaller at larger distances; uniform: all alike, as in the "
+        "paper (default: set by the preset)",
     )
     members: int = Field(3, ge=1, le=100, description="number of models in the committee")
     dtype: Literal["float32", "float64"] = Field("float32", description="precision of parameters and features")
@@ -412,6 +439,7 @@ def _fill_preset(config: TrainConfig) -> None:
         update={
             "learning_rates": LearningRates(**(rates | given)),
             "initial_scale": config.training.initial_scale or preset["initial_scale"],
+            "initial_radial": config.training.initial_radial or preset["initial_radial"],
             "batch_size": config.training.batch_size or preset["batch_size"],
         }
     )
@@ -419,11 +447,22 @@ def _fill_preset(config: TrainConfig) -> None:
     standardize, decorrelate = config.network.standardize, config.network.decorrelate
     if training.start_from:
         return
+    descriptor = config.descriptor.model_copy(
+        update={**preset["descriptor"], **config.descriptor.model_dump(exclude_none=True)}
+    )
+    if float(descriptor.r_min or 0.0) >= float(descriptor.r_max or 0.0):
+        raise ValueError(
+            f"descriptor.r_min must be below r_max, got r_min {descriptor.r_min} and r_max {descriptor.r_max}"
+        )
+    object.__setattr__(config, "descriptor", descriptor)
     standardize = preset["standardize"] if standardize is None else standardize
     if decorrelate and not standardize:
         raise ValueError("network.decorrelate needs network.standardize: true, got standardize: false")
     decorrelate = standardize and preset["decorrelate"][energy] if decorrelate is None else decorrelate
-    network = config.network.model_copy(update={"standardize": standardize, "decorrelate": decorrelate})
+    hidden = config.network.hidden or list(preset["hidden"])
+    network = config.network.model_copy(
+        update={"hidden": hidden, "standardize": standardize, "decorrelate": decorrelate}
+    )
     object.__setattr__(config, "network", network)
     tensor = config.properties.d_tensor
     if tensor is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmcore.config.training import Charges, DTensor, Energy, NetworkSection, Tensor
+from gmcore.config.training import PRESETS, Charges, DTensor, Energy, Tensor
 from gmcore.engine import reference
 from gmcore.engine.heads import n_moment_channels
 from gmcore.kernels import network_cpu, tiles_cpu
@@ -147,7 +147,7 @@ def test_default_weights_of_the_losses():
         "d_tensor": DTensor().weight,
         "tensor": Tensor().weight,
     }
-    assert NetworkSection().hidden == [512, 512] and "two hidden layers of 512" in " ".join(METHOD.split())
+    assert PRESETS["paper"]["hidden"] == [512, 512] and "two hidden layers of 512" in " ".join(METHOD.split())
 
 
 def test_constants_of_the_start_of_a_training():

@@ -46,6 +46,14 @@ def test_presets():
     assert rows == expected
 
 
+def test_sizes_of_the_presets():
+    expected = [
+        [name, *map(str, preset["descriptor"].values()), str(preset["hidden"]), preset["initial_radial"]]
+        for name, preset in PRESETS.items()
+    ]
+    assert tables(page("configuration.md"))["Sizes of the presets"] == expected
+
+
 def test_examples_of_configurations_are_valid():
     for name in ("configuration.md", "data.md"):
         for block in re.findall(r"```yaml\n(output:.*?)```", page(name), flags=re.S):

@@ -27,6 +27,7 @@ from gmkeras.checkpoint import CheckpointError, TrainingState
 from gmkeras.data import PreparedData, epoch_order
 from gmkeras.initial import START, initialize, ridge
 from gmkeras.model import GMModel
+from gmkeras.statistics import PRODUCT_FACTORS, n_moments
 from gmkeras.training import train
 from support.keras_models import WEIGHTS, keras_model, make_head, mixed_frames, prepared, random_labels
 from support.systems import molecule, single_atom, triclinic, water_molecule
@@ -293,19 +294,24 @@ def test_first_predictions_have_the_spread_of_the_data(head, quantity, rng):
     assert 0.5 < predicted.std() / (START * reference[quantity].std()) < 2.0
 
 
-def test_standardized_features_have_mean_0_and_deviation_1():
+def test_standardized_features_are_divided_by_the_root_of_their_deviation():
+    """And by more, the more moments they are made of; apart from that their mean variance is 1."""
     model, settings, _ = keras_model(["d_tensor"], WEIGHTS["d_tensor"], decorrelate=True)
     data = prepared(settings, mixed_frames(), ["d_tensor"])
     initialize(model, data, standardize=True, initial_scale="spread")
     inputs = {name: tf.constant(value) for name, value in data.batch(range(4))[0].items()}
+    raw = model.moments_layer(inputs)[0].numpy()
     features = model.standardization(model.moments_layer(inputs)[0]).numpy()
     assert np.abs(features.mean(axis=0)).max() < 1e-12
-    assert np.abs(features.std(axis=0) - 1.0).max() < 1e-9
+    factors = np.array([PRODUCT_FACTORS[n] for n in n_moments(settings.descriptor.n_radial)])
+    ratio = features.std(axis=0) / factors / np.sqrt(raw.std(axis=0))
+    assert np.ptp(ratio) / ratio.mean() < 1e-9
+    assert np.mean(np.square(features.std(axis=0) / factors)) == pytest.approx(1.0, rel=1e-9)
 
     decorrelated = features @ model.dense_layers[0].decorrelation.numpy()
     before, after = (np.linalg.eigvalsh(np.cov(x.T, bias=True)) for x in (features, decorrelated))
     assert after.sum() == pytest.approx(before.sum(), rel=1e-9)
-    assert after[-1] / after[-20] == pytest.approx(np.sqrt(before[-1] / before[-20]), rel=0.05)
+    assert after[-1] / after[-10] == pytest.approx(np.sqrt(before[-1] / before[-10]), rel=0.05)
 
 
 def test_data_without_neighbors_can_be_standardized():
