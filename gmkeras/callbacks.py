@@ -115,6 +115,8 @@ def _writing(folder: Path) -> Iterator[None]:
 class Checkpoints(keras.callbacks.Callback):
     """Save the training every few seconds, at the end of an epoch, and after the last one.
 
+    It must come after the callbacks of the user: one of them may end the training, which is then recorded.
+
     Parameters
     ----------
     n_epochs : epochs of the whole training.
@@ -128,7 +130,8 @@ class Checkpoints(keras.callbacks.Callback):
         self._last = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
-        if epoch + 1 == self._n_epochs or time.monotonic() - self._last >= self._seconds:
+        self._state.stopped = bool(self.model.stop_training)
+        if epoch + 1 == self._n_epochs or self._state.stopped or time.monotonic() - self._last >= self._seconds:
             save_checkpoint(self._path, self._fingerprint, self.model, self._state)
             self._last = time.monotonic()
 

@@ -33,6 +33,7 @@ class TrainingState:
     history : per epoch a dict of numbers, keys as in history.csv.
     best_error : lowest validation error so far, and `best_epoch` (from 1) when it was reached.
     best_weights : weights of that epoch, in the order of `GMModel.weights`.
+    stopped : whether a callback has ended the training before its last epoch.
     """
 
     epoch: int = 0
@@ -40,6 +41,7 @@ class TrainingState:
     best_error: float = float("inf")
     best_epoch: int = 0
     best_weights: list[np.ndarray] = field(default_factory=list)
+    stopped: bool = False
 
 
 def save_checkpoint(path: Path, fingerprint: str, model: GMModel, state: TrainingState) -> None:
@@ -56,6 +58,7 @@ def save_checkpoint(path: Path, fingerprint: str, model: GMModel, state: Trainin
         "history": state.history,
         "best_error": state.best_error,
         "best_epoch": state.best_epoch,
+        "stopped": state.stopped,
     }
     with atomic_path(path) as temporary:
         np.savez(temporary, progress=np.array(json.dumps(progress)), **arrays)
@@ -97,4 +100,5 @@ def load_checkpoint(path: Path, fingerprint: str, model: GMModel) -> TrainingSta
         best = group("best")
     except (KeyError, ValueError, TypeError) as error:  # arrays are missing, or have another shape or type
         raise CheckpointError(f"checkpoint {path} is damaged: remove it to train from the beginning") from error
-    return TrainingState(progress["epoch"], progress["history"], progress["best_error"], progress["best_epoch"], best)
+    known = {name: progress[name] for name in ("epoch", "history", "best_error", "best_epoch")}
+    return TrainingState(**known, best_weights=best, stopped=bool(progress.get("stopped")))  # old files do not say it

@@ -9,6 +9,7 @@
 With `separate_models` each property has a folder of its own in between. Members differ by their seed, seed + member,
 which decides initial parameters and the order of the batches; the same configuration gives the same weights, also when
 the training was interrupted. With `training.start_from` the parameters are those of trained models (`gmkeras.start`).
+A callback of `training.callbacks` may end the training of a member early; the same command then leaves it as it is.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ from gmkeras.initial import initialize, take_over
 from gmkeras.model import GMModel
 from gmkeras.optimizer import GroupedAdam
 from gmkeras.start import Start, checked_heads, completed, descriptor_of, read_start, start_notes
+from gmkeras.user_callbacks import CallbackMaker, import_callbacks
 
 MODEL_FILE = "model.h5"
 LAYOUT = 2
@@ -87,7 +89,7 @@ def train(config: TrainConfig, resume: bool = True) -> TrainResult:
     Raises
     ------
     LockError : another process writes to the folder, or the folder cannot be created.
-    GMError : data, settings or a checkpoint that cannot be used.
+    GMError : data, settings, callbacks or a checkpoint that cannot be used.
     """
     if config.training.threads is not None:  # otherwise each library takes all cores
         set_threads(config.training.threads)
@@ -97,6 +99,7 @@ def train(config: TrainConfig, resume: bool = True) -> TrainResult:
 
 def _train(config: TrainConfig, resume: bool) -> TrainResult:
     """Train in the locked folder `config.output`."""
+    callbacks = import_callbacks(config.training.callbacks)
     start = read_start(config.training.start_from) if config.training.start_from else None
     config = completed(config, start) if start else config
     parts = load_datasets(config)
@@ -113,7 +116,7 @@ def _train(config: TrainConfig, resume: bool) -> TrainResult:
         for line in describe_parts(parts):
             progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         for folder, own in _committees(config):
-            models.append(_train_committee(own, parts, start, folder, resume, progress))
+            models.append(_train_committee(own, parts, start, callbacks, folder, resume, progress))
     loaded: list[Model] = [load_model(path) for path in models]
     evaluations = {part: evaluate_model(loaded, data) for part, data in parts.items()}
     metrics = {part: evaluation.metrics for part, evaluation in evaluations.items()}
@@ -146,6 +149,7 @@ def _train_committee(
     config: TrainConfig,
     parts: dict[str, Dataset],
     start: Start | None,
+    callbacks: Sequence[CallbackMaker],
     folder: Path,
     resume: bool,
     progress: Progress,
@@ -170,7 +174,7 @@ def _train_committee(
         )
         for part in ("train", "validation")
     }
-    trainer = _Trainer(config, descriptor, heads, data, start, folder, progress)
+    trainer = _Trainer(config, descriptor, heads, data, start, callbacks, folder, progress)
     members, states = zip(*(trainer.run(k, resume) for k in range(config.training.members)))
     columns = [name for name in states[0].history[0] if name in ("loss", "val_loss") or name.endswith("_mae")]
     loss_curves(
@@ -223,11 +227,12 @@ class _Trainer:
         heads: tuple[HeadSettings, ...],
         data: dict[str, PreparedData],
         start: Start | None,
+        callbacks: Sequence[CallbackMaker],
         folder: Path,
         progress: Progress,
     ):
         self._config, self._descriptor, self._heads, self._start = config, descriptor, heads, start
-        self._data, self._folder, self._progress = data, folder, progress
+        self._data, self._callbacks, self._folder, self._progress = data, callbacks, folder, progress
         self._settings = config.training
         self._weights = config.properties.loss_weights
         self._steps = -(-data["train"].n_structures // config.batch_size)
@@ -253,7 +258,7 @@ class _Trainer:
 
         task = self._progress.add_task(f"{self._folder.name} member {member}", total=n_epochs * steps, status="")
         self._progress.update(task, completed=state.epoch * steps)
-        if state.epoch < n_epochs:
+        if state.epoch < n_epochs and not state.stopped:
             spreads = {quantity: _spread(data["train"].label(quantity)) for quantity in self._weights}
             model.fit(
                 data["train"].dataset(self._config.batch_size, seed=seed, first_epoch=state.epoch),
@@ -266,10 +271,13 @@ class _Trainer:
                 callbacks=[
                     BestWeights(state, spreads),
                     Logs(folder, state),
+                    *(make() for make in self._callbacks),
                     Checkpoints(checkpoint, fingerprint, state, n_epochs),
                     ProgressBar(self._progress, task, state),
                 ],
             )
+        if state.stopped:
+            self._progress.update(task, completed=n_epochs * steps)
         model.set_weights(state.best_weights)
         return model.member(), state
 
@@ -307,15 +315,17 @@ def _spread(values: np.ndarray) -> float:
 def _fingerprint(config: TrainConfig, data: dict[str, PreparedData], member: int, start: Start | None) -> str:
     """Hash of everything that decides the weights of a member, but for the number of threads.
 
-    Models to start from and added data count by their content.
+    Models to start from and added data count by their content, callbacks by their names and arguments.
     """
-    left_out = {"members", "threads", "start_from", "freeze", "new_species"}
+    left_out = {"members", "threads", "start_from", "freeze", "new_species", "callbacks"}
     content = config.model_dump(
         mode="json", exclude={"output": True, "training": left_out, "data": {"added_files", "added_only"}}
     )
     start_content = [start.identity(member)] if start else []
     frozen = [sorted(set(config.training.freeze))] if config.training.freeze else []
-    digest = hashlib.sha256(json.dumps([LAYOUT, content, member, *start_content, *frozen], sort_keys=True).encode())
+    callbacks = [{"callbacks": config.training.callbacks}] if config.training.callbacks else []
+    described = json.dumps([LAYOUT, content, member, *start_content, *frozen, *callbacks], sort_keys=True)
+    digest = hashlib.sha256(described.encode())
     for part in data.values():
         for arrays in part.batches(part.n_structures):
             for values in arrays:

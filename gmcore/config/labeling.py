@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from gmcore.config.section import ConfigPath, Section, resolved
+from gmcore.config.section import IMPORT_PATH, ConfigPath, Section, resolved
 from gmcore.errors import excerpt
 from gmcore.quantities import BY_NAME
 from gmcore.suggest import did_you_mean
@@ -16,7 +16,6 @@ from gmcore.suggest import did_you_mean
 METHODS = ("openmolcas", "orca", "ase", "python")
 PROPERTIES = ("energy", "forces", "stress", "charges", "dipole")
 """Quantities that ASE calculators know."""
-IMPORT_PATH = r"[^:./\s\x00-\x1f]+(\.[^:./\s\x00-\x1f]+)*"
 FUNCTION = r"[^\x00-\x1f]+:[A-Za-z_]\w*"
 
 

@@ -48,6 +48,8 @@ def listed(value: Any) -> Any:
 
 ConfigPath = Annotated[Path, AfterValidator(resolved), PlainSerializer(_written, return_type=str, when_used="json")]
 ConfigPaths = Annotated[list[ConfigPath], BeforeValidator(listed)]
+IMPORT_PATH = r"[^:./\s\x00-\x1f]+(\.[^:./\s\x00-\x1f]+)*"
+"""Dotted name of something in a Python module."""
 Weight = Annotated[float, Field(ge=0.0, le=1e9)]
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]
 

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from gmcore.config.callbacks import Callbacks
 from gmcore.config.section import ConfigPath, ConfigPaths, Rate, Section, Weight, listed
 from gmcore.errors import excerpt
 from gmcore.formats import file_format
@@ -351,6 +352,11 @@ class Training(Section):
         description="parameters that are not trained: radial, network, hidden_0, hidden_1, ..., output, scale, shift",
     )
     new_species: bool = Field(False, description="append elements that the models of start_from do not know")
+    callbacks: Callbacks = Field(
+        default_factory=list,
+        description="callbacks of Keras: import paths such as keras.callbacks.TerminateOnNaN, or {class: path, "
+        "arguments: {...}}",
+    )
 
     @field_validator("freeze")
     @classmethod

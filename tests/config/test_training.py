@@ -89,6 +89,17 @@ def test_a_start_leaves_open_what_its_file_decides():
     assert parse_config(config.to_yaml()).to_yaml() == config.to_yaml()
 
 
+def test_callbacks_are_spelled_out_and_nothing_is_imported():
+    """A path, a path with arguments, one of them alone; validation knows neither Keras nor the module."""
+    given = ["my.Callback", {"class": "my.Other", "arguments": {"x": None, "y": [1, {"z": 0.5}]}}, {"class": "a.B"}]
+    config = parsed(raw(training={"callbacks": given}))
+    assert config.training.callbacks == [
+        {"class": "my.Callback", "arguments": {}}, given[1], {"class": "a.B", "arguments": {}}
+    ]  # fmt: skip
+    assert parse_config(config.to_yaml()).training == config.training
+    assert parsed(raw(training={"callbacks": "a.B"})).training.callbacks == [{"class": "a.B", "arguments": {}}]
+
+
 def test_paper_rates_of_a_potential():
     content = raw(properties={"energy": None}, training={"preset": "paper"})
     content["data"]["units"] = {"length": "A", "energy": "eV", "forces": "eV/A"}
@@ -133,6 +144,21 @@ WRONG = [
     ({"training": {"freeze": ["hiden_0"]}}, "unknown name 'hiden_0' in training.freeze; did you mean 'hidden_0'\\?"),
     ({"training": {"start_from": "m.h5", "separate_models": True}}, "separate_models cannot be used together: train"),
     ({"training": {"new_species": True}}, "training.new_species needs training.start_from: a new model knows"),
+    ({"training": {"callbacks": [3]}}, "must have the import path of a class in each entry, such as .*, got 3"),
+    ({"training": {"callbacks": ["EarlyStopping"]}}, "import path of a class in each entry, .*, got 'EarlyStopping'"),
+    (
+        {"training": {"callbacks": [{"arguments": {}}]}},
+        "must have the import path of a class in each entry, .*, got None",
+    ),
+    ({"training": {"callbacks": ["a.b c"]}}, "import path of a class in each entry, .*, got 'a.b c'"),
+    (
+        {"training": {"callbacks": {"class": "a.B", "argument": {}}}},
+        "'argument' in training.callbacks; did you mean 'arg",
+    ),
+    ({"training": {"callbacks": {"class": "a.B", "arguments": [1]}}}, r"the arguments of 'a.B' in .*, got \[1\]"),
+    ({"training": {"callbacks": {"class": "a.B", "arguments": {1: 2}}}}, "must be names with numbers, texts, true"),
+    ({"training": {"callbacks": {"class": "a.B", "arguments": {"x": [float("nan")]}}}}, "must be names with numbers"),
+    ({"training": {"callbacks": 3}}, "training.callbacks: input should be a valid list, got 3"),
 ]
 
 

@@ -1,7 +1,8 @@
 """The examples of README and docs: every Python block runs, every command of the program and its options exist.
 
 The Python blocks of a page run one after another in one namespace, in a folder that holds what the pages name: the
-examples of this repository, a trajectory in runs/md, and models with random weights where trainings would put them.
+examples of this repository, a trajectory in runs/md, models with random weights where trainings would put them, and a
+train.extxyz. Trainings are short.
 A block that cannot run here is marked in the page, `<!-- not run: reason -->` on the line above it.
 """
 
@@ -23,6 +24,7 @@ import typer
 from gmcore.commands.app import app
 from support.models import random_model
 from support.places import ROOT
+from support.short_trainings import shorten, write_water
 
 PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))]
 OTHER_PAGES = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("examples/*/README.md")]
@@ -62,6 +64,11 @@ def read_page(name: str) -> str:
 PYTHON = [(name, block) for name in PAGES for block in blocks_of(read_page(name)) if block.language == "python"]
 
 
+def trains(name: str) -> bool:
+    """Whether examples of a page need TensorFlow."""
+    return any(page == name and "gmkeras" in block.text and not block.not_run for page, block in PYTHON)
+
+
 def run_block(block: Block, name: str, namespace: dict) -> None:
     """Run the block, as a doctest where it is one."""
     if ">>>" not in block.text:
@@ -87,8 +94,20 @@ def folder(tmp_path, whole, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", sorted({name for name, block in PYTHON if not block.not_run}))
-def test_python_examples_run(name, folder):
+# Keras still asks variables for arrays in the way that NumPy 2 wants no longer
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if trains(name) else ())
+        for name in sorted({name for name, block in PYTHON if not block.not_run})
+    ],
+)
+def test_python_examples_run(name, folder, monkeypatch):
+    if trains(name):
+        pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+        shorten(monkeypatch)
+        write_water(folder / "train.extxyz", 60)
     namespace: dict = {"__name__": "__main__"}
     for page, block in PYTHON:
         if page == name and not block.not_run:

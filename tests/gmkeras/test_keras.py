@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 import keras
 import tensorflow as tf
-from ase.build import molecule as molecule_of
 from ase.io import read, write
 
 from gmcore import Dataset, GMCalculator, GMError, load_model
@@ -24,6 +23,7 @@ from gmkeras import (
     StructureSum,
     symbolic_inputs,
 )
+from support.short_trainings import write_water
 from support.tolerances import relative_error
 
 pytestmark = [
@@ -38,26 +38,7 @@ UNITS = {"energy": "eV", "forces": "eV/A"}
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory):
     """Water with a harmonic energy and its forces, by way of an extended XYZ file."""
-    rng = np.random.default_rng(0)
-    start = molecule_of("H2O")
-    listed = []
-    for _ in range(40):
-        atoms = start.copy()
-        moved = rng.normal(scale=0.1, size=(3, 3))
-        atoms.positions += moved
-        lengths = [atoms.get_distance(0, k, vector=True) for k in (1, 2)]
-        forces, energy = np.zeros((3, 3)), -14.0
-        for k, d in zip((1, 2), lengths):
-            r = np.linalg.norm(d)
-            energy += 5.0 * (r - 0.97) ** 2
-            pull = -10.0 * (r - 0.97) * d / r
-            forces[k] += pull
-            forces[0] -= pull
-        atoms.info["energy"], atoms.arrays["forces"] = energy, forces
-        listed.append(atoms)
-    path = tmp_path_factory.mktemp("data") / "train.extxyz"
-    write(path, listed)
-    return read(path, ":")
+    return read(write_water(tmp_path_factory.mktemp("data") / "train.extxyz", 40), ":")
 
 
 @pytest.fixture(scope="module")

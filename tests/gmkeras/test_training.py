@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from ase import Atoms
 from support.tolerances import relative_error
 
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+import keras
 import tensorflow as tf
 
 from gmcore.config.loading import parse_config
@@ -236,6 +240,96 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(GMModel, "train_step", lambda self, data: {"loss": tf.constant(np.nan)})
     with pytest.raises(callbacks.DivergenceError, match="the loss must stay finite, got nan in epoch 1: lower the"):
         train(config(tmp_path, "{d_tensor: {}}"))
+
+
+# Callbacks of the configuration
+
+STOP = (
+    "{class: keras.callbacks.EarlyStopping, "
+    "arguments: {monitor: val_d_tensor_mae, mode: min, min_delta: 1.0e+9, patience: 1}}"
+)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """A module with a callback of the user's, and the epochs that it has seen."""
+    module = types.ModuleType("callbacks_of_the_user")
+
+    class Counting(keras.callbacks.Callback):
+        def __init__(self, label, only=None):
+            super().__init__()
+            self.label = label, only
+
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append((*self.label, epoch, sorted(logs)))
+
+    module.Counting = Counting
+    seen = []
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return seen
+
+
+def test_a_callback_that_ends_a_member_ends_it_for_good(tmp_path, monkeypatch, no_figures):
+    """Each member stops by itself, and a repeated command trains neither of them on."""
+    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_CHECKPOINTS", 1e9)
+    settings = config(tmp_path, "{d_tensor: {}}", f"callbacks: [{STOP}]", epochs=5, members=2)
+    (path,) = train(settings).models
+    before = arrays(path)
+    for member in range(2):
+        rows = (tmp_path / "run" / f"member_{member}" / "history.csv").read_text().splitlines()
+        assert len(rows) == 1 + 2
+    with monkeypatch.context() as patch:
+        patch.setattr(GMModel, "fit", lambda *_, **__: pytest.fail("a finished member is trained on"))
+        train(settings)
+    assert same(arrays(path), before)
+    with pytest.raises(CheckpointError, match="belongs to a training with other settings"):
+        train(config(tmp_path, "{d_tensor: {}}", epochs=5, members=2))
+
+
+def test_callbacks_of_the_user(tmp_path, counted, no_figures):
+    named = (
+        "callbacks: [keras.callbacks.TerminateOnNaN, {class: callbacks_of_the_user.Counting, arguments: {label: a}}]"
+    )
+    train(config(tmp_path, "{d_tensor: {}}", named, epochs=2))
+    names = ["d_tensor_mae", "loss", "val_d_tensor_mae", "val_loss"]
+    assert counted == [("a", None, 0, names), ("a", None, 1, names)]
+
+
+def test_a_training_without_callbacks_has_the_fingerprint_that_it_had(tmp_path):
+    """Trainings that were interrupted before the key was there can be continued."""
+    settings = config(tmp_path, "{d_tensor: {}}")
+    plain = training._fingerprint(settings, {}, 0, None)
+    content = settings.model_dump(
+        mode="json",
+        exclude={
+            "output": True,
+            "training": {"members", "threads", "start_from", "freeze", "new_species", "callbacks"},
+            "data": {"added_files", "added_only"},
+        },
+    )
+    assert plain == hashlib.sha256(json.dumps([training.LAYOUT, content, 0], sort_keys=True).encode()).hexdigest()
+    others = [
+        config(tmp_path, "{d_tensor: {}}", f"callbacks: {given}") for given in ("[a.B]", "[a.B, a.C]", f"[{STOP}]")
+    ]
+    assert len({plain, *(training._fingerprint(other, {}, 0, None) for other in others)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("keras.callback.EarlyStopping", "the module of keras.callback.EarlyStopping cannot be imported, Module"),
+        ("keras.callbacks.EarlyStoping", "must be a subclass of keras.callbacks.Callback, got nothing of that name"),
+        ("pathlib.Path", "pathlib.Path must be a subclass of keras.callbacks.Callback, got <class 'pathlib.Path'>"),
+        ("keras.callbacks.BackupAndRestore", "because the same command continues an interrupted .*: leave it out"),
+        ("{class: keras.callbacks.ReduceLROnPlateau}", "because training.learning_rates and the linear decay decide"),
+        ("{class: callbacks_of_the_user.Counting, arguments: {lable: a}}",
+         r"Counting cannot be made with the arguments \{'lable': 'a'\}, TypeError: .*unexpected keyword argument 'lable'"),
+    ],
+)  # fmt: skip
+def test_what_is_no_callback_is_said_in_one_sentence(tmp_path, counted, given, message):
+    with pytest.raises(GMError, match=message) as caught:
+        train(config(tmp_path, "{d_tensor: {}}", f"callbacks: {given}"))
+    assert "\n" not in str(caught.value) and not (tmp_path / "run" / "member_0" / "checkpoint.npz").exists()
 
 
 # Initial values
