@@ -19,29 +19,41 @@ from gmkeras.ops import ContractionsOp, MomentsOp
 
 
 @keras.saving.register_keras_serializable("gmtensor")
-class DampedUniform(keras.initializers.Initializer):
-    """Radial coefficients uniform on (-1, 1) times min(1, exp(-(mu_n - 1 A)/length)), scaled to a mean square of 1/3.
+class SmoothRadial(keras.initializers.Initializer):
+    """Radial coefficients of smooth random functions that decay with the distance.
 
-    Near neighbors matter more than distant ones: a model that begins with this needs fewer data to learn it.
+    Normally distributed, correlated over the centers mu_n by exp(-(mu_n - mu_m)^2 / 2 s^2), times min(1, exp(-(mu_n -
+    1 A)/l)), scaled to a mean square of 1/3, that of the uniform distribution on (-1, 1). Near neighbors matter more
+    than distant ones, and energies change smoothly: what a model begins with it need not learn from data.
 
     Parameters
     ----------
     r_min, r_max : centers mu_n of the first and the last Gaussian, A.
-    length : A.
+    smoothness, decay : s and l, A.
     """
 
-    def __init__(self, r_min: float, r_max: float, length: float = 1.0, seed: int | None = None):
-        self.r_min, self.r_max, self.length, self.seed = r_min, r_max, length, seed
+    def __init__(
+        self, r_min: float, r_max: float, smoothness: float = 0.7, decay: float = 1.0, seed: int | None = None
+    ):
+        self.r_min, self.r_max, self.smoothness, self.decay, self.seed = r_min, r_max, smoothness, decay, seed
 
     def __call__(self, shape, dtype=None):
         centers = np.linspace(self.r_min, self.r_max, shape[-1])
-        damping = np.exp(-np.maximum(centers - 1.0, 0.0) / self.length)
-        damping /= np.sqrt(np.mean(damping**2))
-        uniform = keras.initializers.RandomUniform(-1.0, 1.0, seed=self.seed)(shape, dtype)
-        return uniform * tf.constant(damping, uniform.dtype)
+        variances, directions = np.linalg.eigh(np.exp(-0.5 * np.square((centers[:, None] - centers) / self.smoothness)))
+        correlate = directions * np.sqrt(np.maximum(variances, 0.0))
+        damping = np.exp(-np.maximum(centers - 1.0, 0.0) / self.decay)
+        damping /= np.sqrt(3.0 * np.mean(damping**2))
+        normal = keras.initializers.RandomNormal(stddev=1.0, seed=self.seed)(shape, dtype)
+        return tf.linalg.matmul(normal, tf.constant(correlate.T * damping, normal.dtype))
 
     def get_config(self):
-        return {"r_min": self.r_min, "r_max": self.r_max, "length": self.length, "seed": self.seed}
+        return {
+            "r_min": self.r_min,
+            "r_max": self.r_max,
+            "smoothness": self.smoothness,
+            "decay": self.decay,
+            "seed": self.seed,
+        }
 
 
 @keras.saving.register_keras_serializable("gmtensor")
@@ -57,7 +69,7 @@ class GaussianMomentsLayer(keras.layers.Layer):
     ----------
     species : atomic numbers, ascending; `species` in the input counts in this order.
     r_max, r_min, n_basis, n_radial : as in `gmcore.engine.settings.DescriptorSettings`.
-    beta_initializer : "uniform" on (-1, 1), "damped" (`DampedUniform`), or an initializer of Keras.
+    beta_initializer : "uniform" on (-1, 1), "smooth" (`SmoothRadial`), or an initializer of Keras.
 
     Examples
     --------
@@ -89,8 +101,8 @@ class GaussianMomentsLayer(keras.layers.Layer):
         self.settings = DescriptorSettings(tuple(int(z) for z in species), r_max, r_min, n_basis, n_radial)
         if beta_initializer == "uniform":
             beta_initializer = keras.initializers.RandomUniform(-1.0, 1.0, seed=seed)
-        elif beta_initializer == "damped":
-            beta_initializer = DampedUniform(r_min, r_max, seed=seed)
+        elif beta_initializer == "smooth":
+            beta_initializer = SmoothRadial(r_min, r_max, seed=seed)
         self.beta_initializer = keras.initializers.get(beta_initializer)
 
     def build(self, input_shape=None):

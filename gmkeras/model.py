@@ -57,7 +57,7 @@ class GMModel(StructureModel):
     seed : of beta and of the weights of the network.
     decorrelate : whether the first layer sees the features partly decorrelated (`DecorrelatedDense`); if not given,
         where no energy is learned.
-    initial_radial : "damped" or "uniform", see `GaussianMomentsLayer`.
+    initial_radial : "smooth" or "uniform", see `GaussianMomentsLayer`.
     dtype : "float32" or "float64".
 
     Raises

@@ -34,12 +34,12 @@ from gmcore.units import UNITS, conversion
 # smaller steps; docs/results.md compares the two presets.
 _PAPER_TENSOR = {"network": 0.02, "radial": 0.02, "scale": 0.025, "shift": 0.025}
 _PAPER_ENERGY = {"network": 0.03, "radial": 0.02, "scale": 0.001, "shift": 0.05}
-_STANDARD_TENSOR = {"network": 0.005, "radial": 0.005, "scale": 0.005, "shift": 0.005}
-_STANDARD_ENERGY = {"network": 0.04, "radial": 0.02, "scale": 0.001, "shift": 0.05}
+_STANDARD_TENSOR = {"network": 0.02, "radial": 0.02, "scale": 0.005, "shift": 0.005}
+_STANDARD_ENERGY = {"network": 0.06, "radial": 0.03, "scale": 0.001, "shift": 0.05}
 _STANDARD: dict[str, Any] = {
     "descriptor": {"r_max": 5.0, "r_min": 0.5, "n_basis": 16, "n_radial": 7},
     "hidden": [256, 256],
-    "initial_radial": "damped",
+    "initial_radial": "smooth",
     "standardize": True,
     "decorrelate": {True: False, False: True},  # the key says whether an energy is learned
     "initial_scale": "spread",
@@ -332,10 +332,10 @@ class Training(Section):
         None,
         description="spread: first predictions vary as much as the data; reference: from the labels, as in the paper",
     )
-    initial_radial: Literal["damped", "uniform"] | None = Field(
+    initial_radial: Literal["smooth", "uniform"] | None = Field(
         None,
-        description="damped: radial coefficients begin smaller at larger distances; uniform: all alike, as in the "
-        "paper (default: set by the preset)",
+        description="smooth: the radial functions begin as smooth ones that decay with the distance; uniform: with "
+        "coefficients drawn from (-1, 1), as in the paper (default: set by the preset)",
     )
     members: int = Field(3, ge=1, le=100, description="number of models in the committee")
     dtype: Literal["float32", "float64"] = Field("float32", description="precision of parameters and features")

@@ -323,7 +323,7 @@ def test_a_training_without_callbacks_has_the_fingerprint_that_it_had(tmp_path):
         ("keras.callbacks.BackupAndRestore", "because the same command continues an interrupted .*: leave it out"),
         ("{class: keras.callbacks.ReduceLROnPlateau}", "because training.learning_rates and the linear decay decide"),
         ("{class: callbacks_of_the_user.Counting, arguments: {lable: a}}",
-         r"Counting cannot be made with the arguments \{'lable': 'a'\}, TypeError: .*unexpected keyword argument 'lable'"),
+         r"Counting cannot be made with the arguments \{'lable': 'a'\}, TypeError: .*unexpected keyword argument"),
     ],
 )  # fmt: skip
 def test_what_is_no_callback_is_said_in_one_sentence(tmp_path, counted, given, message):
