@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from ase.data import chemical_symbols
 
-from gmcore.config.training import PRESETS
+from gmcore.config.presets import PRESETS
 from gmcore.data.datasets import Dataset
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, ModelSettings
 from gmcore.errors import GMError, excerpt

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from gmcore.config.training import PRESETS
+from gmcore.config.presets import PRESETS
 
 GROUPS = ("network", "radial", "scale", "shift")
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 
+from gmcore.config.presets import PRESETS
 from gmcore.config.section import Section
-from gmcore.config.training import PRESETS, TrainConfig
+from gmcore.config.training import TrainConfig
 from gmcore.data.datasets import Dataset
 from gmcore.engine.settings import DescriptorSettings, HeadOptions, HeadSettings, Member, ModelSettings
 from gmcore.errors import GMError, excerpt

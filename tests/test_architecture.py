@@ -172,7 +172,7 @@ def test_library_code_neither_prints_nor_asserts(room):
 
 @pytest.mark.parametrize("room", ["gmcore", "gmkeras", "kernels"])
 def test_files_stay_readable(room):
-    lengths = {path.name: len(path.read_text().splitlines()) for path in sources(room)}
+    lengths = {path: len(path.read_text().splitlines()) for path in sources(room)}
     assert max(lengths.values()) <= 450, max(lengths, key=lengths.get)
 
 

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from gmcore.config.callbacks import Callbacks
+from gmcore.config.presets import FINE_TUNING, PRESETS
 from gmcore.config.section import ConfigPath, ConfigPaths, Rate, Section, Weight, listed
 from gmcore.errors import excerpt
 from gmcore.formats import file_format
@@ -30,40 +31,6 @@ from gmcore.quantities import BY_NAME, predicted_by
 from gmcore.suggest import did_you_mean
 from gmcore.units import UNITS, conversion
 
-# Presets. The paper's rates: P, section 2.2.3, for D and for potentials. With standardized features the network needs
-# smaller steps; docs/results.md compares the two presets.
-_PAPER_TENSOR = {"network": 0.02, "radial": 0.02, "scale": 0.025, "shift": 0.025}
-_PAPER_ENERGY = {"network": 0.03, "radial": 0.02, "scale": 0.001, "shift": 0.05}
-_STANDARD_TENSOR = {"network": 0.02, "radial": 0.02, "scale": 0.005, "shift": 0.005}
-_STANDARD_ENERGY = {"network": 0.06, "radial": 0.03, "scale": 0.001, "shift": 0.05}
-_STANDARD: dict[str, Any] = {
-    "descriptor": {"r_max": 5.0, "r_min": 0.5, "n_basis": 16, "n_radial": 7},
-    "hidden": [256, 256],
-    "initial_radial": "smooth",
-    "standardize": True,
-    "decorrelate": {True: False, False: True},  # the key says whether an energy is learned
-    "initial_scale": "spread",
-    "basis": "moments",  # of a D tensor
-    "batch_size": 8,
-    "learning_rates": {True: _STANDARD_ENERGY, False: _STANDARD_TENSOR},
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    "standard": _STANDARD,
-    "fast": {**_STANDARD, "descriptor": {**_STANDARD["descriptor"], "n_radial": 5}, "hidden": [64, 64]},
-    "paper": {
-        "descriptor": {"r_max": 6.5, "r_min": 0.5, "n_basis": 7, "n_radial": 5},
-        "hidden": [512, 512],
-        "initial_radial": "uniform",
-        "standardize": False,
-        "decorrelate": {True: False, False: False},
-        "initial_scale": "reference",
-        "basis": "positions",
-        "batch_size": 32,
-        "learning_rates": {True: _PAPER_ENERGY, False: _PAPER_TENSOR},
-    },
-}
-FINE_TUNING = {"network": 0.4, "radial": 0.4, "scale": 1.0, "shift": 1.0}
-"""Default learning rates of a training that starts from a model, in units of those of the preset (docs/results.md)."""
 FREEZABLE = ("radial", "network", "hidden_0", "hidden_1", "output", "scale", "shift")
 """Names for `training.freeze`; there is a hidden_K for every hidden layer."""
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmcore.config.loading import ConfigError, load_config, parse_config
+from gmcore.config.presets import FINE_TUNING, PRESETS
 from gmcore.config.templates import template
-from gmcore.config.training import FINE_TUNING, PRESETS, Data, Descriptor, NetworkSection, Split, TrainConfig, Training
+from gmcore.config.training import Data, Descriptor, NetworkSection, Split, TrainConfig, Training
 from gmcore.errors import GMError
 
 BASE = """\

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmcore.config.training import PRESETS, Charges, DTensor, Energy, Tensor
+from gmcore.config.presets import PRESETS
+from gmcore.config.training import Charges, DTensor, Energy, Tensor
 from gmcore.engine import reference
 from gmcore.engine.heads import n_moment_channels
 from gmcore.kernels import network_cpu, tiles_cpu

@@ -8,8 +8,9 @@ import pytest
 
 from gmcore.config import training as config_sections
 from gmcore.config.loading import parse_config
+from gmcore.config.presets import PRESETS
 from gmcore.config.section import Section
-from gmcore.config.training import PRESETS, TrainConfig
+from gmcore.config.training import TrainConfig
 from gmcore.evaluation.predictions import SUFFIXES as OUTPUT_SUFFIXES
 from gmcore.formats import SUFFIXES
 from gmcore.quantities import BY_NAME
