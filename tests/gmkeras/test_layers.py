@@ -18,7 +18,7 @@ from gmcore.engine.structures import SpeciesTable
 from gmcore.kernels.contractions_cpu import n_features
 from gmkeras import activation, data, heads, initial, layers, optimizer
 from gmkeras.data import model_inputs
-from gmkeras.layers import DecorrelatedDense, GaussianMomentsLayer, NTKDense, ScaleShift, Standardization
+from gmkeras.layers import DecorrelatedDense, GaussianMomentsLayer, NTKDense, ScaleShift, SmoothRadial, Standardization
 from gmkeras.optimizer import GroupedAdam
 from support.keras_models import SPECIES
 from support.systems import molecule
@@ -117,3 +117,17 @@ def test_a_group_without_a_rate_is_refused():
         ValueError, match="rates must name every group of network, radial, scale, shift, got none for shift"
     ):
         GroupedAdam(10, {"network": 1.0, "radial": 1.0, "scale": 1.0})
+
+
+def test_radial_functions_begin_smooth_and_decay():
+    """Mean square 1/3 as of uniform ones; coefficients of near centers are alike, those of far centers small."""
+    initializer = SmoothRadial(0.5, 5.0, seed=3)
+    beta = initializer((20, 20, 10, 16), "float64").numpy()
+    assert np.mean(beta**2) == pytest.approx(1.0 / 3.0, rel=0.06)
+    sizes = np.sqrt(np.mean(beta**2, axis=(0, 1, 2)))
+    centers = np.linspace(0.5, 5.0, 16)
+    assert relative_error(np.log(sizes[-1] / sizes[3]), 1.0 * (centers[3] - centers[-1])) < 0.03
+    correlation = np.corrcoef(beta.reshape(-1, 16).T)
+    assert correlation[4, 5] == pytest.approx(np.exp(-0.5 * (0.3 / 0.7) ** 2), abs=0.02) and correlation[4, 14] < 0.05
+    again = SmoothRadial.from_config(initializer.get_config())((20, 20, 10, 16), "float64")
+    assert np.array_equal(beta, again)
