@@ -19,6 +19,8 @@ from gmcore.files import FULL_DISK, WriteError
 from gmkeras.checkpoint import TrainingState, save_checkpoint
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
+AVERAGED = 0.1
+"""Share of the epochs, the last ones, whose weights are averaged."""
 
 
 class DivergenceError(GMError):
@@ -29,23 +31,29 @@ class BestWeights(keras.callbacks.Callback):
     """Record the epoch in `state`, and its weights if its validation error is the lowest so far.
 
     The error is the sum over the quantities of the validation MAE in units of the quantity's mean absolute deviation in
-    the training data; with one quantity the epoch with the lowest MAE (P, section 2.2.3).
+    the training data; with one quantity the epoch with the lowest MAE (P, section 2.2.3). The weights at the ends of
+    the last epochs are averaged: after the training the mean is taken where it validates better.
 
     Parameters
     ----------
     spreads : quantity -> its mean absolute deviation.
+    n_epochs : epochs of the whole training; the last AVERAGED of them are averaged.
     """
 
-    def __init__(self, state: TrainingState, spreads: Mapping[str, float]):
+    def __init__(self, state: TrainingState, spreads: Mapping[str, float], n_epochs: int):
         super().__init__()
-        self._state, self._spreads = state, dict(spreads)
+        self._state, self._spreads, self._n_epochs = state, dict(spreads), n_epochs
+
+    def error(self, logs: Mapping[str, float], prefix: str = "val_") -> float:
+        """Error of one number of results of `evaluate`."""
+        return sum(logs[f"{prefix}{quantity}_mae"] / spread for quantity, spread in self._spreads.items())
 
     def on_epoch_end(self, epoch, logs=None):
         state = self._state
         row = {name: float(value) for name, value in logs.items()}
         if not np.isfinite(row["loss"]):
             raise DivergenceError(f"the loss must stay finite, got {row['loss']} in epoch {epoch + 1}: lower the rates")
-        error = sum(row[f"val_{quantity}_mae"] / spread for quantity, spread in self._spreads.items())
+        error = self.error(row)
         if not np.isfinite(error):
             raise DivergenceError(f"validation errors must stay finite, got {row}, epoch {epoch + 1}: lower the rates")
         state.epoch = epoch + 1
@@ -53,6 +61,22 @@ class BestWeights(keras.callbacks.Callback):
         if error < state.best_error:
             state.best_error, state.best_epoch = error, epoch + 1
             state.best_weights = [weight.numpy() for weight in self.model.weights]
+        if epoch >= (1.0 - AVERAGED) * self._n_epochs:
+            state.n_mean += 1
+            weights = [weight.numpy() for weight in self.model.weights]
+            mean = state.mean_weights or weights
+            state.mean_weights = [old + (new - old) / state.n_mean for old, new in zip(mean, weights)]
+
+    def compare_mean(self, validation: tf.data.Dataset) -> None:
+        """After the training: take the mean of the last weights if its error is lower."""
+        state = self._state
+        self.model.set_weights(state.mean_weights)
+        found = self.model.evaluate(validation, verbose=0, return_dict=True)
+        error = self.error(found, prefix="")
+        if error < state.best_error:
+            state.best_error, state.best_weights = error, state.mean_weights
+            state.averaged = {f"val_{name}": float(value) for name, value in found.items()} | {"val_error": error}
+        state.mean_weights, state.n_mean = [], 0
 
 
 class Logs(keras.callbacks.Callback):

@@ -34,6 +34,8 @@ class TrainingState:
     best_error : lowest validation error so far, and `best_epoch` (from 1) when it was reached.
     best_weights : weights of that epoch, in the order of `GMModel.weights`.
     stopped : whether a callback has ended the training before its last epoch.
+    mean_weights : mean of the weights at the ends of the last `n_mean` epochs.
+    averaged : validation errors of that mean, if it has become `best_weights`.
     """
 
     epoch: int = 0
@@ -42,6 +44,9 @@ class TrainingState:
     best_epoch: int = 0
     best_weights: list[np.ndarray] = field(default_factory=list)
     stopped: bool = False
+    mean_weights: list[np.ndarray] = field(default_factory=list)
+    n_mean: int = 0
+    averaged: dict[str, float] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, fingerprint: str, model: GMModel, state: TrainingState) -> None:
@@ -50,6 +55,7 @@ def save_checkpoint(path: Path, fingerprint: str, model: GMModel, state: Trainin
         "weights": [w.numpy() for w in model.weights],
         "optimizer": [np.asarray(v) for v in model.optimizer.variables],
         "best": state.best_weights,
+        "mean": state.mean_weights,
     }
     arrays = {f"{group}_{k}": array for group, values in groups.items() for k, array in enumerate(values)}
     progress = {
@@ -59,6 +65,8 @@ def save_checkpoint(path: Path, fingerprint: str, model: GMModel, state: Trainin
         "best_error": state.best_error,
         "best_epoch": state.best_epoch,
         "stopped": state.stopped,
+        "n_mean": state.n_mean,
+        "averaged": state.averaged,
     }
     with atomic_path(path) as temporary:
         np.savez(temporary, progress=np.array(json.dumps(progress)), **arrays)
@@ -80,7 +88,7 @@ def load_checkpoint(path: Path, fingerprint: str, model: GMModel) -> TrainingSta
         raise CheckpointError(f"checkpoint {path} is damaged: remove it to train from the beginning") from error
     needed: dict[str, type | tuple[type, ...]] = {
         **{"fingerprint": str, "epoch": int, "history": list, "best_epoch": int},
-        "best_error": (int, float),
+        **{"best_error": (int, float), "stopped": bool, "n_mean": int, "averaged": dict},
     }
     if not isinstance(progress, dict) or not all(isinstance(progress.get(key), kind) for key, kind in needed.items()):
         raise CheckpointError(f"checkpoint {path} is damaged: remove it to train from the beginning")
@@ -97,8 +105,8 @@ def load_checkpoint(path: Path, fingerprint: str, model: GMModel) -> TrainingSta
             variable.assign(value)
         for variable, value in zip(model.optimizer.variables, group("optimizer"), strict=True):
             variable.assign(value)
-        best = group("best")
+        best, mean = group("best"), group("mean")
     except (KeyError, ValueError, TypeError) as error:  # arrays are missing, or have another shape or type
         raise CheckpointError(f"checkpoint {path} is damaged: remove it to train from the beginning") from error
-    known = {name: progress[name] for name in ("epoch", "history", "best_error", "best_epoch")}
-    return TrainingState(**known, best_weights=best, stopped=bool(progress.get("stopped")))  # old files do not say it
+    known = {name: progress[name] for name in needed if name != "fingerprint"}
+    return TrainingState(**known, best_weights=best, mean_weights=mean)

@@ -46,7 +46,7 @@ from gmcore.quantities import BY_NAME
 from gmcore.threads import set_threads
 from gmcore.version import __version__
 from gmkeras.callbacks import BestWeights, Checkpoints, Logs, ProgressBar
-from gmkeras.checkpoint import TrainingState, load_checkpoint
+from gmkeras.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from gmkeras.data import PreparedData
 from gmkeras.initial import initialize, take_over
 from gmkeras.model import GMModel
@@ -55,7 +55,7 @@ from gmkeras.start import Start, checked_heads, completed, descriptor_of, read_s
 from gmkeras.user_callbacks import CallbackMaker, import_callbacks
 
 MODEL_FILE = "model.h5"
-LAYOUT = 2
+LAYOUT = 3
 """Of the variables in a checkpoint; those of another layout are refused."""
 
 
@@ -258,24 +258,30 @@ class _Trainer:
 
         task = self._progress.add_task(f"{self._folder.name} member {member}", total=n_epochs * steps, status="")
         self._progress.update(task, completed=state.epoch * steps)
+        spreads = {quantity: _spread(data["train"].label(quantity)) for quantity in self._weights}
+        best = BestWeights(state, spreads, n_epochs)
+        best.set_model(model)
+        validation = data["validation"].dataset(self._config.batch_size)
         if state.epoch < n_epochs and not state.stopped:
-            spreads = {quantity: _spread(data["train"].label(quantity)) for quantity in self._weights}
             model.fit(
                 data["train"].dataset(self._config.batch_size, seed=seed, first_epoch=state.epoch),
-                validation_data=data["validation"].dataset(self._config.batch_size),
+                validation_data=validation,
                 steps_per_epoch=steps,
                 initial_epoch=state.epoch,
                 epochs=n_epochs,
                 shuffle=False,  # the data come shuffled
                 verbose=0,
                 callbacks=[
-                    BestWeights(state, spreads),
+                    best,
                     Logs(folder, state),
                     *(make() for make in self._callbacks),
                     Checkpoints(checkpoint, fingerprint, state, n_epochs),
                     ProgressBar(self._progress, task, state),
                 ],
             )
+        if state.n_mean > 1:
+            best.compare_mean(validation)
+            save_checkpoint(checkpoint, fingerprint, model, state)
         if state.stopped:
             self._progress.update(task, completed=n_epochs * steps)
         model.set_weights(state.best_weights)
@@ -345,9 +351,10 @@ def _provenance(config: TrainConfig, parts: dict[str, Dataset], states: list[Tra
             {
                 "seed": config.seed + k,
                 "best_epoch": state.best_epoch,
+                "averaged": bool(state.averaged),
                 "validation": {
                     name: value
-                    for name, value in state.history[state.best_epoch - 1].items()
+                    for name, value in (state.averaged or state.history[state.best_epoch - 1]).items()
                     if name.startswith("val_")
                 },
             }

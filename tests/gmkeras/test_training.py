@@ -142,6 +142,32 @@ def test_the_best_epoch_is_the_one_that_is_kept(tmp_path, no_figures):
     assert result.metrics["validation"]["d_tensor"]["mae"] == pytest.approx(kept, rel=1e-9)
 
 
+def test_the_mean_of_the_last_weights_is_kept_where_it_validates_better(tmp_path, no_figures, monkeypatch):
+    """A killed training takes the same mean, and a finished one stays what it is."""
+    monkeypatch.setattr(callbacks, "AVERAGED", 0.5)
+    error = callbacks.BestWeights.error
+
+    def lowest_for_the_mean(self, logs, prefix="val_"):
+        return error(self, logs, prefix) if prefix else 0.0
+
+    monkeypatch.setattr(callbacks.BestWeights, "error", lowest_for_the_mean)
+    settings = config(tmp_path, "{d_tensor: {}}", "dtype: float64")
+    result = train(settings)
+    model = load_model(result.models[0])
+    (member,) = model.settings.provenance["members"][:1]
+    assert member["averaged"] and member["validation"]["val_error"] == 0.0
+    assert result.metrics["validation"]["d_tensor"]["mae"] != pytest.approx(
+        float(rows_of(tmp_path)[-1]["val_d_tensor_mae"]), rel=1e-6
+    )
+    before = arrays(result.models[0])
+    assert same(before, arrays(train(settings).models[0]))
+
+
+def rows_of(folder):
+    with open(next(folder.rglob("history.csv")), newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.fixture
 def no_figures(monkeypatch):
     """Figures take longer than these trainings."""
@@ -465,7 +491,7 @@ def test_epochs_are_shuffled_by_seed_and_epoch():
 
 
 def test_validation_that_diverges_is_said():
-    best = callbacks.BestWeights(TrainingState(), {"energy": 1.0})
+    best = callbacks.BestWeights(TrainingState(), {"energy": 1.0}, 10)
     with pytest.raises(callbacks.DivergenceError, match=r"validation errors must stay finite, got .*inf.*, epoch 3"):
         best.on_epoch_end(2, {"loss": 1.0, "val_energy_mae": float("inf")})
 
