@@ -9,6 +9,7 @@ import os
 BENCHES = {
     "kernels": "the two stages alone",
     "energy_forces": "energy and forces",
+    "presets": "energy and forces with the presets",
     "training": "training steps",
     "neighbors": "neighbor lists",
     "memory": "peak memory of energy and forces",

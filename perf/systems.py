@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -48,12 +49,14 @@ def molecules(n_structures: int, n_atoms: int, n_neighbors: float, cutoff: float
     return [Atoms(numbers, wide * grid + rng.normal(scale=0.05, size=grid.shape)) for _ in range(n_structures)]
 
 
-def model_parts(kind: str = "energy", r_max: float = 6.5, seed: int = 0) -> tuple[ModelSettings, Member]:
-    """The network of the paper, 360-512-512-1, with random parameters; one head."""
+def model_parts(
+    kind: str = "energy", r_max: float = 6.5, seed: int = 0, hidden: Sequence[int] = HIDDEN, **sizes_of_descriptor
+) -> tuple[ModelSettings, Member]:
+    """The network of the paper, 360-512-512-1, if not given another one, with random parameters; one head."""
     rng = np.random.default_rng(seed)
-    descriptor = DescriptorSettings(SPECIES, r_max)
+    descriptor = DescriptorSettings(SPECIES, r_max, **sizes_of_descriptor)
     options = HeadOptions(basis="positions" if kind == "d_tensor" else None)
-    sizes = [n_features(descriptor.n_radial), *HIDDEN, 1]
+    sizes = [n_features(descriptor.n_radial), *hidden, 1]
     n = len(SPECIES)
     member = Member(
         beta=rng.uniform(-1, 1, (n, n, descriptor.n_radial, descriptor.n_basis)),
