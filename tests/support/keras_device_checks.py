@@ -31,7 +31,7 @@ def step(on_device: bool) -> dict[str, list[np.ndarray]]:
         @tf.function
         def compute(inputs, given, model=model):
             with tf.GradientTape() as tape:
-                loss, _ = model.losses_and_errors(inputs, given)
+                loss = model.compute_loss(inputs, given, model(inputs))
             variables = [v.value for v in model.trainable_variables]
             return loss, tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
