@@ -36,5 +36,5 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rates": {True: _PAPER_ENERGY, False: _PAPER_TENSOR},
     },
 }
-FINE_TUNING = {"network": 0.4, "radial": 0.4, "scale": 1.0, "shift": 1.0}
+FINE_TUNING = {"network": 0.1, "radial": 0.1, "scale": 1.0, "shift": 1.0}
 """Default learning rates of a training that starts from a model, in units of those of the preset (docs/results.md)."""

@@ -265,7 +265,7 @@ class Properties(Section):
 class LearningRates(Section):
     """Initial learning rate of each group of parameters; all rates decay linearly to zero.
 
-    With `training.start_from` the defaults for network and radial are 0.4 of those of the preset.
+    With `training.start_from` the defaults for network and radial are 0.1 of those of the preset.
     """
 
     section = "training.learning_rates"
