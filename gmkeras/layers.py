@@ -15,6 +15,7 @@ import tensorflow as tf
 from gmcore.engine.settings import DescriptorSettings
 from gmkeras.activation import scaled_swish
 from gmkeras.geometry import geometry_inputs
+from gmkeras.heads import structure_sum
 from gmkeras.ops import ContractionsOp, MomentsOp
 
 
@@ -336,7 +337,7 @@ class StructureSum(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
 
     def call(self, values: tf.Tensor, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        return tf.math.unsorted_segment_sum(values, inputs["structure"], tf.shape(inputs["strain"])[0])
+        return structure_sum(values, inputs)
 
     def compute_output_shape(self, values_shape, inputs_shape=None):
         return (None, *values_shape[1:])
