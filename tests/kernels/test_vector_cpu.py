@@ -1,4 +1,4 @@
-"""The four vector routines against the plain loops that stand in their docstrings.
+"""The vector routines against the plain loops that stand in their docstrings.
 
 Products are fused and added in the order of the loop, so that results agree to a few epsilon of the sum of magnitudes:
 measured up to 1.3, and 2 are allowed. What lies beyond the given lengths must stay as it is.
@@ -36,6 +36,11 @@ def add_dot(n, g, f, q, i, t, o):
 @numba.njit(**FLAGS)
 def add_scaled(n, t, o, g, f, q, i):
     vector_cpu.add_scaled(n, t, o, g, f, q, i)
+
+
+@numba.njit(**FLAGS)
+def transpose_square(target, target_start, target_row, source, source_start, source_row):
+    vector_cpu.transpose_square(target, target_start, target_row, source, source_start, source_row)
 
 
 def assert_close(value, expected, magnitude) -> None:
@@ -136,3 +141,15 @@ def test_tiles_of_one_array(rng, dtype):
     add_dot(6, g, 0, t, 64, t, 384)
     first, second = (t[k : k + 96].astype(np.float64).reshape(6, LANES) for k in (64, 384))
     assert_close(g, (first * second).sum(0), np.abs(first * second).sum(0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transpose_square(rng, dtype):
+    """Rows of any distance, beginning anywhere; what lies between them stays as it is."""
+    source, target = (rng.normal(size=600).astype(dtype) for _ in range(2))
+    expected = target.copy()
+    for i in range(LANES):
+        for k in range(LANES):
+            expected[5 + 19 * i + k] = source[3 + 33 * k + i]
+    transpose_square(target, 5, 19, source, 3, 33)
+    np.testing.assert_array_equal(target, expected)
