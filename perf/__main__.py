@@ -1,10 +1,14 @@
-"""Run benchmarks: `python -m perf [names] [--threads N] [--patience S] [--no-save]`, from the root of a checkout."""
+"""Run benchmarks: `python -m perf [names] [--threads N] [--patience S] [--no-save]`, from the root of a checkout.
+
+`python -m perf training --to-error` trains instead of timing single steps (`bench_to_error`).
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import os
+from pathlib import Path
 
 BENCHES = {
     "kernels": "the two stages alone",
@@ -19,6 +23,8 @@ BENCHES = {
     "gpu": "energy and forces on a GPU",
 }
 
+RMD17 = Path(__file__).resolve().parents[2] / "shared" / "data" / "rmd17"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m perf", description="Run benchmarks and keep the results.")
@@ -28,6 +34,11 @@ def main() -> None:
         "--patience", type=float, default=60.0, help="seconds to wait for a quiet machine, per comparison"
     )
     parser.add_argument("--no-save", action="store_true", help="show only, leave perf/results alone")
+    parser.add_argument(
+        "--to-error", action="store_true", help="training: epochs and seconds to given errors, a quarter of an hour"
+    )
+    parser.add_argument("--data", type=Path, default=RMD17, help="folder of revised MD17, for --to-error")
+    parser.add_argument("--epochs", type=int, default=100, help="epochs of each training of --to-error")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in BENCHES]
     if unknown:
@@ -37,10 +48,16 @@ def main() -> None:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
             os.environ[name] = str(arguments.threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    _run(arguments.names or list(BENCHES), arguments.threads, arguments.patience, not arguments.no_save)
+    if arguments.to_error and arguments.names != ["training"]:
+        parser.error("--to-error belongs to training alone: python -m perf training --to-error")
+    to_error = (arguments.data, arguments.epochs) if arguments.to_error else None
+    names = arguments.names or list(BENCHES)
+    _run(names, arguments.threads, arguments.patience, not arguments.no_save, to_error)
 
 
-def _run(names: list[str], threads: int | None, patience_s: float, save: bool) -> None:
+def _run(
+    names: list[str], threads: int | None, patience_s: float, save: bool, to_error: tuple[Path, int] | None = None
+) -> None:
     from gmcore.threads import available_cores, set_threads
     from perf import harness
     from perf.peers import installed
@@ -54,8 +71,12 @@ def _run(names: list[str], threads: int | None, patience_s: float, save: bool) -
     print(f"{machine()['name']}, {threads} threads, commit {commit()}")
     report = Report(threads=threads)
     for name in names:
-        rows = importlib.import_module(f".bench_{name}", __package__).run()
-        show(f"{name}: {BENCHES[name]}", rows)
+        if to_error is not None:
+            name, title = "to_error", "epochs and seconds of processor to an error"
+            rows = importlib.import_module(".bench_to_error", __package__).run(*to_error)
+        else:
+            title, rows = BENCHES[name], importlib.import_module(f".bench_{name}", __package__).run()
+        show(f"{name}: {title}", rows)
         if save:
             report.benches = {name: rows}
             for left_out in report.save():

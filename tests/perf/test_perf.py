@@ -13,6 +13,8 @@ from gmcore.engine.neighbors import build_pairs
 from gmcore.engine.structures import Batch
 from perf import harness, report
 from perf.__main__ import main
+from perf.bench_to_error import rows_of
+from perf.epoch_clock import EpochClock
 from perf.gemms import BareGemms
 from perf.systems import bulk, model_parts, molecules
 from support.tolerances import relative_error
@@ -133,3 +135,26 @@ def test_bare_gemms_are_the_products_of_the_network():
     assert multiplications == 5 * 8 * sum(weights.size for weights in member.weights[:-1])
     for x, y, out in gemms._products:
         assert relative_error(out, x.astype(float) @ y) < 1e-5
+
+
+def test_epochs_and_seconds_to_an_error():
+    """The first epoch that is good enough counts; an error that is never reached says how close it came."""
+    errors = (0.05, 0.018, 0.025)
+    history = [{"epoch": k + 1, "wall_s": 9.0, "processor_s": 1.5 * (k + 1), "error": e} for k, e in enumerate(errors)]
+    rows = {(row.what, row.unit): row for row in rows_of("fast", 3, history)}
+    assert rows["fast, to 20 meV/A", "epochs"].value == 2
+    assert rows["fast, to 30 meV/A", "s"].value == 3.0
+    assert rows["fast, to 15 meV/A", "s"].value is None
+    assert "18.0 meV/A" in rows["fast, to 15 meV/A", "s"].note
+    assert rows["fast, a step", "ms"].value == pytest.approx(4500 / (3 * 119))
+
+
+def test_epoch_clock(tmp_path):
+    clock = EpochClock(str(tmp_path / "clock.csv"), "val_loss")
+    clock.on_train_begin()
+    for epoch in range(2):
+        clock.on_train_batch_begin(0)
+        clock.on_epoch_end(epoch, {"val_loss": 0.5 + epoch})
+    lines = [line.split(",") for line in (tmp_path / "clock.csv").read_text().splitlines()]
+    assert [(line[0], line[3]) for line in lines] == [("epoch", "error"), ("1", "0.5"), ("2", "1.5")]
+    assert float(lines[2][1]) >= float(lines[1][1]) >= 0.0
