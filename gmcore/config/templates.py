@@ -17,7 +17,8 @@ data:
 
 _TRAINING = """\
 training:
-  preset: standard                   # or paper: the settings of the publication
+  preset: standard                   # or fast: smaller, a third of the cost; or paper: the settings of the publication
+  # descriptor, network, batches and rates are those of the preset; every key of them can be given
   epochs: 300
   batch_size: 8
   members: 3                         # models in the committee
@@ -29,8 +30,6 @@ _KINDS = {
   units: {length: A, d_tensor: cm^-1}
   keys: {d_tensor: D}                # label: its name in the files
   split: {train: 900, validation: 150, test: 150, seed: 1}
-descriptor: {r_max: 8.0, r_min: 0.5, n_basis: 7, n_radial: 5}
-network: {hidden: [512, 512]}
 properties:
   d_tensor:                          # the head is that of the preset: moments; positions in the publication
 """,
@@ -38,8 +37,6 @@ properties:
   units: {length: A, energy: eV, forces: eV/A}   # stress: eV/A^3 if stress_weight is above 0
   keys: {energy: energy, forces: forces}         # label: its name in the files
   split: {train: 900, validation: 100, test: 200, seed: 1}
-descriptor: {r_max: 6.5, r_min: 0.5, n_basis: 7, n_radial: 5}
-network: {hidden: [512, 512]}
 properties:
   energy: {energy_weight: 1.0, forces_weight: 4.0, stress_weight: 0.0}
 """,
@@ -48,8 +45,6 @@ properties:
   keys: {charges: charges, dipole: dipole}       # label: its name in the files
   total_charge: 0                                # a number, or the name of a key in the files
   split: {train: 900, validation: 100, test: 200, seed: 1}
-descriptor: {r_max: 6.5, r_min: 0.5, n_basis: 7, n_radial: 5}
-network: {hidden: [512, 512]}
 properties:
   charges: {conserve: true, origin: coordinates, charges_weight: 1.0, dipole_weight: 1.0}
 """,
@@ -57,8 +52,6 @@ properties:
   units: {length: A, tensor: a.u.}   # a polarizability in Bohr^3
   keys: {tensor: alpha}              # label: its name in the files
   split: {train: 800, validation: 100, test: 100, seed: 1}
-descriptor: {r_max: 6.5, r_min: 0.5, n_basis: 7, n_radial: 5}
-network: {hidden: [512, 512]}
 properties:
   tensor: {basis: moments}           # or positions
 """,
