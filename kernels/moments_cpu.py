@@ -21,7 +21,6 @@ from gmcore.kernels.formulas import (
     add_force_terms,
     add_force_terms_along,
     cutoff,
-    gaussian,
     monomials,
     monomials_along,
     pair_force,
@@ -30,7 +29,13 @@ from gmcore.kernels.formulas import (
     polynomial_gradient,
     real,
 )
-from gmcore.kernels.vector_cpu import add_outer, beta_times_basis
+from gmcore.kernels.vector_cpu import (
+    add_outer,
+    beta_times_basis,
+    gaussian_curvatures,
+    gaussian_slopes,
+    gaussian_values,
+)
 
 LANES = 16
 N_COMPONENTS = 16
@@ -85,31 +90,19 @@ def _gather(i, geometry, positions, r_max, reals, integers):
 @jit
 def _basis(order, valid, n, radial, reals):
     """B_b = kappa f phi_b and its derivatives up to `order`, each set of rows behind the other."""
-    r_max, gamma, height = radial.scalars[0], radial.scalars[1], radial.scalars[2]
-    n_basis = radial.centers.size
+    r_max = radial.scalars[0]
     rho, f, df, d2f = reals[RHO], reals[F], reals[DF], reals[D2F]
     for p in range(n):
         f[p], df[p], d2f[p] = cutoff(rho[p], r_max)
     for p in range(valid, n):
         f[p] = df[p] = d2f[p] = real(r_max, 0.0)
-    for b in range(n_basis):
-        center = radial.centers[b]
-        value, first, second = reals[N_NAMED + b], reals[N_NAMED + n_basis + b], reals[N_NAMED + 2 * n_basis + b]
-        if order == 0:
-            for p in range(n):
-                g, _, _ = gaussian(rho[p] - center, gamma, height)
-                value[p] = f[p] * g
-        elif order == 1:
-            for p in range(n):
-                g, dg, _ = gaussian(rho[p] - center, gamma, height)
-                value[p] = f[p] * g
-                first[p] = df[p] * g + f[p] * dg
-        else:
-            for p in range(n):
-                g, dg, d2g = gaussian(rho[p] - center, gamma, height)
-                value[p] = f[p] * g
-                first[p] = df[p] * g + f[p] * dg
-                second[p] = d2f[p] * g + df[p] * dg + df[p] * dg + f[p] * d2g
+    cutoffs, out = reals[F : D2F + 1], reals[N_NAMED:]
+    if order == 0:
+        gaussian_values(n, rho, cutoffs, radial.scalars, radial.centers, out)
+    elif order == 1:
+        gaussian_slopes(n, rho, cutoffs, radial.scalars, radial.centers, out)
+    else:
+        gaussian_curvatures(n, rho, cutoffs, radial.scalars, radial.centers, out)
 
 
 @jit

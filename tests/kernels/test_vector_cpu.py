@@ -43,6 +43,16 @@ def transpose_square(target, target_start, target_row, source, source_start, sou
     vector_cpu.transpose_square(target, target_start, target_row, source, source_start, source_row)
 
 
+@numba.njit(**FLAGS)
+def gaussian_rows(order, n_pairs, distance, cutoff, scalars, centers, out):
+    if order == 0:
+        vector_cpu.gaussian_values(n_pairs, distance, cutoff, scalars, centers, out)
+    elif order == 1:
+        vector_cpu.gaussian_slopes(n_pairs, distance, cutoff, scalars, centers, out)
+    else:
+        vector_cpu.gaussian_curvatures(n_pairs, distance, cutoff, scalars, centers, out)
+
+
 def assert_close(value, expected, magnitude) -> None:
     """Errors in units of epsilon times the sum of the magnitudes of all terms."""
     allowed = EPSILONS * np.finfo(value.dtype).eps * magnitude
@@ -153,3 +163,27 @@ def test_transpose_square(rng, dtype):
             expected[5 + 19 * i + k] = source[3 + 33 * k + i]
     transpose_square(target, 5, 19, source, 3, 33)
     np.testing.assert_array_equal(target, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_gaussian_rows(rng, dtype, order):
+    """Also where the exponential vanishes; rows of higher derivatives stay as they are."""
+    n_basis, n_pairs = 5, 32
+    distance = rng.uniform(0.1, 40.0, n_pairs).astype(dtype)
+    cutoff, out = rng.normal(size=(3, n_pairs)).astype(dtype), rng.normal(size=(16, n_pairs)).astype(dtype)
+    scalars, centers = np.array([6.0, 1.7, 0.8], dtype), np.linspace(0.5, 5.0, n_basis).astype(dtype)
+    before = out.copy()
+    gaussian_rows(order, n_pairs, distance, cutoff, scalars, centers, out)
+    (_, gamma, height), f = scalars.astype(np.float64), cutoff.astype(np.float64)
+    x = distance.astype(np.float64) - centers.astype(np.float64)[:, None]
+    g = height * np.exp(-gamma * x**2)
+    dg, d2g = -2 * gamma * x * g, (4 * gamma**2 * x**2 - 2 * gamma) * g
+    terms = [[f[0] * g], [f[1] * g, f[0] * dg], [f[2] * g, 2 * f[1] * dg, f[0] * d2g]][: order + 1]
+    expected = np.concatenate([sum(parts) for parts in terms])
+    # a rounded exponent -gamma x^2 costs as many epsilons as it is large
+    magnitude = np.concatenate([(20 + 4 * gamma * x**2) * sum(map(np.abs, parts)) for parts in terms])
+    assert np.all(
+        np.abs(out[: len(expected)] - expected) <= np.finfo(dtype).eps * magnitude + 1e5 * np.finfo(dtype).tiny
+    )
+    np.testing.assert_array_equal(out[len(expected) :], before[len(expected) :])
