@@ -46,7 +46,7 @@ from gmcore.kernels.vector_cpu import add_dot, add_scaled
 
 
 def n_features(n_radial):
-    """Number of invariants: 94, 360, 910 for n_radial = 3, 5, 7."""
+    """Number of invariants: 360, 593, 1324 for n_radial = 5, 6, 8."""
     n = n_radial
     return n + 3 * (n * (n + 1) // 2) + n * (n + 1) * (n + 2) // 6 + 2 * (n * n * (n + 1) // 2) + n**3
 
