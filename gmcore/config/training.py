@@ -138,7 +138,7 @@ class Descriptor(Section):
         None,
         ge=1,
         le=MAX_RADIAL,
-        description="number of radial functions; at most 8, with 1324 features; 5 give 360 (default: set by the preset)",
+        description="number of radial functions, at most 8 (1324 features); 5 give 360 (default: set by the preset)",
     )
 
     @model_validator(mode="after")
