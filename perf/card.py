@@ -2,7 +2,8 @@
 
 Parts run in order of worth, each in a process of its own with a time limit of its own; a part that fails, crashes or
 hangs is a row with the reason, and the next one begins. One table comes last; the same rows are in a file that is
-written again after every part. This file needs the standard library only, so that it can say what is missing.
+written again after every part. This file and what it imports need
+the standard library only, so that it can say what is missing.
 
     python -m perf card                      results in perf/results/card-NAME.json
     python -m perf card --output FILE        somewhere else
@@ -27,6 +28,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from gmcore.device import MODULES
+
 ROOT = Path(__file__).resolve().parents[1]
 MINUTES = 8.0
 
@@ -35,8 +38,8 @@ PACKAGES = {
     "pydantic": "pydantic", "threadpoolctl": "threadpoolctl", "rich": "rich",
 }  # fmt: skip
 """Modules that every part needs, with the names under which pip knows them; TensorFlow is not among them."""
-CUDA_PACKAGES = {"numba_cuda": "numba-cuda[cu12]", "cupy": "cupy-cuda12x"}
-"""The same, with a card only; with CUDA 13 their names end in 13."""
+CUDA_PACKAGES = {"CuPy": "cupy-cuda12x", "numba-cuda": "numba-cuda[cu12]"}
+"""Names for pip of the packages in `gmcore.device.MODULES`; with CUDA 13 they end in 13."""
 
 TEST_S = 60.0
 """Seconds that one test may take before its process is ended."""
@@ -105,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def missing_packages(rehearse: bool) -> list[str]:
     """Names for pip of the packages that are not installed."""
-    needed = PACKAGES if rehearse else PACKAGES | CUDA_PACKAGES
+    needed = dict(PACKAGES)
+    if not rehearse:
+        needed |= {module: CUDA_PACKAGES[name] for name, module in MODULES.items()}
     return [name for module, name in needed.items() if find_spec(module) is None]
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from gmcore.device import MODULES
 from gmcore.device.memory import DeviceMemoryError
 from gmcore.errors import GMError
 
@@ -55,8 +56,7 @@ def open_device() -> Device:
     """
     if numba.config.ENABLE_CUDASIM:
         return Device(np)
-    cupy = _required("cupy", "CuPy")
-    _required("numba_cuda", "numba-cuda")
+    cupy, _ = map(_required, MODULES)
     try:
         n_devices = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
@@ -68,8 +68,9 @@ def open_device() -> Device:
     return Device(cupy, properties["name"].decode())
 
 
-def _required(module: str, name: str) -> Any:
+def _required(name: str) -> Any:
     """Import a package that only this device needs."""
+    module = MODULES[name]
     if find_spec(module) is None:
         raise CudaError(f"device='cuda' needs {name}: pip install 'gmtensor[cuda12]' or 'gmtensor[cuda13]'")
     try:

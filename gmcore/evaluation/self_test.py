@@ -11,8 +11,8 @@ from ase import Atoms
 
 from gmcore.engine import reference
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member, ModelSettings
+from gmcore.engine.stages import Contractions
 from gmcore.engine.structures import Batch
-from gmcore.kernels.contractions_cpu import n_features
 from gmcore.model import Model
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
@@ -72,7 +72,7 @@ def _parts() -> tuple[ModelSettings, Member]:
     """A model with random parameters and outputs of order one."""
     rng = np.random.default_rng(7)
     descriptor = DescriptorSettings((1, 6, 8), 3.5, 0.5, 5, 3)
-    sizes = [n_features(descriptor.n_radial), 16, 16, 1]
+    sizes = [Contractions(descriptor.n_radial).n_features, 16, 16, 1]
     member = Member(
         beta=rng.uniform(-1, 1, (3, 3, descriptor.n_radial, descriptor.n_basis)),
         feature_mean=0.1 * rng.normal(size=sizes[0]),
