@@ -13,7 +13,9 @@ numbers need a bound on what they add. Strain is summed per center, then per str
 blocks.
 
 The argument lists are those of `moments_cpu` without `blocks`. As there, the results in positions, strain and beta are
-partial sums: here one row per pair, per center and per block.
+partial sums: here one row per pair, per center and per block. In `forward` and `backward` beta, moments and the results
+in positions and strain are stacks over the members of a committee, (n_members, ...), one launch for all: the second
+index of a block is its member.
 
 In float32 kernels only differences of positions and the last sums are computed in float64.
 
@@ -141,7 +143,7 @@ def _store_sums(row, n_radial, c, half, m0, m1, m2, m3):
 
 @cuda_jit
 def forward(geometry, positions, radial, beta, moments):
-    """Fill moments (n_atoms, n_radial, 16). Launch one block per center."""
+    """Fill moments (n_members, n_atoms, n_radial, 16). Launch (n_atoms, n_members) blocks."""
     rows = cuda.shared.array((MAX_RADIAL, ROW), moments.dtype)
     powers = cuda.shared.array((N_COMPONENTS, ROW), moments.dtype)
     lane = cuda.threadIdx.x
@@ -149,14 +151,14 @@ def forward(geometry, positions, radial, beta, moments):
     like = radial.scalars[0]
     m0 = m1 = m2 = m3 = zero = real(like, 0.0)
     nothing = (zero, zero, zero, zero, zero, zero, zero, zero)
-    i = cuda.blockIdx.x
+    i, m = cuda.blockIdx.x, cuda.blockIdx.y
     end = geometry.row_start[i + 1]
     for start in range(geometry.row_start[i], end, LANES):
         pair = start + lane
         if pair < end:
             j, dx, dy, dz = _displacement(pair, i, geometry, positions, like)
             x, y, z, rho, _ = direction(dx, dy, dz)
-            _radial(0, rho, radial, beta[geometry.species[i], geometry.species[j]], lane, rows)
+            _radial(0, rho, radial, beta[m, geometry.species[i], geometry.species[j]], lane, rows)
             _store_powers(powers, lane, monomials(x, y, z))
         else:
             _store_radial(rows, 0, lane, nothing)
@@ -171,7 +173,7 @@ def forward(geometry, positions, radial, beta, moments):
             m3 += rows[half + 6, p] * power
             p += 1
         cuda.syncthreads()
-    _store_sums(moments[i], moments.shape[1], c, half, m0, m1, m2, m3)
+    _store_sums(moments[m, i], moments.shape[2], c, half, m0, m1, m2, m3)
 
 
 @cuda_device_jit
@@ -260,27 +262,28 @@ def _pair_force(n_radial, lane, x, y, z, inverse, cotangent, rows):
 
 @cuda_jit
 def backward(geometry, positions, radial, beta, g_moments, wanted, g_positions, g_strain, g_beta):
-    """Fill g_positions (n_pairs, 3) and g_strain (n_atoms, 3, 3), and add to g_beta.
+    """Fill g_positions (n_members, n_pairs, 3) and g_strain (n_members, n_atoms, 3, 3), and add to g_beta.
 
     g_positions is p of every pair, g_strain the sum of p (x) d of every center, g_beta (n_blocks, n_species,
-    n_species, n_basis, 8).
+    n_species, n_basis, 8), of a single member.
 
-    wanted = (positions, beta): what is not wanted is neither computed nor touched. Blocks share the centers in turn.
+    wanted = (positions, beta): what is not wanted is neither computed nor touched. Launch (n_blocks, n_members) blocks;
+    those of a member share the centers in turn.
     """
     rows = cuda.shared.array((ROWS_TO_FIRST, ROW), g_moments.dtype)
     basis = cuda.shared.array((TILE, ROW), g_moments.dtype)
     cotangent = cuda.shared.array(N_COTANGENTS, g_moments.dtype)
     species = cuda.shared.array(LANES, geometry.species.dtype)
     want_positions, want_beta = wanted
-    n_radial, n_basis = g_moments.shape[1], radial.centers.size
-    lane = cuda.threadIdx.x
+    n_radial, n_basis = g_moments.shape[2], radial.centers.size
+    lane, m = cuda.threadIdx.x, cuda.blockIdx.y
     like = radial.scalars[0]
     zero = real(like, 0.0)
-    for i in range(cuda.blockIdx.x, g_moments.shape[0], cuda.gridDim.x):
+    for i in range(cuda.blockIdx.x, g_moments.shape[1], cuda.gridDim.x):
         center = geometry.species[i]
         end = geometry.row_start[i + 1]
         strain = (zero, zero, zero, zero, zero, zero, zero, zero, zero)
-        _load_cotangent(lane, g_moments[i], cotangent)
+        _load_cotangent(lane, g_moments[m, i], cotangent)
         cuda.syncthreads()
         for start in range(geometry.row_start[i], end, LANES):
             pair = start + lane
@@ -290,10 +293,10 @@ def backward(geometry, positions, radial, beta, g_moments, wanted, g_positions, 
                 x, y, z, rho, inverse = direction(dx, dy, dz)
                 species[lane] = geometry.species[j]
                 if want_positions:
-                    _radial(1, rho, radial, beta[center, geometry.species[j]], lane, rows)
+                    _radial(1, rho, radial, beta[m, center, geometry.species[j]], lane, rows)
                     p = _pair_force(n_radial, lane, x, y, z, inverse, cotangent, rows)
                     strain = _add_outer(strain, p, (dx, dy, dz))
-                    g_positions[pair, 0], g_positions[pair, 1], g_positions[pair, 2] = p
+                    g_positions[m, pair, 0], g_positions[m, pair, 1], g_positions[m, pair, 2] = p
             if want_beta:
                 if pair < end:
                     for s in range(n_radial):
@@ -307,7 +310,7 @@ def backward(geometry, positions, radial, beta, g_moments, wanted, g_positions, 
                               g_beta[cuda.blockIdx.x, center])  # fmt: skip
                     cuda.syncthreads()
         if want_positions:
-            _store_strain(lane, strain, rows, g_strain[i])
+            _store_strain(lane, strain, rows, g_strain[m, i])
         cuda.syncthreads()
 
 

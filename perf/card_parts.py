@@ -180,7 +180,7 @@ def measure(name: str) -> Callable[[Rows], None]:
 
     def part(rows: Rows) -> None:
         from gmcore.device.cuda import open_device
-        from perf import bench_gpu, harness
+        from perf import bench_gpu, gpu_model, harness
 
         device, sizes = open_device(), _sizes()
         harness.QUIET = float("inf")  # the host hardly matters: a busy one spoils no ratio of times on the card
@@ -188,13 +188,16 @@ def measure(name: str) -> Callable[[Rows], None]:
             bench_gpu.compare = _once
         for row in bench_gpu.BENCHES[name](device, sizes):
             what = f"{row.what}, {row.system.removesuffix(device.name).rstrip(', ')}"
+            asked = {"target": row.target}
+            if row.target and row.what != "apax":
+                asked["predicted"] = gpu_model.predicted_cell(name)
             if row.value is None or device.simulated:
-                rows.absent(what, row.note or "not measured: a simulator is no GPU", target=row.target)
+                rows.absent(what, row.note or "not measured: a simulator is no GPU", **asked)
                 continue
             ratio = f"{row.ratio[0]:.2f} x {row.to}; " if row.ratio else ""
             quartiles = f"quartiles {row.lower:.4g} .. {row.upper:.4g}; " if row.lower is not None else ""
             note = f"{ratio}{quartiles}{row.note}".rstrip("; ")
-            rows.add(what, f"{row.value:.4g}", row.unit, target=row.target, note=note, ratio=row.ratio)
+            rows.add(what, f"{row.value:.4g}", row.unit, note=note, ratio=row.ratio, **asked)
 
     return part
 
@@ -210,16 +213,18 @@ def _once(functions: Mapping[str, Callable[[], object]], **_: object) -> Compari
 def kernels(rows: Rows) -> None:
     """Time of every kernel of a step, the slowest first."""
     from gmcore.device.cuda import open_device
+    from perf import gpu_model
     from perf.kernel_times import launch_times
 
-    device, step = open_device(), _step()
+    device, step, expected = open_device(), _step(), gpu_model.kernel_times("energy_forces")
     seconds = launch_times(device, step, 1 if _simulated() else 3)
     for name, taken in sorted(seconds.items(), key=lambda item: -sum(item[1])):
         note = f"{len(taken)} launches"
+        predicted = f"{1e6 * expected[name]:.0f} us" if name in expected else ""
         if device.simulated:
-            rows.absent(name, note)
+            rows.absent(name, note, predicted=predicted)
         else:
-            rows.add(name, f"{1e6 * sum(taken):.0f}", "us", note=note, kernel=name)
+            rows.add(name, f"{1e6 * sum(taken):.0f}", "us", predicted=predicted, note=note, kernel=name)
 
 
 def _step() -> Callable[[], None]:

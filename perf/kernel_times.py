@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gmcore.device.cuda import Device
-
-PRODUCT = "cuBLAS product"
+from perf.gpu_model import PRODUCT
 
 
 @contextmanager

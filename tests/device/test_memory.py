@@ -14,7 +14,7 @@ from gmcore.device.memory import (
     plan_evaluation,
 )
 
-PAPER = ModelSize(n_members=1, n_radial=5, n_outputs=1, n_columns=360 + 4 * 512 + 2, itemsize=4)
+PAPER = ModelSize(n_members=1, n_radial=5, n_outputs=1, n_columns=360 + 3 * 512, itemsize=4)
 GIB = 2**30
 
 

@@ -50,6 +50,6 @@ def test_kernel_stays_within_its_budget(name, dtype):
 
 @pytest.mark.skipif(REASON is not None, reason=f"cannot compile CUDA kernels: {REASON}")
 def test_the_checker_sees_double_precision():
-    ptx = cuda_compile.compile_ptx("network_cuda.subtract", "float64", cuda_compile.CAPABILITIES[0])
-    assert "sub.f64" in cuda_compile.double_instructions(ptx)
+    ptx = cuda_compile.compile_ptx("network_cuda.multiply", "float64", cuda_compile.CAPABILITIES[0])
+    assert "mul.f64" in cuda_compile.double_instructions(ptx)
     assert not cuda_compile.double_instructions(".reg .f64 %fd<3>; ld.global.f32 %f1, [%rd1]; add.f32 %f2, %f1, %f1;")

@@ -69,6 +69,7 @@ def test_a_rehearsal_needs_no_tensorflow_and_runs_to_its_end(tmp_path):
     asked = {row["target"]: row for row in rows if row.get("target")}
     assert {"<= 2; <= 0.15 us/atom", "<= 0.05 us/atom", "<= 80 us", "<= 150 us", "<= 6.7 ms"} <= asked.keys()
     assert asked["<= 80 us"]["value"] == ""  # what no card has measured stays empty
+    assert asked["<= 80 us"]["predicted"].endswith(" us")
     assert done.stdout.splitlines()[-len(rows) - 2].split() == ["part", "what", "measured", "target", "predicted"]
 
 
