@@ -17,11 +17,17 @@ from gmcore.kernels.network_cpu import swish
 
 ROWS = 8
 MAX_LANES = 128  # threads that share an atom in `output_layer`
+SHARED_LIMIT = 48 * 1024  # bytes that every block may have
 
 
 def n_threads(shape):
     """Threads that `activate` and `multiply` need for a stack of this shape."""
     return shape[0] * -(-shape[1] // ROWS) * shape[2]
+
+
+def max_width(itemsize):
+    """Columns of the last hidden layer for which `output_layer` has room."""
+    return SHARED_LIMIT // itemsize - MAX_LANES
 
 
 def output_block(width):

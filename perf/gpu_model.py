@@ -135,8 +135,8 @@ def step_launches(system: System) -> list[Launch]:
     found = [
         Launch(
             "moments_cuda.forward", m * n_atoms * (8 * pairs + moment_bytes + 40),
-            m * n_atoms * per_pair("moments_cuda.forward"), m * n_atoms, 32,
-            _serial(counts, "moments_cuda.forward", pairs),
+            m * n_atoms * per_pair("moments_cuda.forward"), m * n_atoms, 64,
+            _serial(counts, "moments_cuda.forward", pairs, 2),
         )
     ]  # fmt: skip
     for n in chunks(n_atoms):
@@ -205,9 +205,9 @@ def _per_column(counts: dict[str, float], name: str, net: Network) -> float:
     return counts[f"network_cuda.{name}"] / net.hidden[0]
 
 
-def _serial(counts: dict[str, float], name: str, pairs: float) -> float:
-    """Operations of one lane: its share of every 32 pairs, begun or full."""
-    return counts[name] / COUNTED_PAIRS * -(-pairs // 32)
+def _serial(counts: dict[str, float], name: str, pairs: float, n_warps: int = 1) -> float:
+    """Operations of one lane: its share of every 32 pairs for each of its warps, begun or full."""
+    return counts[name] / COUNTED_PAIRS * -(-pairs // (32 * n_warps))
 
 
 def _product(m: int, rows: int, inner: int, columns: int) -> Launch:

@@ -74,6 +74,11 @@ class DeviceNetworks:
         self.layer_sizes = folded[0].layer_sizes
         if len(self.layer_sizes) < 3:
             raise GMError(f"a network on the GPU must have a hidden layer, got sizes {self.layer_sizes}")
+        if self.layer_sizes[-2] > (most := kernels.max_width(self.dtype.itemsize)):
+            raise GMError(
+                f"the last hidden layer must have at most {most} columns on the GPU, "
+                f"got {self.layer_sizes[-2]}: use the CPU"
+            )
         weights, biases = zip(*(network.weights for network in folded)), zip(*(network.biases for network in folded))
         self._weights = [device.upload(np.stack(layer), self.dtype) for layer in weights]
         self._biases = [device.upload(np.stack(layer), self.dtype) for layer in biases]

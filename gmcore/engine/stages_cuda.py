@@ -61,11 +61,16 @@ class DeviceMoments:
     device : see `gmcore.device.cuda.open_device`.
     settings : cutoff, basis sizes and species of the descriptor.
     dtype : working type of M and beta; positions and their gradients are always float64.
+
+    Attributes
+    ----------
+    warps : of a block in `forward`; one in the simulator, to save threads.
     """
 
     def __init__(self, device: Device, settings: DescriptorSettings, dtype: str = "float32"):
         host = Moments(settings, dtype)  # checks the settings
         self.device, self.settings, self.dtype, self.beta_shape = device, settings, host.dtype, host.beta_shape
+        self.warps = 1 if device.simulated else moments_cuda.MAX_WARPS
         self.radial = RadialBasis(device.upload(host.radial.scalars), device.upload(host.radial.centers))
         n_species, _, _, n_basis = self.beta_shape
         self._packed_shape = (n_species, n_species, n_basis, moments_cuda.MAX_RADIAL)
@@ -106,7 +111,7 @@ class DeviceMoments:
         """M of all members into out (n_members, n_atoms, n_radial, 16); beta from `pack_stack`."""
         grid = len(geometry.species), len(out)
         arguments = geometry, positions, self.radial, beta.values, out
-        self.device.launch_blocks(moments_cuda.forward, grid, moments_cuda.LANES, *arguments)
+        self.device.launch_blocks(moments_cuda.forward, grid, (moments_cuda.LANES, self.warps), *arguments)
 
     def backward(
         self,

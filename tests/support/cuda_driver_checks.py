@@ -137,6 +137,24 @@ def check_chunks_give_the_same(chunk: int = 2):
         same(found[key], values)
 
 
+def check_a_layer_that_is_too_wide_is_refused():
+    message = r"the last hidden layer must have at most 6016 columns on the GPU, got 6017: use the CPU"
+    with pytest.raises(GMError, match=message):
+        Model(*random_parts(("energy",), **SMALL | {"hidden": (2, 6017)}), device="cuda")
+
+
+def check_warps_of_a_block_share_a_center():
+    """More pairs than one warp takes at a time, and a last run that is not full."""
+    settings, members = random_parts(("energy",), **SMALL | {"r_max": 3.4})
+    evaluator, batch = Model(settings, members, device="cuda").evaluator, Batch.from_atoms(crystal(2))
+    pairs, found = evaluator.find_pairs(batch), []
+    assert 32 < pairs.n_pairs / batch.n_atoms < 64
+    for warps in (1, 2):
+        evaluator._moments.warps = warps
+        found.append(evaluator.evaluate(batch, pairs, ["energy"])["energy"])
+    same(found[0], found[1])
+
+
 def check_too_little_memory_is_said_in_advance():
     model = Model(*random_parts(("energy",), **SMALL), device="cuda")
     batch = Batch.from_atoms(water_molecule())
