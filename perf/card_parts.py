@@ -152,12 +152,10 @@ def compile_task(task: str) -> None:
             capability = cuda_compile.CAPABILITIES[-1]
             cuda_compile.assemble(cuda_compile.compile_ptx(kernel, dtype, capability), capability)
     else:
-        from numba import types
-
         for kernel, dtype in cases:
             module, function = kernel.split(".")
             dispatcher = getattr(importlib.import_module(f"gmcore.kernels.{module}"), function)
-            dispatcher.compile(types.void(*cuda_compile.argument_types(kernel, dtype)))
+            dispatcher.compile(cuda_compile.argument_types(kernel, dtype))  # the key under which a launch looks it up
         count = len(cases)
     print(json.dumps(count))
 

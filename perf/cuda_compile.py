@@ -118,7 +118,7 @@ def argument_types(name: str, dtype: str) -> tuple[types.Type, ...]:
     def of(code: str) -> types.Type:
         if code in TUPLES:
             kind, fields = TUPLES[code]
-            return types.NamedTuple([of(c) for c in fields.split()], kind)
+            return types.BaseTuple.from_types([of(c) for c in fields.split()], kind)
         if code == "wanted":
             return types.UniTuple(types.boolean, 2)
         scalar, n_axes = scalars[code[0]], int(code[1])
