@@ -18,7 +18,7 @@ CASES = [(name, dtype) for name in cuda_compile.SIGNATURES for dtype in cuda_com
 
 def test_arguments_have_the_types_of_a_launch():
     """What is compiled in advance is found by later launches, whose types Numba reads off the arguments."""
-    dtypes = {"r": np.float32, "d": np.float64, "i": np.int32, "l": np.int64, "b": np.bool_}
+    dtypes = {"r": np.float32, "d": np.float64, "i": np.int32, "u": np.uint32, "l": np.int64, "b": np.bool_}
 
     def value(code):
         if code in cuda_compile.TUPLES:
