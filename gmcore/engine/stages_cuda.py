@@ -211,11 +211,12 @@ class DeviceMoments:
             (n_members, n_pairs, 3), (n_members, n_atoms, 3, 3), (n_members, geometry.n_structures, n_parts, 9)
         )  # fmt: skip
         old = self._scratch
-        if old is None or (old.pairs.shape, old.centers.shape, old.parts.shape) != shapes:
+        # groups of a committee that differ in size share the arrays: once there, a step must not replace them
+        if old is None or len(old.pairs) < n_members or any(a.shape[1:] != s[1:] for a, s in zip(old, shapes)):
             self._scratch = old = None  # frees the old arrays first
             dtypes = self.dtype, self.dtype, np.float64
             old = self._scratch = Scratch(*(self.device.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes)))
-        return old
+        return Scratch(*(array[:n_members] for array in old))
 
     def _clear_beta(self, n_atoms: int, wanted: bool) -> Array:
         if not wanted:

@@ -110,6 +110,9 @@ def check_committees_are_their_members():
     whole = Model(settings, members, device="cuda").evaluator
     together = whole.evaluate(batch, whole.find_pairs(batch))
     assert [group.indices for group in whole._groups] == [[0], [1], [2, 3]]
+    scratch = whole._moments._scratch
+    whole.evaluate(batch, whole.find_pairs(batch))
+    assert whole._moments._scratch is scratch  # which a recorded graph goes on writing to
     for k, member in enumerate(members):
         alone = Model(settings, [member], device="cuda").evaluator
         for key, values in alone.evaluate(batch, alone.find_pairs(batch)).items():
