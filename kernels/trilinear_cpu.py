@@ -42,7 +42,7 @@ class _Vector:
 
 def _plain(formula: Any) -> FunctionType:
     """The Python function of a compiled formula, calling the Python functions of the formulas that it uses."""
-    code = getattr(formula, "py_func", formula).__code__  # with NUMBA_DISABLE_JIT it is plain already
+    code = formula.py_func.__code__
     used = {name: getattr(trilinear, name) for name in code.co_names if hasattr(trilinear, name)}
     return FunctionType(code, {name: _plain(function) for name, function in used.items()})
 
