@@ -35,7 +35,7 @@ MINUTES = 8.0
 
 PACKAGES = {
     "numpy": "numpy", "scipy": "scipy", "numba": "numba", "h5py": "h5py", "pytest": "pytest", "ase": "ase",
-    "pydantic": "pydantic", "threadpoolctl": "threadpoolctl", "rich": "rich",
+    "pydantic": "pydantic", "yaml": "pyyaml", "threadpoolctl": "threadpoolctl", "rich": "rich",
 }  # fmt: skip
 """Modules that every part needs, with the names under which pip knows them; TensorFlow is not among them."""
 CUDA_PACKAGES = {"CuPy": "cupy-cuda12x", "numba-cuda": "numba-cuda[cu12]"}
@@ -232,6 +232,9 @@ def reason(outcome: Outcome, limit: float) -> str:
     if outcome.code is None:
         return f"ended after its time limit of {limit:.0f} s"
     last = [line.strip() for line in outcome.tail.splitlines() if line.strip()]
+    last = [
+        line.removeprefix("E ").strip() for line in last if line.startswith("E ")
+    ] or last  # errors in pytest's words
     how = f"signal {-outcome.code}" if outcome.code < 0 else f"exit code {outcome.code}"
     return f"{how}: {last[-1] if last else 'no output'}"
 
