@@ -110,7 +110,10 @@ def _cache_in(folder: str | None, settings=config):
 
 def jit(function: Callable) -> Callable:
     """Compile a scalar formula; it is always inlined into the loop that calls it."""
-    return numba.njit(forceinline=True, **FLAGS)(function)
+    compiled = numba.njit(forceinline=True, **FLAGS)(function)
+    if compiled is function:  # with NUMBA_DISABLE_JIT, as in quick runs of the simulator
+        compiled.py_func = function
+    return compiled
 
 
 def routine_jit(function: Callable) -> Callable:

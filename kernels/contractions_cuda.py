@@ -190,15 +190,11 @@ def _pair_features(n, number, tile, i, g, step):
     _contract(n, 0, g + (sixth + number * n) * step, cubic_product(k, l), tile, i, step)
 
 
-@cuda_jit
-def forward(moments, features):
-    """Fill features (n_atoms, n_features) from moments (n_atoms, n_radial, 16)."""
-    tile = cuda.shared.array(0, moments.dtype)
+@cuda_device_jit
+def _fill_features(first, moments, tile, begin, step):
+    """Load the moments of the block's atoms and compute their features, from `begin` on."""
     n = moments.shape[1]
     lane, row = cuda.threadIdx.x, cuda.threadIdx.y
-    step = cuda.blockDim.x + 1
-    first = cuda.blockIdx.x * cuda.blockDim.x
-    begin = n * N_PACKED * step
     g = begin + lane
     _load_moments(first, moments, tile, 0, step)
     _, _, _, seventh = block_starts(n)
@@ -213,7 +209,38 @@ def forward(moments, features):
         for t in range(n):
             f = seventh + (r * n + row) * n + t
             tile[index(g + f * step)] = dot3(v, _vector(tile, lane + (t * N_PACKED + VECTOR) * step, step))
+
+
+@cuda_jit
+def forward(moments, features):
+    """Fill features (n_atoms, n_features) from moments (n_atoms, n_radial, 16)."""
+    tile = cuda.shared.array(0, moments.dtype)
+    step = cuda.blockDim.x + 1
+    first = cuda.blockIdx.x * cuda.blockDim.x
+    begin = moments.shape[1] * N_PACKED * step
+    _fill_features(first, moments, tile, begin, step)
     _store_features(first, tile, begin, step, features)
+
+
+@cuda_jit
+def forward_centered(moments, mean, features):
+    """As `forward`, less mean (n_members, n_features): what the network reads.
+
+    The rows are the atoms of all members, one member after another, the same number of each.
+    """
+    tile = cuda.shared.array(0, moments.dtype)
+    thread, n_threads = _thread()
+    step = cuda.blockDim.x + 1
+    first = cuda.blockIdx.x * cuda.blockDim.x
+    begin = moments.shape[1] * N_PACKED * step
+    _fill_features(first, moments, tile, begin, step)
+    cuda.syncthreads()
+    n_rows, n_features = features.shape
+    of_member = n_rows // mean.shape[0]
+    for atom in range(min(cuda.blockDim.x, n_rows - first)):
+        m = (first + atom) // of_member
+        for f in range(thread, n_features, n_threads):
+            features[first + atom, f] = tile[index(begin + f * step + atom)] - mean[m, f]
 
 
 # --- backward: all that arrives at channel r ----------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Stage "moments" on the GPU: M_{i,s,c} = sum_j R_s(rho_ij) monomial_c(u_ij), with both derivatives.
 
-One warp is a block and works on one center at a time, 32 neighbors after another. First each lane computes the
-geometry and the radial functions of its own pair and leaves them in shared memory; then each lane adds up sums of its
-own over the 32 pairs. Thus the 16 n_radial sums of a center need few registers and no exchange between lanes, and
-their order is fixed. What belongs to a pair alone (its share of a force) never leaves its lane.
+One warp is a block, in `forward` also two, and works on one center at a time, 32 neighbors after another. First each
+lane computes the geometry and the radial functions of its own pair and leaves them in shared memory; then each lane
+adds up sums of its own over the 32 pairs. Thus the 16 n_radial sums of a center need few registers and no exchange
+between lanes, and their order is fixed. What belongs to a pair alone (its share of a force) never leaves its lane.
 
 No atomics, hence the same bits run after run: a force is p_ij of the own row minus p_ji of the neighbors' rows, so the
 vectors p are written pair by pair and summed afterwards (`sum_positions`) through `geometry.reverse`, the number of the
@@ -13,7 +13,9 @@ numbers need a bound on what they add. Strain is summed per center, then per str
 blocks.
 
 The argument lists are those of `moments_cpu` without `blocks`. As there, the results in positions, strain and beta are
-partial sums: here one row per pair, per center and per block.
+partial sums: here one row per pair, per center and per block. In `forward` and `backward` beta, moments and the results
+in positions and strain are stacks over the members of a committee, (n_members, ...), one launch for all: the second
+index of a block is its member.
 
 In float32 kernels only differences of positions and the last sums are computed in float64.
 
@@ -39,8 +41,10 @@ from gmcore.kernels.formulas import (
     real,
 )
 
-LANES = 32  # threads of a block
+LANES = 32  # threads of a warp
 ROW = LANES + 1  # length of a row of shared memory, one more than the banks: columns are as fast as rows
+MAX_WARPS = 2  # of a block in `forward`: halves the way of a small system, which waits for its longest thread
+WIDE = MAX_WARPS * ROW  # the rows of two warps side by side
 N_COMPONENTS = 16
 TILE = 8  # Gaussians that the beta gradient treats at a time
 
@@ -141,37 +145,51 @@ def _store_sums(row, n_radial, c, half, m0, m1, m2, m3):
 
 @cuda_jit
 def forward(geometry, positions, radial, beta, moments):
-    """Fill moments (n_atoms, n_radial, 16). Launch one block per center."""
-    rows = cuda.shared.array((MAX_RADIAL, ROW), moments.dtype)
-    powers = cuda.shared.array((N_COMPONENTS, ROW), moments.dtype)
-    lane = cuda.threadIdx.x
+    """Fill moments (n_members, n_atoms, n_radial, 16).
+
+    Launch (n_atoms, n_members) blocks of 32 lanes and one or two warps.
+    """
+    rows = cuda.shared.array((MAX_RADIAL, WIDE), moments.dtype)
+    powers = cuda.shared.array((N_COMPONENTS, WIDE), moments.dtype)
+    lane, warp, n_warps = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockDim.y
+    first = warp * ROW  # this warp's part of every row
     c, half = lane % N_COMPONENTS, lane // N_COMPONENTS
     like = radial.scalars[0]
     m0 = m1 = m2 = m3 = zero = real(like, 0.0)
     nothing = (zero, zero, zero, zero, zero, zero, zero, zero)
-    i = cuda.blockIdx.x
+    i, m = cuda.blockIdx.x, cuda.blockIdx.y
     end = geometry.row_start[i + 1]
-    for start in range(geometry.row_start[i], end, LANES):
-        pair = start + lane
+    for start in range(geometry.row_start[i], end, LANES * n_warps):
+        pair = start + warp * LANES + lane
         if pair < end:
             j, dx, dy, dz = _displacement(pair, i, geometry, positions, like)
             x, y, z, rho, _ = direction(dx, dy, dz)
-            _radial(0, rho, radial, beta[geometry.species[i], geometry.species[j]], lane, rows)
-            _store_powers(powers, lane, monomials(x, y, z))
+            _radial(0, rho, radial, beta[m, geometry.species[i], geometry.species[j]], first + lane, rows)
+            _store_powers(powers, first + lane, monomials(x, y, z))
         else:
-            _store_radial(rows, 0, lane, nothing)
-            _store_powers(powers, lane, nothing + nothing)
+            _store_radial(rows, 0, first + lane, nothing)
+            _store_powers(powers, first + lane, nothing + nothing)
         cuda.syncthreads()
         p = 0
         while p < LANES:
-            power = powers[c, p]
-            m0 += rows[half, p] * power
-            m1 += rows[half + 2, p] * power
-            m2 += rows[half + 4, p] * power
-            m3 += rows[half + 6, p] * power
+            power = powers[c, first + p]
+            m0 += rows[half, first + p] * power
+            m1 += rows[half + 2, first + p] * power
+            m2 += rows[half + 4, first + p] * power
+            m3 += rows[half + 6, first + p] * power
             p += 1
         cuda.syncthreads()
-    _store_sums(moments[i], moments.shape[1], c, half, m0, m1, m2, m3)
+    if warp > 0:
+        rows[0, first + lane], rows[1, first + lane] = m0, m1
+        rows[2, first + lane], rows[3, first + lane] = m2, m3
+    cuda.syncthreads()
+    if warp == 0:
+        for w in range(1, n_warps):
+            m0 += rows[0, w * ROW + lane]
+            m1 += rows[1, w * ROW + lane]
+            m2 += rows[2, w * ROW + lane]
+            m3 += rows[3, w * ROW + lane]
+        _store_sums(moments[m, i], moments.shape[2], c, half, m0, m1, m2, m3)
 
 
 @cuda_device_jit
@@ -260,27 +278,28 @@ def _pair_force(n_radial, lane, x, y, z, inverse, cotangent, rows):
 
 @cuda_jit
 def backward(geometry, positions, radial, beta, g_moments, wanted, g_positions, g_strain, g_beta):
-    """Fill g_positions (n_pairs, 3) and g_strain (n_atoms, 3, 3), and add to g_beta.
+    """Fill g_positions (n_members, n_pairs, 3) and g_strain (n_members, n_atoms, 3, 3), and add to g_beta.
 
     g_positions is p of every pair, g_strain the sum of p (x) d of every center, g_beta (n_blocks, n_species,
-    n_species, n_basis, 8).
+    n_species, n_basis, 8), of a single member.
 
-    wanted = (positions, beta): what is not wanted is neither computed nor touched. Blocks share the centers in turn.
+    wanted = (positions, beta): what is not wanted is neither computed nor touched. Launch (n_blocks, n_members) blocks;
+    those of a member share the centers in turn.
     """
     rows = cuda.shared.array((ROWS_TO_FIRST, ROW), g_moments.dtype)
     basis = cuda.shared.array((TILE, ROW), g_moments.dtype)
     cotangent = cuda.shared.array(N_COTANGENTS, g_moments.dtype)
     species = cuda.shared.array(LANES, geometry.species.dtype)
     want_positions, want_beta = wanted
-    n_radial, n_basis = g_moments.shape[1], radial.centers.size
-    lane = cuda.threadIdx.x
+    n_radial, n_basis = g_moments.shape[2], radial.centers.size
+    lane, m = cuda.threadIdx.x, cuda.blockIdx.y
     like = radial.scalars[0]
     zero = real(like, 0.0)
-    for i in range(cuda.blockIdx.x, g_moments.shape[0], cuda.gridDim.x):
+    for i in range(cuda.blockIdx.x, g_moments.shape[1], cuda.gridDim.x):
         center = geometry.species[i]
         end = geometry.row_start[i + 1]
         strain = (zero, zero, zero, zero, zero, zero, zero, zero, zero)
-        _load_cotangent(lane, g_moments[i], cotangent)
+        _load_cotangent(lane, g_moments[m, i], cotangent)
         cuda.syncthreads()
         for start in range(geometry.row_start[i], end, LANES):
             pair = start + lane
@@ -290,10 +309,10 @@ def backward(geometry, positions, radial, beta, g_moments, wanted, g_positions, 
                 x, y, z, rho, inverse = direction(dx, dy, dz)
                 species[lane] = geometry.species[j]
                 if want_positions:
-                    _radial(1, rho, radial, beta[center, geometry.species[j]], lane, rows)
+                    _radial(1, rho, radial, beta[m, center, geometry.species[j]], lane, rows)
                     p = _pair_force(n_radial, lane, x, y, z, inverse, cotangent, rows)
                     strain = _add_outer(strain, p, (dx, dy, dz))
-                    g_positions[pair, 0], g_positions[pair, 1], g_positions[pair, 2] = p
+                    g_positions[m, pair, 0], g_positions[m, pair, 1], g_positions[m, pair, 2] = p
             if want_beta:
                 if pair < end:
                     for s in range(n_radial):
@@ -307,7 +326,7 @@ def backward(geometry, positions, radial, beta, g_moments, wanted, g_positions, 
                               g_beta[cuda.blockIdx.x, center])  # fmt: skip
                     cuda.syncthreads()
         if want_positions:
-            _store_strain(lane, strain, rows, g_strain[i])
+            _store_strain(lane, strain, rows, g_strain[m, i])
         cuda.syncthreads()
 
 

@@ -1,7 +1,7 @@
 """From the partial sums of `moments_cuda` to gradients, always in the same order: no atomics, the same bits every time.
 
     positions:  g_i = sum over the row of i of (p_ji - p_ij)      p_ji: the reverse pair, in the row of j
-    strain:     per center -> per part of a structure -> per structure
+    strain:     per center -> per part of a structure -> per structure, in one go where a structure is one part
     beta:       per block -> sum
 
 What is summed: docs/method.md, section 6.3.
@@ -16,6 +16,9 @@ from numba import cuda
 from gmcore.kernels.compile import cuda_device_jit, cuda_jit
 from gmcore.kernels.formulas import real
 from gmcore.kernels.moments_cuda import LANES, ROW
+
+MAX_LANES = 128  # threads of a block that sums over the atoms of a structure
+MAX_ROW = MAX_LANES + 1  # a constant: shapes of shared memory must not be expressions
 
 
 @cuda_jit
@@ -43,31 +46,42 @@ def find_reverse(geometry):
                     geometry.reverse[pair] = other
 
 
+@cuda_device_jit
+def _add_up(rows, n_rows, lane):
+    """Sum of each row of shared memory over the lanes of the block, a power of two, into its first element."""
+    half = cuda.blockDim.x // 2
+    while half > 0:
+        cuda.syncthreads()
+        if lane < half:
+            for e in range(n_rows):
+                rows[e, lane] += rows[e, lane + half]
+        half //= 2
+    cuda.syncthreads()
+
+
 @cuda_jit
 def sum_positions(geometry, pairs, positions):
-    """Fill positions (n_atoms, 3), float64, from pairs (n_pairs, 3). Launch one block of 32 lanes per atom.
+    """Fill positions (n_members, n_atoms, 3), float64, from pairs (n_members, n_pairs, 3).
 
-    A pair without a reverse makes the result not-a-number rather than wrong.
+    Launch (n_atoms, n_members) blocks of 32 lanes. A pair without a reverse makes the result not-a-number rather than
+    wrong.
     """
     rows = cuda.shared.array((3, ROW), positions.dtype)
     lane = cuda.threadIdx.x
-    i = cuda.blockIdx.x
-    x = y = z = real(positions[i, 0], 0.0)
+    i, m = cuda.blockIdx.x, cuda.blockIdx.y
+    x = y = z = real(positions[m, i, 0], 0.0)
     for pair in range(geometry.row_start[i] + lane, geometry.row_start[i + 1], LANES):
         other = geometry.reverse[pair]
         if other < 0:
             x = real(x, math.nan)
         else:
-            x += real(x, pairs[other, 0]) - real(x, pairs[pair, 0])
-            y += real(x, pairs[other, 1]) - real(x, pairs[pair, 1])
-            z += real(x, pairs[other, 2]) - real(x, pairs[pair, 2])
+            x += real(x, pairs[m, other, 0]) - real(x, pairs[m, pair, 0])
+            y += real(x, pairs[m, other, 1]) - real(x, pairs[m, pair, 1])
+            z += real(x, pairs[m, other, 2]) - real(x, pairs[m, pair, 2])
     rows[0, lane], rows[1, lane], rows[2, lane] = x, y, z
-    cuda.syncthreads()
+    _add_up(rows, 3, lane)
     if lane < 3:
-        total = rows[lane, 0]
-        for k in range(1, LANES):
-            total += rows[lane, k]
-        positions[i, lane] = total
+        positions[m, i, lane] = rows[lane, 0]
 
 
 @cuda_device_jit
@@ -85,25 +99,23 @@ def _first_atom(structure, k):
 
 @cuda_jit
 def sum_strain_parts(structure, centers, parts):
-    """Fill parts (n_structures, n_parts, 9), float64, from centers (n_atoms, 3, 3).
+    """Fill parts (n_members, n_structures, n_parts, 9), float64, from centers (n_members, n_atoms, 3, 3).
 
-    Launch a grid (n_structures, n_parts) of blocks of 32 lanes; a part takes every n_parts-th run of 32 atoms.
+    Launch a grid (n_structures, n_parts, n_members) of blocks of at most 128 lanes, a power of two; a part takes every
+    n_parts-th run of as many atoms.
     """
-    rows = cuda.shared.array((9, ROW), parts.dtype)
-    lane = cuda.threadIdx.x
-    k, part, n_parts = cuda.blockIdx.x, cuda.blockIdx.y, parts.shape[1]
+    rows = cuda.shared.array((9, MAX_ROW), parts.dtype)
+    lane, lanes = cuda.threadIdx.x, cuda.blockDim.x
+    k, part, m = cuda.blockIdx.x, cuda.blockIdx.y, cuda.blockIdx.z
     begin, end = _first_atom(structure, k), _first_atom(structure, k + 1)
     for e in range(9):
-        rows[e, lane] = real(parts[k, part, 0], 0.0)
-    for i in range(begin + part * LANES + lane, end, n_parts * LANES):
+        rows[e, lane] = real(parts[m, k, part, 0], 0.0)
+    for i in range(begin + part * lanes + lane, end, parts.shape[2] * lanes):
         for e in range(9):
-            rows[e, lane] += real(parts[k, part, 0], centers[i, e // 3, e % 3])
-    cuda.syncthreads()
-    if lane < 9:
-        total = rows[lane, 0]
-        for p in range(1, LANES):
-            total += rows[lane, p]
-        parts[k, part, lane] = total
+            rows[e, lane] += real(parts[m, k, part, 0], centers[m, i, e // 3, e % 3])
+    _add_up(rows, 9, lane)
+    for e in range(lane, 9, lanes):
+        parts[m, k, part, e] = rows[e, 0]
 
 
 @cuda_jit

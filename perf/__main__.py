@@ -1,6 +1,9 @@
 """Run benchmarks: `python -m perf [names] [--threads N] [--patience S] [--no-save]`, from the root of a checkout.
 
 `python -m perf training --to-error` trains instead of timing single steps (`bench_to_error`).
+
+`python -m perf card` is what a machine with a GPU is asked (`perf.card`), `python -m perf gpu_model` what one should
+answer (`perf.gpu_model`).
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import sys
 from pathlib import Path
 
 BENCHES = {
@@ -22,11 +26,15 @@ BENCHES = {
     "errors": "predictions with errors",
     "gpu": "energy and forces on a GPU",
 }
+PROGRAMS = ("card", "gpu_model")
+"""Commands with options of their own."""
 
 RMD17 = Path(__file__).resolve().parents[2] / "shared" / "data" / "rmd17"
 
 
 def main() -> None:
+    if len(sys.argv) > 1 and sys.argv[1] in PROGRAMS:
+        sys.exit(importlib.import_module(f".{sys.argv[1]}", __package__).main(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m perf", description="Run benchmarks and keep the results.")
     parser.add_argument("names", nargs="*", metavar="name", help=f"some of {', '.join(BENCHES)}; all by default")
     parser.add_argument("--threads", type=int, default=None, help="threads of every pool; all usable cores by default")

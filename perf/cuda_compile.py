@@ -46,10 +46,11 @@ TUPLES = {
 }
 SIGNATURES = {
     "contractions_cuda.forward": "r3 r2",
+    "contractions_cuda.forward_centered": "r3 r2 r2",
     "contractions_cuda.backward": "r3 r2 r3",
     "contractions_cuda.double_backward": "r3 r2 r3 r2 r3",
-    "moments_cuda.forward": "geometry d2 radial r4 r3",
-    "moments_cuda.backward": "geometry d2 radial r4 r3 wanted r2 r3 r5",
+    "moments_cuda.forward": "geometry d2 radial r5 r4",
+    "moments_cuda.backward": "geometry d2 radial r5 r4 wanted r3 r4 r5",
     "moments_cuda.double_backward": "geometry d2 radial r4 r3 d2 d3 wanted r3 r2 r3 r5",
     "neighbors_cuda.wrap_atoms": "d2 cells atoms i1",
     "neighbors_cuda.tile_bounds": "l1 l1 atoms d3",
@@ -57,15 +58,12 @@ SIGNATURES = {
     "neighbors_cuda.count_rows": "binned atoms cells grid d0 l1 d1",
     "neighbors_cuda.fill_rows": "binned atoms cells grid numbers d0 l1 i1 i1 i1",
     "neighbors_cuda.find_movers": "d2 d2 i1 d3 d1 i1",
-    "network_cuda.subtract": "r3 r2",
     "network_cuda.activate": "r3 r2 r3",
     "network_cuda.multiply": "r3 r3",
-    "network_cuda.multiply_outer": "r3 r3 r3 r3",
-    "network_cuda.scale_and_shift": "r3 r2 i1 d3 d3 l0 d3",
-    "network_cuda.take_rows": "r3 r3 i1 l0",
+    "network_cuda.output_layer": "r3 r2 r3 r2 i1 d3 d3 r3 l0 b0 d3",
     "pair_sums_cuda.find_reverse": "geometry",
-    "pair_sums_cuda.sum_positions": "geometry r2 d2",
-    "pair_sums_cuda.sum_strain_parts": "i1 r3 d3",
+    "pair_sums_cuda.sum_positions": "geometry r3 d3",
+    "pair_sums_cuda.sum_strain_parts": "i1 r4 d4",
     "pair_sums_cuda.sum_strain": "d3 d3",
     "pair_sums_cuda.sum_beta": "r5 r4",
     "pair_sums_cuda.pack_beta": "r4 r4",
@@ -81,7 +79,17 @@ DOUBLE = {
     "moments_cuda.double_backward": DIFFERENCES,
     **{name: None for name in SIGNATURES if name.startswith(("neighbors_cuda", "segments_cuda"))},
     **{f"pair_sums_cuda.{name}": None for name in ("find_reverse", "sum_positions", "sum_strain_parts", "sum_strain")},
-    "network_cuda.scale_and_shift": None,
+    # scale and shift of the outputs, after the float32 sums
+    "network_cuda.output_layer": frozenset(
+        {
+            "ld.global.f64",
+            "st.global.f64",
+            "cvt.f64.f32",
+            "mul.f64",
+            "add.f64",
+            "fma.rn.f64",
+        }
+    ),
 }
 
 
@@ -110,7 +118,7 @@ def argument_types(name: str, dtype: str) -> tuple[types.Type, ...]:
     def of(code: str) -> types.Type:
         if code in TUPLES:
             kind, fields = TUPLES[code]
-            return types.NamedTuple([of(c) for c in fields.split()], kind)
+            return types.BaseTuple.from_types([of(c) for c in fields.split()], kind)
         if code == "wanted":
             return types.UniTuple(types.boolean, 2)
         scalar, n_axes = scalars[code[0]], int(code[1])

@@ -129,7 +129,7 @@ def show(title: str, rows: Sequence[Row]) -> None:
     console = Console(width=150)
     console.print(table)
     for note in dict.fromkeys(row.note for row in rows if row.note):
-        console.print(f"  {note}")
+        console.print(f"  {note}", markup=False)  # names of extras stand in brackets
 
 
 def machine() -> dict[str, str | int]:

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from gmcore.commands import (
     analysis,
     configuration,
+    doctor,
     dynamics,
     exchange,
     labeling,
@@ -108,6 +109,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "label": labeling.label,
     "import": exchange.import_tensors,
     "export": modes.export_tensors,
+    "doctor": doctor.doctor,
 }
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)

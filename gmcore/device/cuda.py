@@ -24,6 +24,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from gmcore.device import MODULES
 from gmcore.device.memory import DeviceMemoryError
 from gmcore.errors import GMError
 
@@ -31,6 +32,8 @@ MIN_CAPABILITY = (7, 0)
 """Oldest compute capability (Volta): independent thread scheduling, and what current compilers still support."""
 BLOCK = 128
 """Threads per block."""
+SIMULATED_LANES = 4
+"""A thread of the simulator is one of Python, and waits in a busy loop."""
 SIMULATED_MEMORY = 1 << 40
 HEADROOM = 0.9
 """Share of the free memory that may be used; the rest is for fragmentation and other libraries."""
@@ -55,8 +58,7 @@ def open_device() -> Device:
     """
     if numba.config.ENABLE_CUDASIM:
         return Device(np)
-    cupy = _required("cupy", "CuPy")
-    _required("numba_cuda", "numba-cuda")
+    cupy, _ = map(_required, MODULES)
     try:
         n_devices = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
@@ -68,8 +70,9 @@ def open_device() -> Device:
     return Device(cupy, properties["name"].decode())
 
 
-def _required(module: str, name: str) -> Any:
+def _required(name: str) -> Any:
     """Import a package that only this device needs."""
+    module = MODULES[name]
     if find_spec(module) is None:
         raise CudaError(f"device='cuda' needs {name}: pip install 'gmtensor[cuda12]' or 'gmtensor[cuda13]'")
     try:
@@ -211,6 +214,10 @@ class Device:
         """Run a kernel of independent threads, with at least `n_threads` threads."""
         block = 1 if self.simulated else BLOCK  # a thread of the simulator is one of Python: none is started to idle
         self.launch_blocks(kernel, -(-n_threads // block), block, *arguments)
+
+    def lanes(self, n_threads: int) -> int:
+        """Return how many threads of a block work together: those asked for, or four in the simulator."""
+        return min(n_threads, SIMULATED_LANES) if self.simulated else n_threads
 
     def launch_blocks(
         self,

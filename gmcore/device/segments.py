@@ -1,7 +1,7 @@
 """Sums over the atoms of each structure on the device, in a fixed order: the same input gives the same bits.
 
-Rows are added up in segments of 64, one thread each, the sums in segments of 64 again, until one is left per structure.
-The error grows with the logarithm of the number of atoms.
+Rows are added up in segments of 1024, one block of threads each, the sums in segments again, until one is left per
+structure: one launch for structures of up to 1024 atoms, two for up to a million.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from gmcore.device.cuda import Array, Device
 from gmcore.kernels import segments_cuda as kernels
 
-LENGTH = 64
+LENGTH = 1024
 """Rows per segment."""
 
 
@@ -22,10 +22,13 @@ class SegmentSum:
     ----------
     offsets : (n_structures + 1,); the rows of structure k are offsets[k] ... offsets[k + 1] - 1.
     n_columns : number of columns of the arrays that will be summed.
+    n_stacks : such arrays lie one after another, as those of the members of a committee do.
     """
 
-    def __init__(self, device: Device, offsets: np.ndarray, n_columns: int):
-        self.device, self.n_columns = device, n_columns
+    def __init__(self, device: Device, offsets: np.ndarray, n_columns: int, n_stacks: int = 1):
+        self.device, self._lanes = device, device.lanes(kernels.MAX_LANES)
+        starts = offsets[-1] * np.arange(n_stacks)[:, None]
+        offsets = np.append((starts + offsets[:-1]).ravel(), n_stacks * offsets[-1])
         self._levels: list[tuple[Array, Array]] = []
         self._partial: list[Array] = []
         while True:
@@ -43,7 +46,7 @@ class SegmentSum:
             offsets = starts
 
     def __call__(self, values: Array, out: Array) -> None:
-        """Sum values (n_rows, n_columns) per structure into out (n_structures, n_columns) float64; 0 where empty."""
+        """Sum values (n_stacks n_rows, n_columns) into out (n_stacks n_structures, n_columns) float64; empty: 0."""
         for (first, last), target in zip(self._levels, [*self._partial, out]):
-            self.device.launch(kernels.sum_segments, len(first) * self.n_columns, first, last, values, target)
+            self.device.launch_blocks(kernels.sum_segments, len(first), self._lanes, first, last, values, target)
             values = target

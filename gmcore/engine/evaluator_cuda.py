@@ -19,7 +19,7 @@ from gmcore.engine.evaluator_base import EvaluatorBase, stress
 from gmcore.engine.heads import head_columns, head_outputs, output_units
 from gmcore.engine.neighbors import Pairs
 from gmcore.engine.neighbors_cuda import DeviceNeighborList
-from gmcore.engine.network_cuda import check_matmul, workspace_columns
+from gmcore.engine.network_cuda import OutputTables, check_matmul, workspace_columns
 from gmcore.engine.settings import Member, ModelSettings
 from gmcore.engine.stages import NO_REVERSE
 from gmcore.engine.stages_cuda import DeviceContractions, DeviceMoments, find_reverse
@@ -79,8 +79,8 @@ class DeviceEvaluator(EvaluatorBase):
         for run in runs:
             members = [self._members[k] for k in run]
             scale, shift = (np.stack(tables) for tables in zip(*(self.scale_and_shift(m) for m in members)))
-            tables = scale, shift, self.energy_scale(scale)
-            groups.append(MemberGroup(self.device, self._moments, run, members, *tables, self.dtype, matmul))
+            tables = OutputTables(scale, shift, self.energy_scale(scale))
+            groups.append(MemberGroup(self.device, self._moments, run, members, tables, self.dtype, matmul))
         return groups
 
     # neighbors -------------------------------------------------------------------------------------------------------
@@ -158,7 +158,8 @@ class DeviceEvaluator(EvaluatorBase):
             return step
         self._step = step = None  # frees the old arrays before the new ones are planned
         batch, device = pairs.batch, self.device
-        scratch = self._moments.scratch_bytes(len(pairs.geometry.neighbor), batch.n_atoms) if forces else 0
+        most = max(len(group.indices) for group in self._groups)
+        scratch = self._moments.scratch_bytes(len(pairs.geometry.neighbor), batch.n_atoms, most) if forces else 0
         sizes = self.model_size(), batch.n_atoms, batch.n_structures
         plan = plan_evaluation(*sizes, forces, device.budget(), scratch)
         self._step = DeviceStep(device, self._groups, self._moments, self._contractions, batch, forces, plan)

@@ -1,10 +1,10 @@
 """The two differentiable stages on the GPU: the twins of `gmcore.engine.stages`, with arrays that live on the device.
 
 `DeviceMoments` and `DeviceContractions` have the methods, arguments and results of `Moments` and `Contractions`. They
-differ in three things: results can be written to arrays that are there already (`out`); scratch is kept between calls,
-so that a second call of the same size allocates nothing and can be recorded as a graph; and a gradient in positions
-reads `Geometry.reverse`, which `find_reverse` fills once per neighbor list. A geometry without it, such as training
-makes for every batch, gets it when such a gradient is asked for.
+differ in three things: all members of a committee can be computed by one launch, into arrays that are there already
+(`..._stack`); scratch is kept between calls, so that a second call of the same size allocates nothing and can be
+recorded as a graph; and a gradient in positions reads `Geometry.reverse`, which `find_reverse` fills once per neighbor
+list. A geometry without it, such as training makes for every batch, gets it when such a gradient is asked for.
 
 Inputs are not copied and hardly checked: shapes and types are those of arrays that this package made. All arrays are
 C-contiguous.
@@ -12,6 +12,7 @@ C-contiguous.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +24,16 @@ from gmcore.kernels import contractions_cuda, moments_cuda, pair_sums_cuda
 from gmcore.kernels.arguments import Geometry, RadialBasis
 
 MAX_BETA_BLOCKS = 512  # partial sums of a gradient in beta; enough to fill a large card
-ATOMS_PER_PART = 4096  # atoms that one block sums up for a strain derivative
+ATOMS_PER_PART = 1024  # atoms that one block sums up for a strain derivative
 MAX_PARTS = 256
+TOGETHER = 32768  # atoms, those of all members counted: smaller systems wait for launches, larger ones for memory
 
 
 class Scratch(NamedTuple):
-    """Partial sums: pairs (n_pairs, 3), centers (n_atoms, 3, 3), parts (n_structures, n_parts, 9) float64."""
+    """Partial sums of the members of a committee that are computed together, the first axis of every array.
+
+    pairs (n, n_pairs, 3), centers (n, n_atoms, 3, 3), parts (n, n_structures, n_parts, 9) float64.
+    """
 
     pairs: Array
     centers: Array
@@ -43,6 +48,11 @@ def find_reverse(device: Device, geometry: Geometry) -> Geometry:
     return geometry
 
 
+def members_together(n_members: int, n_atoms: int) -> int:
+    """How many members of a committee have their gradients computed at a time: all of a small system, else one."""
+    return n_members if n_members * n_atoms <= TOGETHER else 1
+
+
 class DeviceMoments:
     """Stage "moments" on the device.
 
@@ -51,17 +61,22 @@ class DeviceMoments:
     device : see `gmcore.device.cuda.open_device`.
     settings : cutoff, basis sizes and species of the descriptor.
     dtype : working type of M and beta; positions and their gradients are always float64.
+
+    Attributes
+    ----------
+    warps : of a block in `forward`; one in the simulator, to save threads.
     """
 
     def __init__(self, device: Device, settings: DescriptorSettings, dtype: str = "float32"):
         host = Moments(settings, dtype)  # checks the settings
         self.device, self.settings, self.dtype, self.beta_shape = device, settings, host.dtype, host.beta_shape
+        self.warps = 1 if device.simulated else moments_cuda.MAX_WARPS
         self.radial = RadialBasis(device.upload(host.radial.scalars), device.upload(host.radial.centers))
         n_species, _, _, n_basis = self.beta_shape
         self._packed_shape = (n_species, n_species, n_basis, moments_cuda.MAX_RADIAL)
-        self._packed = PackedBeta(device.empty(self._packed_shape, self.dtype))
-        self._no_vectors = device.empty((1, 3), self.dtype)
-        self._no_strain = device.empty((1, 3, 3), self.dtype)
+        self._packed = PackedBeta(device.empty((1, *self._packed_shape), self.dtype))
+        self._no_vectors = device.empty((1, 1, 3), self.dtype)
+        self._no_strain = device.empty((1, 1, 3, 3), self.dtype)
         self._no_beta = device.empty((1, 1, 1, 1, 1), self.dtype)
         self._scratch: Scratch | None = None
         self._beta_blocks = self._no_beta
@@ -71,27 +86,32 @@ class DeviceMoments:
         """(n_radial, 16), shape of the moments of one atom."""
         return self.settings.n_radial, moments_cuda.N_COMPONENTS
 
-    def scratch_bytes(self, n_pairs: int, n_atoms: int) -> int:
+    def scratch_bytes(self, n_pairs: int, n_atoms: int, n_members: int = 1) -> int:
         """Memory that gradients in positions take for partial sums."""
-        return self.dtype.itemsize * (3 * n_pairs + 9 * n_atoms)
+        return members_together(n_members, n_atoms) * self.dtype.itemsize * (3 * n_pairs + 9 * n_atoms)
 
     def pack(self, beta: Array, *, out: PackedBeta | None = None) -> PackedBeta:
         """beta (n_species, n_species, n_radial, n_basis) for many calls; a call that is given an array packs it."""
-        out = PackedBeta(self.device.empty(self._packed_shape, self.dtype)) if out is None else out
-        self.device.launch(pair_sums_cuda.pack_beta, out.values.size, beta, out.values)
+        return self.pack_stack([beta], out=out)
+
+    def pack_stack(self, betas: Sequence[Array], *, out: PackedBeta | None = None) -> PackedBeta:
+        """As `pack`, for all members: values (n_members, n_species, n_species, n_basis, 8)."""
+        out = PackedBeta(self.device.empty((len(betas), *self._packed_shape), self.dtype)) if out is None else out
+        for beta, values in zip(betas, out.values):
+            self.device.launch(pair_sums_cuda.pack_beta, values.size, beta, values)
         return out
 
-    def forward(
-        self, geometry: Geometry, positions: Array, beta: Array | PackedBeta, *, out: Array | None = None
-    ) -> Array:
+    def forward(self, geometry: Geometry, positions: Array, beta: Array | PackedBeta) -> Array:
         """M (n_atoms, n_radial, 16)."""
-        n_atoms = len(geometry.species)
-        out = self.device.empty((n_atoms, *self.row_shape), self.dtype) if out is None else out
-        packed = self._values(beta)
-        self.device.launch_blocks(
-            moments_cuda.forward, n_atoms, moments_cuda.LANES, geometry, positions, self.radial, packed, out
-        )
-        return out
+        out = self.device.empty((1, len(geometry.species), *self.row_shape), self.dtype)
+        self.forward_stack(geometry, positions, self._packed_beta(beta), out)
+        return out[0]
+
+    def forward_stack(self, geometry: Geometry, positions: Array, beta: PackedBeta, out: Array) -> None:
+        """M of all members into out (n_members, n_atoms, n_radial, 16); beta from `pack_stack`."""
+        grid = len(geometry.species), len(out)
+        arguments = geometry, positions, self.radial, beta.values, out
+        self.device.launch_blocks(moments_cuda.forward, grid, (moments_cuda.LANES, self.warps), *arguments)
 
     def backward(
         self,
@@ -102,13 +122,8 @@ class DeviceMoments:
         *,
         want_positions: bool = True,
         want_beta: bool = True,
-        out: tuple[Array, Array] | None = None,
     ) -> tuple[Array | None, Array | None, Array | None]:
         """J^T g_moments.
-
-        Parameters
-        ----------
-        out : g_positions (n_atoms, 3) and g_strain (n_structures, 3, 3), float64, to write to.
 
         Returns
         -------
@@ -116,17 +131,41 @@ class DeviceMoments:
         """
         scratch = self._partial_sums(geometry, want_positions)
         blocks = self._clear_beta(len(g_moments), want_beta)
-        packed = self._values(beta)
+        values = self._packed_beta(beta).values
         n_blocks = len(blocks) if want_beta else len(g_moments)
-        self.device.launch_blocks(
-            moments_cuda.backward, n_blocks, moments_cuda.LANES,
-            geometry, positions, self.radial, packed, g_moments, (want_positions, want_beta),
-            scratch.pairs, scratch.centers, blocks,
-        )  # fmt: skip
-        sums = None, None
-        if want_positions:
-            sums = self._sum_positions(geometry, scratch, out)
+        self._launch_backward(n_blocks, geometry, positions, values, g_moments[None], scratch, blocks, want_beta)
+        sums = self._sum_positions(geometry, scratch) if want_positions else (None, None)
         return *sums, self._sum_beta(blocks) if want_beta else None
+
+    def backward_stack(
+        self, geometry: Geometry, positions: Array, beta: PackedBeta, g_moments: Array, out: tuple[Array, Array]
+    ) -> None:
+        """Gradients of all members in positions and strain.
+
+        Parameters
+        ----------
+        beta : from `pack_stack`.
+        g_moments : (n_members, n_atoms, n_radial, 16).
+        out : g_positions (n_members, n_atoms, 3) and g_strain (n_members, n_structures, 3, 3), float64, to write to.
+        """
+        n_members, n_atoms = g_moments.shape[:2]
+        together = members_together(n_members, n_atoms)
+        scratch = self._partial_sums(geometry, True, together)
+        for first in range(0, n_members, together):
+            own = slice(first, first + together)
+            arguments = geometry, positions, beta.values[own], g_moments[own], scratch
+            self._launch_backward(n_atoms, *arguments, self._no_beta, False)
+            self._launch_sums(geometry, scratch, (out[0][own], out[1][own]))
+
+    def _launch_backward(
+        self, n_blocks: int, geometry: Geometry, positions: Array, beta: Array, g_moments: Array, scratch: Scratch,
+        blocks: Array, want_beta: bool,
+    ) -> None:  # fmt: skip
+        wanted = scratch.pairs is not self._no_vectors, want_beta
+        self.device.launch_blocks(
+            moments_cuda.backward, (n_blocks, len(g_moments)), moments_cuda.LANES,
+            geometry, positions, self.radial, beta, g_moments, wanted, scratch.pairs, scratch.centers, blocks,
+        )  # fmt: skip
 
     def double_backward(
         self,
@@ -148,33 +187,36 @@ class DeviceMoments:
         """
         scratch = self._partial_sums(geometry, want_positions)
         blocks = self._clear_beta(len(g_moments), want_beta)
-        packed = self._values(beta)
+        packed = self._packed_beta(beta).values[0]
         gg_moments = self.device.empty(g_moments.shape, self.dtype)
         n_blocks = len(blocks) if want_beta else len(g_moments)
         self.device.launch_blocks(
             moments_cuda.double_backward, n_blocks, moments_cuda.LANES,
             geometry, positions, self.radial, packed, g_moments, gg_positions, gg_strain,
-            (want_positions, want_beta), gg_moments, scratch.pairs, scratch.centers, blocks,
+            (want_positions, want_beta), gg_moments, scratch.pairs[0], scratch.centers[0], blocks,
         )  # fmt: skip
-        sums = self._sum_positions(geometry, scratch, None) if want_positions else (None, None)
+        sums = self._sum_positions(geometry, scratch) if want_positions else (None, None)
         return gg_moments, *sums, self._sum_beta(blocks) if want_beta else None
 
-    def _values(self, beta: Array | PackedBeta) -> Array:
+    def _packed_beta(self, beta: Array | PackedBeta) -> PackedBeta:
         """What the kernels read; an array is packed into room that is there already."""
-        return (beta if isinstance(beta, PackedBeta) else self.pack(beta, out=self._packed)).values
+        return beta if isinstance(beta, PackedBeta) else self.pack(beta, out=self._packed)
 
-    def _partial_sums(self, geometry: Geometry, wanted: bool) -> Scratch:
+    def _partial_sums(self, geometry: Geometry, wanted: bool, n_members: int = 1) -> Scratch:
         if not wanted:
             return Scratch(self._no_vectors, self._no_strain, self._no_strain)
         n_pairs, n_atoms = len(geometry.neighbor), len(geometry.species)
         n_parts = min(MAX_PARTS, -(-n_atoms // (ATOMS_PER_PART * max(geometry.n_structures, 1))) or 1)
-        shapes = (n_pairs, 3), (n_atoms, 3, 3), (geometry.n_structures, n_parts, 9)
+        shapes = (
+            (n_members, n_pairs, 3), (n_members, n_atoms, 3, 3), (n_members, geometry.n_structures, n_parts, 9)
+        )  # fmt: skip
         old = self._scratch
-        if old is None or (old.pairs.shape, old.centers.shape, old.parts.shape) != shapes:
+        # groups of a committee that differ in size share the arrays: once there, a step must not replace them
+        if old is None or len(old.pairs) < n_members or any(a.shape[1:] != s[1:] for a, s in zip(old, shapes)):
             self._scratch = old = None  # frees the old arrays first
             dtypes = self.dtype, self.dtype, np.float64
             old = self._scratch = Scratch(*(self.device.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes)))
-        return old
+        return Scratch(*(array[:n_members] for array in old))
 
     def _clear_beta(self, n_atoms: int, wanted: bool) -> Array:
         if not wanted:
@@ -186,22 +228,26 @@ class DeviceMoments:
             self._beta_blocks[...] = 0
         return self._beta_blocks
 
-    def _sum_positions(
-        self, geometry: Geometry, scratch: Scratch, out: tuple[Array, Array] | None
-    ) -> tuple[Array, Array]:
-        launch, lanes = self.device.launch_blocks, moments_cuda.LANES
-        n_atoms, n_structures = len(geometry.species), geometry.n_structures
+    def _sum_positions(self, geometry: Geometry, scratch: Scratch) -> tuple[Array, Array]:
         if not len(geometry.reverse):
             geometry = find_reverse(self.device, geometry)
-        if out is None:
-            shapes = (n_atoms, 3), (n_structures, 3, 3)
-            out = tuple(self.device.empty(shape, np.float64) for shape in shapes)
-        g_positions, g_strain = out
-        launch(pair_sums_cuda.sum_positions, n_atoms, lanes, geometry, scratch.pairs, g_positions)
-        grid = (n_structures, scratch.parts.shape[1])
-        launch(pair_sums_cuda.sum_strain_parts, grid, lanes, geometry.structure, scratch.centers, scratch.parts)
-        self.device.launch(pair_sums_cuda.sum_strain, 9 * n_structures, scratch.parts, g_strain)
-        return g_positions, g_strain
+        shapes = (1, len(geometry.species), 3), (1, geometry.n_structures, 3, 3)
+        g_positions, g_strain = (self.device.empty(shape, np.float64) for shape in shapes)
+        self._launch_sums(geometry, scratch, (g_positions, g_strain))
+        return g_positions[0], g_strain[0]
+
+    def _launch_sums(self, geometry: Geometry, scratch: Scratch, out: tuple[Array, Array]) -> None:
+        """From partial sums to gradients of as many members as `out` has."""
+        launch, (g_positions, g_strain) = self.device.launch_blocks, out
+        grid, lanes = (len(geometry.species), len(g_positions)), moments_cuda.LANES
+        launch(pair_sums_cuda.sum_positions, grid, lanes, geometry, scratch.pairs, g_positions)
+        n_structures, n_parts = scratch.parts.shape[1:3]
+        parts = scratch.parts if n_parts > 1 else g_strain.reshape(len(g_strain), n_structures, 1, 9)
+        grid_of_parts, lanes = (n_structures, n_parts, len(g_strain)), self.device.lanes(pair_sums_cuda.MAX_LANES)
+        launch(pair_sums_cuda.sum_strain_parts, grid_of_parts, lanes, geometry.structure, scratch.centers, parts)
+        if n_parts > 1:
+            flat = parts.reshape(-1, n_parts, 9), g_strain.reshape(-1, 3, 3)
+            self.device.launch(pair_sums_cuda.sum_strain, g_strain.size, *flat)
 
     def _sum_beta(self, blocks: Array) -> Array:
         g_beta = self.device.empty(self.beta_shape, self.dtype)
@@ -223,17 +269,34 @@ class DeviceContractions:
         host = Contractions(n_radial, dtype)  # checks the type
         self.device, self.n_radial, self.n_features, self.dtype = device, n_radial, host.n_features, host.dtype
 
-    def forward(self, moments: Array, *, out: Array | None = None) -> Array:
+    def forward(self, moments: Array) -> Array:
         """G (n_atoms, n_features) of M (n_atoms, n_radial, 16)."""
-        out = self.device.empty((len(moments), self.n_features), self.dtype) if out is None else out
+        out = self.device.empty((len(moments), self.n_features), self.dtype)
         self._launch(contractions_cuda.forward, 1, moments, out)
         return out
 
-    def backward(self, moments: Array, g_features: Array, *, out: Array | None = None) -> Array:
+    def forward_stack(self, moments: Array, mean: Array, out: Array) -> None:
+        """G - mean of all members into out (n_members, n_atoms, n_features); mean (n_members, n_features)."""
+        for m, center, features in self._blocks(moments, mean[:, None], out):
+            self._launch(contractions_cuda.forward_centered, 1, m, center.reshape(-1, self.n_features), features)
+
+    def backward(self, moments: Array, g_features: Array) -> Array:
         """J^T g_features, shaped as M."""
-        out = self.device.empty(moments.shape, self.dtype) if out is None else out
+        out = self.device.empty(moments.shape, self.dtype)
         self._launch(contractions_cuda.backward, 1, moments, g_features, out)
         return out
+
+    def backward_stack(self, moments: Array, g_features: Array, out: Array) -> None:
+        """J^T g_features of all members into out, shaped as moments (n_members, n_atoms, n_radial, 16)."""
+        for m, g, g_moments in self._blocks(moments, g_features, out):
+            self._launch(contractions_cuda.backward, 1, m, g, g_moments)
+
+    def _blocks(self, *stacks: Array) -> Iterator[tuple[Array, ...]]:
+        """The stacks as matrices that lie in one piece: all members at once, or one after another."""
+        if all(stack.flags.c_contiguous for stack in stacks):
+            yield tuple(stack.reshape(-1, *stack.shape[2:]) for stack in stacks)
+        else:
+            yield from zip(*stacks)
 
     def double_backward(self, moments: Array, g_features: Array, gg_moments: Array) -> tuple[Array, Array]:
         """Derivatives of <g_moments, gg_moments>: gg_features (as G) and h_moments (as M)."""

@@ -1,10 +1,12 @@
 """One evaluation on the device, from positions and neighbor list to energies and forces, in arrays that stay in place.
 
-Per group of members whose layers have the same sizes: moments of each member -> for chunks of atoms (contractions ->
-network up -> network down -> contractions back), all members in one batched product -> moments back. Nothing is
-allocated and nothing waits for the host once the arrays are there, so that a step can be recorded as a CUDA graph. From
-the second run with the same arrays on it is; where recording fails, or an array has moved, the step runs launch by
-launch.
+Per group of members whose layers have the same sizes: moments -> for chunks of atoms (contractions -> network up ->
+network down -> contractions back) -> moments back, each one launch for all members; only what is so large that launches
+do not count is done member by member. A small system takes fourteen launches (`perf.gpu_model` lists them).
+
+Nothing is allocated and nothing waits for the host once the arrays are there, so that a step can be recorded as a CUDA
+graph. From the second run with the same arrays on it is; where recording fails, or an array has moved, the step runs
+launch by launch.
 
     strain = dE/deps, energy in float64, sums in fixed order: the same input gives the same bits.
 """
@@ -18,11 +20,10 @@ import numpy as np
 from gmcore.device.cuda import Array, Device
 from gmcore.device.memory import MemoryPlan, chunk_bounds
 from gmcore.device.segments import SegmentSum
-from gmcore.engine.network_cuda import DeviceNetworks
+from gmcore.engine.network_cuda import DeviceNetworks, OutputTables
 from gmcore.engine.settings import Member
 from gmcore.engine.stages_cuda import DeviceContractions, DeviceMoments
 from gmcore.engine.structures_cuda import DeviceBatch
-from gmcore.kernels import network_cuda as kernels
 from gmcore.kernels.arguments import Geometry
 
 
@@ -32,8 +33,13 @@ class MemberGroup:
     Parameters
     ----------
     moments : the stage that reads their radial coefficients.
-    indices : which members of the committee these are.
-    scale, shift, energy_scale : (n_members, n_species, n_outputs) float64; dE/dy, 0 for outputs of other heads.
+    indices : which members of the committee these are, one after another.
+    tables : scales and shifts of their outputs.
+
+    Attributes
+    ----------
+    own : slice of these members in arrays of the whole committee.
+    beta : radial coefficients of all of them.
     """
 
     def __init__(
@@ -42,17 +48,14 @@ class MemberGroup:
         moments: DeviceMoments,
         indices: Sequence[int],
         members: Sequence[Member],
-        scale: np.ndarray,
-        shift: np.ndarray,
-        energy_scale: np.ndarray,
+        tables: OutputTables,
         dtype: np.dtype,
         matmul: str,
     ):
         self.indices = list(indices)
-        self.networks = DeviceNetworks(device, members, dtype, matmul)
-        self.betas = [moments.pack(device.upload(member.beta, dtype)) for member in members]
-        self.scale, self.shift = device.upload(scale), device.upload(shift)
-        self.energy_scale = device.upload(energy_scale, dtype)
+        self.own = slice(self.indices[0], self.indices[-1] + 1)
+        self.networks = DeviceNetworks(device, members, tables, dtype, matmul)
+        self.beta = moments.pack_stack([device.upload(member.beta, dtype) for member in members])
 
 
 class DeviceStep:
@@ -95,7 +98,7 @@ class DeviceStep:
         self._g_moments: list[Array] = [device.empty(shape, moments.dtype) for shape in shapes] if forces else []
         self.outputs = device.empty((n_members, n_atoms, n_outputs), np.float64)
         self.sums = device.zeros((n_members, n_structures, n_outputs), np.float64)
-        self._structure_sum = SegmentSum(device, batch.host.offsets, n_outputs)
+        self._structure_sum = SegmentSum(device, batch.host.offsets, n_outputs, n_members)
         self.g_positions: Array = device.empty((n_members, n_atoms, 3), np.float64) if forces else None
         self.g_strain: Array = device.zeros((n_members, n_structures, 3, 3), np.float64) if forces else None
         self._work = [group.networks.workspace(max(plan.chunk, 1)) for group in groups]
@@ -122,37 +125,23 @@ class DeviceStep:
             self._token = token
 
     def _launch(self, geometry: Geometry) -> None:
+        positions = self.batch.positions
         for number, group in enumerate(self._groups):
-            for k, beta in enumerate(group.betas):
-                self._moments.forward(geometry, self.batch.positions, beta, out=self.moments[number][k])
+            self._moments.forward_stack(geometry, positions, group.beta, self.moments[number])
             for first, last in chunk_bounds(self.batch.n_atoms, self.plan.chunk):
                 self._launch_chunk(number, group, first, last)
-            for k, (member, beta) in enumerate(zip(group.indices, group.betas)):
-                self._structure_sum(self.outputs[member], self.sums[member])
-                if self.forces:
-                    self._moments.backward(
-                        geometry, self.batch.positions, beta, self._g_moments[number][k],
-                        want_beta=False, out=(self.g_positions[member], self.g_strain[member]),
-                    )  # fmt: skip
+            if self.forces:
+                out = self.g_positions[group.own], self.g_strain[group.own]
+                self._moments.backward_stack(geometry, positions, group.beta, self._g_moments[number], out)
+        n_outputs = self.outputs.shape[2]
+        self._structure_sum(self.outputs.reshape(-1, n_outputs), self.sums.reshape(-1, n_outputs))
 
     def _launch_chunk(self, number: int, group: MemberGroup, first: int, last: int) -> None:
         """Network up and down for the atoms first <= i < last."""
         work, networks = self._work[number].take(last - first), group.networks
-        species, moments = self.batch.species, self.moments[number]
-        for k in range(len(group.indices)):
-            self._contractions.forward(moments[k, first:last], out=work.features[k])
-        y = networks.forward(work)
-        own = slice(group.indices[0], group.indices[-1] + 1)
-        self._launch_stack(
-            kernels.scale_and_shift, y, networks.output_bias, species, group.scale, group.shift, first,
-            self.outputs[own],
-        )  # fmt: skip
+        moments = self.moments[number][:, first:last]
+        self._contractions.forward_stack(moments, networks.mean, work.features)
+        networks.forward(work, self.batch.species, first, self.outputs[group.own], self.forces)
         if self.forces:
-            self._launch_stack(kernels.take_rows, work.g_outputs, group.energy_scale, species, first)
             networks.backward(work)
-            g_moments = self._g_moments[number]
-            for k in range(len(group.indices)):
-                self._contractions.backward(moments[k, first:last], work.features[k], out=g_moments[k, first:last])
-
-    def _launch_stack(self, kernel: object, stack: Array, *arguments: object) -> None:
-        self.device.launch(kernel, kernels.n_threads(stack.shape), stack, *arguments)
+            self._contractions.backward_stack(moments, work.features, self._g_moments[number][:, first:last])

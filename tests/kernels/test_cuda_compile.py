@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import numba
+import numpy as np
 import pytest
 
 from perf import cuda_compile
@@ -12,6 +14,25 @@ pytestmark = pytest.mark.slow
 
 REASON = cuda_compile.missing()
 CASES = [(name, dtype) for name in cuda_compile.SIGNATURES for dtype in cuda_compile.dtypes_of(name)]
+
+
+def test_arguments_have_the_types_of_a_launch():
+    """What is compiled in advance is found by later launches, whose types Numba reads off the arguments."""
+    dtypes = {"r": np.float32, "d": np.float64, "i": np.int32, "u": np.uint32, "l": np.int64, "b": np.bool_}
+
+    def value(code):
+        if code in cuda_compile.TUPLES:
+            kind, fields = cuda_compile.TUPLES[code]
+            return kind(*map(value, fields.split()))
+        if code == "wanted":
+            return True, False
+        return (
+            np.zeros((2,) * int(code[1]), dtypes[code[0]]) if code[1] != "0" else {"l": 3, "d": 2.0, "b": True}[code[0]]
+        )
+
+    for name, codes in cuda_compile.SIGNATURES.items():
+        launched = tuple(numba.typeof(value(code)) for code in codes.split())
+        assert cuda_compile.argument_types(name, "float32") == launched, name
 
 
 def test_every_kernel_is_compiled_here():
@@ -50,6 +71,6 @@ def test_kernel_stays_within_its_budget(name, dtype):
 
 @pytest.mark.skipif(REASON is not None, reason=f"cannot compile CUDA kernels: {REASON}")
 def test_the_checker_sees_double_precision():
-    ptx = cuda_compile.compile_ptx("network_cuda.subtract", "float64", cuda_compile.CAPABILITIES[0])
-    assert "sub.f64" in cuda_compile.double_instructions(ptx)
+    ptx = cuda_compile.compile_ptx("network_cuda.multiply", "float64", cuda_compile.CAPABILITIES[0])
+    assert "mul.f64" in cuda_compile.double_instructions(ptx)
     assert not cuda_compile.double_instructions(".reg .f64 %fd<3>; ld.global.f32 %f1, [%rd1]; add.f32 %f2, %f1, %f1;")

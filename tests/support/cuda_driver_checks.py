@@ -110,6 +110,9 @@ def check_committees_are_their_members():
     whole = Model(settings, members, device="cuda").evaluator
     together = whole.evaluate(batch, whole.find_pairs(batch))
     assert [group.indices for group in whole._groups] == [[0], [1], [2, 3]]
+    scratch = whole._moments._scratch
+    whole.evaluate(batch, whole.find_pairs(batch))
+    assert whole._moments._scratch is scratch  # which a recorded graph goes on writing to
     for k, member in enumerate(members):
         alone = Model(settings, [member], device="cuda").evaluator
         for key, values in alone.evaluate(batch, alone.find_pairs(batch)).items():
@@ -135,6 +138,24 @@ def check_chunks_give_the_same(chunk: int = 2):
         memory.MIN_CHUNK = least
     for key, values in expected.items():
         same(found[key], values)
+
+
+def check_a_layer_that_is_too_wide_is_refused():
+    message = r"the last hidden layer must have at most 6016 columns on the GPU, got 6017: use the CPU"
+    with pytest.raises(GMError, match=message):
+        Model(*random_parts(("energy",), **SMALL | {"hidden": (2, 6017)}), device="cuda")
+
+
+def check_warps_of_a_block_share_a_center():
+    """More pairs than one warp takes at a time, and a last run that is not full."""
+    settings, members = random_parts(("energy",), **SMALL | {"r_max": 3.4})
+    evaluator, batch = Model(settings, members, device="cuda").evaluator, Batch.from_atoms(crystal(2))
+    pairs, found = evaluator.find_pairs(batch), []
+    assert 32 < pairs.n_pairs / batch.n_atoms < 64
+    for warps in (1, 2):
+        evaluator._moments.warps = warps
+        found.append(evaluator.evaluate(batch, pairs, ["energy"])["energy"])
+    same(found[0], found[1])
 
 
 def check_too_little_memory_is_said_in_advance():
