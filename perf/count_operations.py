@@ -18,13 +18,17 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from gmcore.config.presets import PRESETS
 from gmcore.kernels import contractions_cuda, formulas, moments_cuda, network_cpu, network_cuda
 from gmcore.kernels.arguments import Geometry, RadialBasis
 from gmcore.kernels.contractions_cpu import n_features
 
 EXP = 22
 N_PAIRS = 96
-MODELS = {"paper": (5, 7, 512), "standard": (7, 16, 256), "fast": (5, 16, 64)}
+MODELS = {
+    name: (preset["descriptor"]["n_radial"], preset["descriptor"]["n_basis"], preset["hidden"][0])
+    for name, preset in PRESETS.items()
+}
 """n_radial, n_basis and the size of a hidden layer."""
 
 _operations = itertools.count()

@@ -22,6 +22,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from gmcore.config.presets import PRESETS
+from gmcore.kernels.contractions_cpu import n_features
+
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = Path(__file__).with_name("gpu_counts.json")
 BUDGET = Path(__file__).with_name("cuda_budget.json")
@@ -94,8 +97,14 @@ class System(NamedTuple):
     target: str
 
 
-PAPER = Network("paper", 5, 7, (512, 512), 360)
-FAST = Network("fast", 5, 16, (64, 64), 360)
+def network_of(preset: str) -> Network:
+    """A single model of the size of a preset."""
+    sizes, hidden = PRESETS[preset]["descriptor"], PRESETS[preset]["hidden"]
+    n_radial = sizes["n_radial"]
+    return Network(preset, n_radial, sizes["n_basis"], tuple(hidden), n_features(n_radial))
+
+
+PAPER, FAST = network_of("paper"), network_of("fast")
 SYSTEMS = {
     "energy_forces": System("energy + forces, 1e5 atoms", PAPER, 100_000, 100, 1, "<= 0.15 us/atom"),
     "fast": System("the same, preset fast", FAST, 100_000, 46, 1, "<= 0.05 us/atom"),
