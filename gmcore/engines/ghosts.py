@@ -1,0 +1,72 @@
+"""Bring what belongs to ghost atoms home to the processes that own these atoms.
+
+A program with spatial domains gives each process its own atoms and copies of those around them, the ghosts: atoms of
+other processes, and periodic images, also of own atoms. A force on a ghost is part of the force on its owner's atom.
+Atoms are known by their tags, the numbers that are the same on all processes.
+
+Who owns which tag is found once per set of ghosts, by gathering all tags on every process (4 or 8 bytes for each atom of
+the system). After that, only values of ghosts travel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gmcore.errors import GMError
+
+
+class GhostOwners:
+    """Where the ghosts of this process belong. Made and used by all processes of a communicator together.
+
+    Parameters
+    ----------
+    comm : communicator of mpi4py.
+    own : (n_own,) tags of the own atoms.
+    ghosts : (n_ghosts,) tags of the ghosts.
+    """
+
+    def __init__(self, comm: Any, own: np.ndarray, ghosts: np.ndarray):
+        self._comm, self._n_own = comm, len(own)
+        own, ghosts = np.asarray(own, np.int64), np.asarray(ghosts, np.int64)
+        counts = np.array(comm.allgather(len(own)))
+        tags = np.empty(counts.sum(), np.int64)
+        comm.Allgatherv(own, [tags, counts])
+        order = np.argsort(tags, kind="stable")
+        place = np.minimum(np.searchsorted(tags, ghosts, sorter=order), len(tags) - 1)
+        at = order[place] if len(tags) else place
+        self.lost = int(np.count_nonzero(tags[at] != ghosts)) if len(ghosts) else 0
+        # ghosts of one atom stand together, atoms of one owner too: an atom's place among all tags orders both
+        self._order = np.argsort(at, kind="stable")
+        targets, self._first = np.unique(at[self._order], return_index=True)
+        bounds = np.concatenate([[0], np.cumsum(counts)])
+        owner = np.searchsorted(bounds, targets, side="right") - 1
+        self._send = np.bincount(owner, minlength=len(counts))
+        self._receive = np.array(comm.alltoall(self._send.tolist()))
+        self._rows = np.empty(self._receive.sum(), np.int64)
+        comm.Alltoallv([targets - bounds[owner], self._send], [self._rows, self._receive])
+
+    def bring_home(self, values: np.ndarray) -> np.ndarray:
+        """Add the values of ghosts to those of their owners' atoms.
+
+        Parameters
+        ----------
+        values : (n_own + n_ghosts, n) float64, own atoms first.
+
+        Returns
+        -------
+        (n_own, n) float64: own values with those of all their ghosts on all processes.
+        """
+        width = values.shape[1]
+        total = np.array(values[: self._n_own], np.float64)
+        ghosts = values[self._n_own :][self._order]
+        sums = np.add.reduceat(ghosts, self._first, axis=0) if len(ghosts) else np.empty((0, width))
+        received = np.empty((len(self._rows), width))
+        self._comm.Alltoallv([np.ascontiguousarray(sums), self._send * width], [received, self._receive * width])
+        np.add.at(total, self._rows, received)
+        return total
+
+
+class EngineError(GMError):
+    """An engine cannot be used as asked, or a step of it failed."""
