@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gmcore.commands.options import Threads, USER_ERROR
+from gmcore.commands.options import USER_ERROR, Threads
 from gmcore.errors import GMError
 
 
@@ -20,8 +20,8 @@ def lammps(
 ) -> None:
     """Run LAMMPS with a model as its potential.
 
-    With several processes: mpirun -n 4 gmtensor lammps INPUT. The lines for gmtensor name the model and the recording of
-    a trajectory with D tensors: docs/engines.md.
+    With several processes: mpirun -n 4 gmtensor lammps INPUT. The lines for gmtensor name the model and the recording
+    of a trajectory with D tensors: docs/engines.md.
     """
     from gmcore.engines.lammps_script import run_script
 

@@ -222,9 +222,7 @@ class Evaluator(EvaluatorBase):
     def _member(self, k, batch, geometry, keys, total_charge, draw_keys, want_extrapolation) -> dict[str, np.ndarray]:
         want_forces = "forces" in keys or "stress" in keys
         n_force_draws = 0 if {"forces", "stress"}.isdisjoint(draw_keys) else min(FORCE_DRAWS, self.n_draws)
-        done = self._pass(
-            k, geometry, batch.positions, want_forces, bool(draw_keys), n_force_draws, want_extrapolation
-        )
+        done = self._pass(k, geometry, batch.positions, want_forces, bool(draw_keys), n_force_draws, want_extrapolation)
         result: dict[str, np.ndarray] = {}
         for head, columns in head_columns(self.settings.heads):
             if not set(keys).isdisjoint(output_units([head])):
@@ -242,9 +240,7 @@ class Evaluator(EvaluatorBase):
             result["extrapolation_atoms"] = done.grades[None]
         return result
 
-    def _pass(
-        self, k, geometry, positions, want_forces, want_draws, n_force_draws, want_extrapolation
-    ) -> NetworkPass:
+    def _pass(self, k, geometry, positions, want_forces, want_draws, n_force_draws, want_extrapolation) -> NetworkPass:
         """Take member k up its network and, for forces, down again, in chunks of centers."""
         network, centers = self._networks[k], geometry.species[: len(geometry.row_start) - 1]
         moments = self._moments.forward(geometry, positions, self._betas[k])

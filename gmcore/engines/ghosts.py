@@ -4,8 +4,8 @@ A program with spatial domains gives each process its own atoms and copies of th
 other processes, and periodic images, also of own atoms. A force on a ghost is part of the force on its owner's atom.
 Atoms are known by their tags, the numbers that are the same on all processes.
 
-Who owns which tag is found once per set of ghosts, by gathering all tags on every process (4 or 8 bytes for each atom of
-the system). After that, only values of ghosts travel.
+Who owns which tag is found once per set of ghosts, by gathering all tags on every process (8 bytes for each atom of the
+system). After that, only values of ghosts travel.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from gmcore.errors import GMError
-
 
 class GhostOwners:
     """Where the ghosts of this process belong. Made and used by all processes of a communicator together.
@@ -23,20 +21,18 @@ class GhostOwners:
     Parameters
     ----------
     comm : communicator of mpi4py.
-    own : (n_own,) tags of the own atoms.
-    ghosts : (n_ghosts,) tags of the ghosts.
+    tags : (n_own + n_ghosts,) int64, own atoms first.
+    n_own : number of own atoms.
     """
 
-    def __init__(self, comm: Any, own: np.ndarray, ghosts: np.ndarray):
-        self._comm, self._n_own = comm, len(own)
-        own, ghosts = np.asarray(own, np.int64), np.asarray(ghosts, np.int64)
+    def __init__(self, comm: Any, tags: np.ndarray, n_own: int):
+        self._comm, self._n_own, self._tags = comm, n_own, tags
+        own, ghosts = tags[:n_own], tags[n_own:]
         counts = np.array(comm.allgather(len(own)))
-        tags = np.empty(counts.sum(), np.int64)
-        comm.Allgatherv(own, [tags, counts])
-        order = np.argsort(tags, kind="stable")
-        place = np.minimum(np.searchsorted(tags, ghosts, sorter=order), len(tags) - 1)
-        at = order[place] if len(tags) else place
-        self.lost = int(np.count_nonzero(tags[at] != ghosts)) if len(ghosts) else 0
+        owned = np.empty(counts.sum(), np.int64)
+        comm.Allgatherv(own, [owned, counts])
+        order = np.argsort(owned)
+        at = order[np.searchsorted(owned, ghosts, sorter=order)]
         # ghosts of one atom stand together, atoms of one owner too: an atom's place among all tags orders both
         self._order = np.argsort(at, kind="stable")
         targets, self._first = np.unique(at[self._order], return_index=True)
@@ -46,6 +42,10 @@ class GhostOwners:
         self._receive = np.array(comm.alltoall(self._send.tolist()))
         self._rows = np.empty(self._receive.sum(), np.int64)
         comm.Alltoallv([targets - bounds[owner], self._send], [self._rows, self._receive])
+
+    def fit(self, tags: np.ndarray, n_own: int) -> bool:
+        """Whether these are the tags that this was made of."""
+        return n_own == self._n_own and np.array_equal(tags, self._tags)
 
     def bring_home(self, values: np.ndarray) -> np.ndarray:
         """Add the values of ghosts to those of their owners' atoms.
@@ -66,7 +66,3 @@ class GhostOwners:
         self._comm.Alltoallv([np.ascontiguousarray(sums), self._send * width], [received, self._receive * width])
         np.add.at(total, self._rows, received)
         return total
-
-
-class EngineError(GMError):
-    """An engine cannot be used as asked, or a step of it failed."""

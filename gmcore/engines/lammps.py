@@ -27,7 +27,8 @@ from ase.data import atomic_numbers
 
 from gmcore.engine.evaluator_base import AtomicEnergies
 from gmcore.engine.structures import Batch
-from gmcore.engines.ghosts import EngineError, GhostOwners
+from gmcore.engines import EngineError
+from gmcore.engines.ghosts import GhostOwners
 from gmcore.errors import GMError
 from gmcore.model import Model, load_model
 
@@ -121,7 +122,8 @@ class LammpsPotential:
         every: int = 0,
         dtype: str | None = None,
     ):
-        self.lammps, self.every, self.last = lammps, int(every), None
+        self.lammps, self.every = lammps, int(every)
+        self.last: Step | None = None
         self.comm = _communicator(lammps)
         self._model = model if isinstance(model, Model) else load_model(model, dtype)
         self._check(elements)
@@ -130,7 +132,6 @@ class LammpsPotential:
         self._table = np.concatenate([[0], self.numbers]).astype(np.int32)
         self.observers: list[Callable[[int], None]] = []
         self._owners: GhostOwners | None = None
-        self._tags = np.empty(0, np.int64)
         self._error: BaseException | None = None
         self._define()
 
@@ -224,18 +225,17 @@ class LammpsPotential:
                 found = self._evaluate(n_own, n_all, check)
         except Exception as failure:
             error = failure
-        moved = self._owners is None or self._n_own != n_own or not np.array_equal(tags, self._tags)
-        flags = np.array([error is not None, moved], np.int64)
+        known = self._owners is not None and self._owners.fit(tags, n_own)
+        flags = np.array([error is not None, not known], np.int64)
         self.comm.Allreduce(_in_place(), flags, op=_mpi().MAX)
         if flags[1]:
-            self._owners = GhostOwners(self.comm, tags[:n_own], tags[n_own:])
-            self._tags, self._n_own = tags, n_own
-        if flags[0] or found is None:
+            self._owners = GhostOwners(self.comm, tags, n_own)
+        if flags[0] or found is None or self._owners is None:
             if n_own:
                 forces[...] = 0.0
             self._stop(error)
             return
-        self._hand_over(step, n_own, found, forces, check)
+        self._hand_over(step, found, self._owners, forces, check)
 
     def _evaluate(self, n_own: int, n_all: int, check: bool) -> AtomicEnergies:
         positions = np.array(self.atom_array("x", n_all, 3), np.float64)
@@ -244,16 +244,18 @@ class LammpsPotential:
         pairs = self._neighbors.update(batch).of_first(n_own)
         return self._model.evaluator.evaluate_centers(batch, pairs, check, check)
 
-    def _hand_over(self, step: int, n_own: int, found: AtomicEnergies, forces: np.ndarray, check: bool) -> None:
+    def _hand_over(
+        self, step: int, found: AtomicEnergies, owners: GhostOwners, forces: np.ndarray, check: bool
+    ) -> None:
         """Bring forces home and sum over the processes; then tell LAMMPS."""
-        n_members, n_all = len(found.energies), found.forces.shape[1]
+        (n_members, n_own), n_all = found.energies.shape, found.forces.shape[1]
         mean = found.forces.mean(axis=0)
         sets = mean[None]
         if check and n_members > 1:
             sets = np.concatenate([sets, found.forces - mean])
         elif check and found.drawn_forces is not None:
             sets = np.concatenate([sets, found.drawn_forces])
-        home = self._owners.bring_home(sets.swapaxes(0, 1).reshape(n_all, 3 * len(sets))).reshape(n_own, len(sets), 3)
+        home = owners.bring_home(sets.swapaxes(0, 1).reshape(n_all, 3 * len(sets))).reshape(n_own, len(sets), 3)
         if n_own:  # a process without atoms has no array
             forces[...] = home[:, 0]
         deviation = np.sqrt((home[:, 1:] ** 2).sum(axis=2).mean(axis=1)) if len(sets) > 1 else np.full(n_own, np.nan)
@@ -265,11 +267,11 @@ class LammpsPotential:
         self.lammps.fix_external_set_energy_global(FIX, float(energies.mean()))
         self.lammps.fix_external_set_virial_global(FIX, virial.tolist())
         self.lammps.numpy.fix_external_set_energy_peratom(FIX, found.energies.mean(axis=0))
-        self.last = Step(step, energies, None, None)
+        rms = largest_grade = None
         if check:
-            grade = np.full(n_own, np.nan) if found.grades is None else found.grades
             rms = float(np.sqrt(squares / n_atoms)) if len(sets) > 1 else None
-            self.last = self.last._replace(deviation=rms, grade=self._tell(deviation, grade))
+            largest_grade = self._tell(deviation, np.full(n_own, np.nan) if found.grades is None else found.grades)
+        self.last = Step(step, energies, rms, largest_grade)
 
     def _tell(self, deviation: np.ndarray, grade: np.ndarray) -> float | None:
         """Give LAMMPS deviations and grades of the own atoms; return the grade of the structure."""

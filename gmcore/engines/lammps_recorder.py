@@ -1,8 +1,8 @@
 """A trajectory of a LAMMPS run, with D of molecules, in the layout of `gmtensor md`.
 
-LAMMPS calls Python in the middle of a step, where velocities are half a step behind. The command `fix store/state` keeps
-positions, not wrapped, and velocities at the end of every n-th step; they are read in the next one. The first process
-gathers them and evaluates D while the others wait.
+LAMMPS calls Python in the middle of a step, where velocities are half a step behind. The command `fix store/state`
+keeps positions, not wrapped, and velocities at the end of every n-th step; they are read in the next one. The first
+process gathers them and evaluates D while the others wait.
 
 Steps are counted from the last multiple of n before the recording began. A file is written after every
 `samples_per_file` samples, so a killed run loses these at most; `close` joins the files.
@@ -23,7 +23,7 @@ from ase import Atoms
 from gmcore.dynamics.h5md import Header, merge_segments, write_segment
 from gmcore.dynamics.tensor_observer import TensorObserver
 from gmcore.dynamics.trajectory import MERGED, SEGMENTS, segment_path, segments_in
-from gmcore.engines.ghosts import EngineError
+from gmcore.engines import EngineError
 from gmcore.engines.lammps import LammpsPotential
 from gmcore.units import BOLTZMANN, MASS_UNIT
 
@@ -129,7 +129,7 @@ class LammpsRecorder:
         last = self._potential.last
         self._on_first(lambda state: self._add(step, state, last if last and last.number == step else None))
 
-    def _on_first(self, function: Callable[[tuple], None]) -> None:
+    def _on_first(self, function: Callable[[Any], None]) -> None:
         """Call a function with the present state on the first process; its error is raised on all of them."""
         state, error = self._gather(), None
         if self._comm.rank == 0:

@@ -3,9 +3,9 @@
     gmtensor potential MODEL elements C H Co [every N] [dtype float32|float64]
     gmtensor record FOLDER every N [d_tensor MODEL metal Co] [temperature T] [seed K]
 
-The first line stands where `pair_style` and `pair_coeff` would, the second before the runs that are recorded; a recording
-ends with the next one or with the file. All other lines are for LAMMPS, which gets them unchanged, part by part. Such a
-line knows variables of LAMMPS (${name}) and continuation lines (&).
+The first line stands where `pair_style` and `pair_coeff` would, the second before the runs that are recorded; a
+recording ends with the next one or with the file. All other lines are for LAMMPS, which gets them unchanged, part by
+part. A line for gmtensor may use variables of LAMMPS (${name}) and go on after &.
 
 Not supported: these lines inside included files, loops and conditions; `jump` to the file itself must be `jump SELF`
 and stay within its part.
@@ -23,7 +23,7 @@ from typing import Any
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from gmcore.engines.ghosts import EngineError
+from gmcore.engines import EngineError
 from gmcore.engines.lammps import LammpsPotential, open_lammps
 from gmcore.engines.lammps_recorder import LammpsRecorder
 from gmcore.suggest import did_you_mean
@@ -35,27 +35,29 @@ NAMES = {"potential": POTENTIAL, "record": RECORD}
 
 
 def split_script(text: str) -> list[str | list[str]]:
-    """Divide an input into parts for LAMMPS (a string each) and lines for gmtensor (a list of lines, joined at &).
+    r"""Divide an input into parts for LAMMPS (a string each) and lines for gmtensor (a list of lines, joined at &).
 
-    >>> split_script("units metal\\ngmtensor record a &\\n  every 5\\nrun 10\\n")
+    >>> split_script("units metal\ngmtensor record a &\n  every 5\nrun 10\n")
     ['units metal\\n', ['gmtensor record a    every 5'], 'run 10\\n']
     """
     parts: list[str | list[str]] = []
+    for_lammps: list[str] = []
     lines = text.splitlines()
     number = 0
     while number < len(lines):
         line = lines[number]
         number += 1
         if line.split()[:1] != ["gmtensor"]:
-            if not parts or isinstance(parts[-1], list):
-                parts.append("")
-            parts[-1] += line + "\n"
+            for_lammps.append(line + "\n")
             continue
+        if for_lammps:
+            parts.append("".join(for_lammps))
+            for_lammps = []
         while line.rstrip().endswith("&") and number < len(lines):
             line = line.rstrip()[:-1] + " " + lines[number]
             number += 1
         parts.append([line])
-    return parts
+    return [*parts, "".join(for_lammps)] if for_lammps else parts
 
 
 def parse_line(line: str) -> tuple[str, str, dict[str, Any]]:
@@ -71,7 +73,8 @@ def parse_line(line: str) -> tuple[str, str, dict[str, Any]]:
         raise EngineError(
             f"a line for gmtensor must begin with 'gmtensor potential' or 'gmtensor record', got {line.strip()!r}"
         )
-    kinds, options, key = NAMES[name], {}, None
+    kinds, key = NAMES[name], None
+    options: dict[str, list[str]] = {}
     if len(words) < 3:
         raise EngineError(f"'gmtensor {name}' must name a {'model' if name == 'potential' else 'folder'}, got nothing")
     for word in words[3:]:

@@ -1,6 +1,6 @@
 """Run by mpirun on 1, 2 or 4 processes: systems in LAMMPS with a model, results by atom as arrays in one file.
 
-    python -m support.lammps_runs FOLDER MODEL
+Usage: mpirun -n N python -m support.lammps_runs FOLDER MODEL [nve]
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import read, write
+from ase.io import write
 
 from gmcore.engines.lammps import LammpsPotential, open_lammps
 
@@ -25,7 +25,7 @@ def write_system(folder: Path, name: str, atoms: Atoms) -> None:
         folder / f"{name}.data", atoms, format="lammps-data", specorder=list(ELEMENTS), masses=True, velocities=True,
         units="metal",
     )  # fmt: skip
-    write(folder / f"{name}.extxyz", atoms)
+    write(folder / f"{name}.traj", atoms)
 
 
 def by_tag(potential: LammpsPotential, *arrays: np.ndarray) -> list[np.ndarray]:
@@ -37,38 +37,42 @@ def by_tag(potential: LammpsPotential, *arrays: np.ndarray) -> list[np.ndarray]:
     return [column[np.argsort(columns[0])] for column in columns[1:]]
 
 
-def point(folder: Path, name: str, model: str) -> dict[str, np.ndarray]:
-    """Energies, forces, stress, deviations and grades of one structure."""
+def start(folder: Path, name: str, model: str, every: int = 0) -> LammpsPotential:
     lammps = open_lammps(["-screen", "none", "-log", "none"])
     lammps.commands_string(SETUP.format(BOUNDARY[name], folder / f"{name}.data"))
-    potential = LammpsPotential(lammps, model, ELEMENTS, every=1)
-    potential.command("compute atoms all pe/atom fix\ncompute virial all pressure NULL virial\nthermo_style custom "
-                      "step pe c_virial[1] c_virial[2] c_virial[3] c_virial[4] c_virial[5] c_virial[6]\n"
-                      "compute sum all reduce sum c_atoms\nthermo_modify norm no\nvariable total equal c_sum\n"
-                      "fix keep all ave/time 1 1 1 c_sum\nrun 0")  # fmt: skip
+    return LammpsPotential(lammps, model, ELEMENTS, every=every)
+
+
+def point(folder: Path, name: str, model: str) -> dict[str, np.ndarray]:
+    """Energies, forces, stress, deviations and grades of one structure."""
+    potential = start(folder, name, model, every=1)
+    lammps = potential.lammps
+    potential.command(
+        "compute atoms all pe/atom fix\ncompute virial all pressure NULL virial\nfix keep all ave/atom 1 1 1 c_atoms\n"
+        "thermo_style custom step pe c_virial[1]\nthermo_modify norm no\nrun 0"
+    )
     n_own = lammps.extract_setting("nlocal")
-    forces = potential.atom_array("f", n_own, 3)
-    per_atom = lammps.numpy.extract_compute("atoms", 1, 1)
-    names = ("d_forces_deviation", "d_extrapolation")
-    results = by_tag(potential, forces, per_atom, *(potential.atom_array(name, n_own) for name in names))
-    pressure = [lammps.extract_compute("virial", 0, 1)[k] for k in range(6)]
-    largest = [lammps.extract_fix("gmtensor", 0, 1, k) for k in range(2)]
-    found = {"energy": lammps.get_thermo("pe"), "pressure": pressure, "largest": largest}
+    own = [potential.atom_array("f", n_own, 3), lammps.numpy.extract_compute("atoms", 1, 1)]
+    own += [potential.atom_array(name, n_own) for name in ("d_forces_deviation", "d_extrapolation")]
+    found = dict(zip(("forces", "energies", "deviation", "grade"), by_tag(potential, *own)))
+    found["energy"] = lammps.get_thermo("pe")
+    found["pressure"] = lammps.numpy.extract_compute("virial", 0, 1).copy()
+    found["largest"] = [lammps.extract_fix("gmtensor", 0, 1, k) for k in range(2)]
     lammps.close()
-    return found | dict(zip(("forces", "energies", "deviation", "grade"), results))
+    return found
 
 
 def dynamics(folder: Path, model: str) -> dict[str, np.ndarray]:
-    """1000 steps of NVE of the crystal: total energies, and positions after 100 steps."""
-    lammps = open_lammps(["-screen", "none", "-log", "none"])
-    lammps.commands_string(SETUP.format(BOUNDARY["crystal"], folder / "crystal.data"))
-    potential = LammpsPotential(lammps, model, ELEMENTS)
-    potential.command("timestep 0.0005\nfix nve all nve\nthermo 100\nthermo_modify norm no\nrun 100")
-    (positions,) = by_tag(potential, potential.atom_array("x", lammps.extract_setting("nlocal"), 3))
-    energies = [lammps.get_thermo("etotal")]
-    for _ in range(9):
+    """1000 steps of NVE of the crystal: total energy every 100 steps, and positions after the first 100."""
+    potential = start(folder, "crystal", model)
+    lammps = potential.lammps
+    lammps.commands_string("timestep 0.0005\nfix nve all nve\nthermo 100\nthermo_modify norm no")
+    energies = []
+    for part in range(10):
         potential.command("run 100")
         energies.append(lammps.get_thermo("etotal"))
+        if part == 0:
+            (positions,) = by_tag(potential, potential.atom_array("x", lammps.extract_setting("nlocal"), 3))
     lammps.close()
     return {"positions": positions, "total": energies}
 
@@ -78,7 +82,8 @@ def main() -> None:
     results = {}
     for name in BOUNDARY:
         results |= {f"{name}/{key}": value for key, value in point(folder, name, model).items()}
-    results |= {f"nve/{key}": value for key, value in dynamics(folder, model).items()}
+    if "nve" in sys.argv:
+        results |= {f"nve/{key}": value for key, value in dynamics(folder, model).items()}
     from mpi4py import MPI
 
     if MPI.COMM_WORLD.rank == 0:
