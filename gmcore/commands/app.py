@@ -104,6 +104,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "md": dynamics.md,
     "convert": dynamics.convert,
     "lammps": engines.lammps,
+    "ipi": engines.ipi,
     "select": selection.select,
     "analyze": analysis.analyze,
     "report": analysis.report,

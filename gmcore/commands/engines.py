@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gmcore.commands.options import USER_ERROR, Threads
+from gmcore.commands.options import USER_ERROR, ModelFile, Threads
 from gmcore.errors import GMError
 
 
@@ -39,3 +39,35 @@ def _rank() -> int:
     except (ImportError, RuntimeError):
         return 0
     return int(MPI.COMM_WORLD.Get_rank())
+
+
+def ipi(
+    model: ModelFile,
+    structure: Annotated[
+        Path, typer.Argument(metavar="STRUCTURE", help="File with the atoms in the order of i-PI, and the periodicity.")
+    ],
+    address: Annotated[
+        str | None, typer.Option(help="Host of i-PI, and the port after a colon: localhost:31415.")
+    ] = None,
+    unix: Annotated[str | None, typer.Option(help="Name of the unix socket of i-PI.")] = None,
+    d_tensor: Annotated[Path | None, typer.Option(help="Model with a D tensor; D is written to the extras.")] = None,
+    metal: Annotated[str | None, typer.Option(help="Element that defines the molecules for D.")] = None,
+    deviations: Annotated[
+        bool, typer.Option("--deviations", help="Also write deviations and extrapolation grades to the extras.")
+    ] = False,
+    dtype: Annotated[str | None, typer.Option(help="Precision: float32 or float64 (default: as trained).")] = None,
+    threads: Threads = None,
+) -> None:
+    """Compute energies, forces, virials and D tensors for i-PI on a socket.
+
+    Start i-PI first, then this command, once or several times. It ends with i-PI.
+    """
+    from gmcore.engines import EngineError
+    from gmcore.engines.ipi import IPIDriver, serve
+
+    host, _, port = (address or "").partition(":")
+    if address is not None and not (host and port.isdecimal()):
+        raise EngineError(f"the address must be a host and a port such as localhost:31415, got {address!r}")
+    driver = IPIDriver(model, structure, d_tensor, metal, deviations=deviations, dtype=dtype, threads=threads)
+    count = serve(driver, host or None, int(port or 0), unix)
+    typer.echo(f"i-PI has ended; structures computed: {count}")

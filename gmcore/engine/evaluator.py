@@ -144,6 +144,23 @@ class Evaluator(EvaluatorBase):
         strain = 0.5 * (strain + strain.swapaxes(2, 3))
         return AtomicEnergies(np.stack(energies), -forces, strain, -np.stack(drawn) if drawn else None, grades)
 
+    def evaluate_vectors(
+        self, species: np.ndarray, row_start: np.ndarray, neighbor_species: np.ndarray, vectors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Energies of centers and derivatives in vectors to neighbors; see `EvaluatorBase.evaluate_vectors`.
+
+        Each center stands at the origin, and each pair has a neighbor of its own: its gradient is that of the vector.
+        """
+        n_centers, n_pairs = len(species), len(vectors)
+        numbers = np.array(self.species.numbers, np.int32)[np.concatenate([species, neighbor_species])]
+        batch = Batch.from_arrays(np.concatenate([np.zeros((n_centers, 3)), vectors]), numbers)
+        pairs = Pairs(
+            np.asarray(row_start, np.int64), np.arange(n_centers, n_centers + n_pairs, dtype=np.int32),
+            np.zeros(n_pairs, np.int32), np.zeros((1, 3), np.int32), np.zeros(1, np.int32), self.cutoff,
+        )  # fmt: skip
+        found = self.evaluate_centers(batch, pairs)
+        return found.energies.mean(axis=0), -found.forces[:, n_centers:].mean(axis=0)
+
     def tensor_gradients(self, batch: Batch, pairs: Pairs, head: HeadSettings, cotangents: np.ndarray) -> np.ndarray:
         """Gradient of sum <W, tensor> over the structures, in the positions, of every member.
 

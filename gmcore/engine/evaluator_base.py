@@ -121,6 +121,29 @@ class EvaluatorBase(ABC):
         """
         raise NotImplementedError
 
+    def evaluate_vectors(self, species: Any, row_start: Any, neighbor_species: Any, vectors: Any) -> tuple[Any, Any]:
+        """Evaluate atoms whose surroundings are given as vectors to their neighbors, which need not be known as atoms.
+
+        Arrays are on the device of the evaluator; the pairs of center i are row_start[i] <= p < row_start[i + 1].
+
+        Parameters
+        ----------
+        species : (n_centers,) int32, species index of each center.
+        row_start : (n_centers + 1,) int64.
+        neighbor_species : (n_pairs,) int32.
+        vectors : (n_pairs, 3) float64 A, d_p from a center to a neighbor. Longer ones than the cutoff do no harm.
+
+        Returns
+        -------
+        energies (n_centers,) eV, and the derivative of their sum in each d_p, (n_pairs, 3) eV/A; float64, the mean over
+        the members.
+
+        Raises
+        ------
+        GMError : the model predicts no energy.
+        """
+        raise NotImplementedError
+
     def extrapolation(self, batch: Batch, pairs: Any) -> np.ndarray:
         """Return the extrapolation grades (n_atoms,), where `environments` are known."""
         raise NotImplementedError
