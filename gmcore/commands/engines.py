@@ -55,6 +55,7 @@ def ipi(
     deviations: Annotated[
         bool, typer.Option("--deviations", help="Also write deviations and extrapolation grades to the extras.")
     ] = False,
+    every: Annotated[int, typer.Option(min=1, help="Write extras only in every N-th call.")] = 1,
     dtype: Annotated[str | None, typer.Option(help="Precision: float32 or float64 (default: as trained).")] = None,
     threads: Threads = None,
 ) -> None:
@@ -68,6 +69,8 @@ def ipi(
     host, _, port = (address or "").partition(":")
     if address is not None and not (host and port.isdecimal()):
         raise EngineError(f"the address must be a host and a port such as localhost:31415, got {address!r}")
-    driver = IPIDriver(model, structure, d_tensor, metal, deviations=deviations, dtype=dtype, threads=threads)
+    driver = IPIDriver(
+        model, structure, d_tensor, metal, deviations=deviations, every=every, dtype=dtype, threads=threads
+    )
     count = serve(driver, host or None, int(port or 0), unix)
     typer.echo(f"i-PI has ended; structures computed: {count}")

@@ -25,6 +25,7 @@ import json
 import os
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ class IPIDriver:
     metal : element that defines the molecules for D; otherwise `indices`, the atoms of one molecule or of several.
     deviations : also give deviations and extrapolation grades. This takes little time for a committee, but for a single
         model several times that of its forces.
+    every : give extras only in every n-th call, from the first on. A call is a step where a batch holds all beads and
+        replicas; i-PI must then write extras at the same steps.
     skin : margin of the neighbor list, A.
     dtype : "float32" or "float64"; that of the training if not given.
     threads : number of threads (default: all cores).
@@ -77,6 +80,7 @@ class IPIDriver:
         metal: str | None = None,
         indices: list | None = None,
         deviations: bool = False,
+        every: int = 1,
         skin: float = 1.0,
         dtype: str | None = None,
         threads: int | None = None,
@@ -86,13 +90,16 @@ class IPIDriver:
             from gmcore.threads import set_threads
 
             set_threads(threads)
-        self._atoms = template if isinstance(template, Atoms) else read_structure(template, 0)
+        self._atoms = template if isinstance(template, Atoms) else read_structure(Path(template), 0)
         self._model: Model = load_model(model, dtype)
         if "energy" not in self._model.units:
             raise EngineError(
                 f"the model for i-PI must predict an energy, got a model of {', '.join(self._model.units)}"
             )
+        if int(every) < 1:
+            raise EngineError(f"every must be at least 1, got {every}")
         self._deviations, self._skin = bool(deviations), float(skin)
+        self._every, self._n_calls = int(every), 0
         self._observer: TensorObserver | None = None
         if d_tensor is not None:
             molecules = declared_molecules(self._atoms, metal, indices)
@@ -139,13 +146,15 @@ class IPIDriver:
         if found.stress is not None:
             virials = -found.stress * np.abs(np.linalg.det(lattices))[:, None, None]
         extras: dict[str, np.ndarray] = {}
-        if self._deviations:
+        wanted = self._n_calls % self._every == 0
+        self._n_calls += 1
+        if self._deviations and wanted:
             deviation = found.forces_deviation()
             if not np.isnan(deviation).all():
                 extras["forces_deviation"] = np.sqrt(np.mean(deviation**2, axis=1))
             if found.extrapolation is not None:
                 extras["extrapolation"] = found.extrapolation[0]
-        if self._observer is not None:
+        if self._observer is not None and wanted:
             observed = self._observer(places, lattices)
             extras["d_tensor"] = observed["d_tensor"].reshape(n, -1)
             if "d_tensor_extrapolation" in observed:
