@@ -43,9 +43,7 @@ def _rank() -> int:
 
 def ipi(
     model: ModelFile,
-    structure: Annotated[
-        Path, typer.Argument(metavar="STRUCTURE", help="File with the atoms in the order of i-PI, and the periodicity.")
-    ],
+    structure: Annotated[Path, typer.Argument(metavar="STRUCTURE", help="File with the atoms, in the order of i-PI.")],
     address: Annotated[
         str | None, typer.Option(help="Host of i-PI, and the port after a colon: localhost:31415.")
     ] = None,

@@ -36,6 +36,8 @@ FIX = "gmtensor"
 """Name of the fix, and in f_gmtensor[1], f_gmtensor[2] of the largest deviation and grade."""
 DEVIATION, GRADE = "d_forces_deviation", "d_extrapolation"
 """Per-atom vectors in LAMMPS."""
+UNKNOWN = -1.0
+"""Deviation or grade where the model does not know it; `fix halt` would take NaN for a number above any limit."""
 INSTALL = "pip install 'gmtensor[engines]'"
 
 
@@ -258,7 +260,7 @@ class LammpsPotential:
         home = owners.bring_home(sets.swapaxes(0, 1).reshape(n_all, 3 * len(sets))).reshape(n_own, len(sets), 3)
         if n_own:  # a process without atoms has no array
             forces[...] = home[:, 0]
-        deviation = np.sqrt((home[:, 1:] ** 2).sum(axis=2).mean(axis=1)) if len(sets) > 1 else np.full(n_own, np.nan)
+        deviation = np.sqrt((home[:, 1:] ** 2).sum(axis=2).mean(axis=1)) if len(sets) > 1 else np.full(n_own, UNKNOWN)
         strain = found.strain.mean(axis=0)[0]
         virial = -strain[(0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)]
         sums = np.concatenate([found.energies.sum(axis=1), virial, [n_own, (deviation**2).sum()]])
@@ -270,17 +272,15 @@ class LammpsPotential:
         rms = largest_grade = None
         if check:
             rms = float(np.sqrt(squares / n_atoms)) if len(sets) > 1 else None
-            largest_grade = self._tell(deviation, np.full(n_own, np.nan) if found.grades is None else found.grades)
+            largest_grade = self._tell(deviation, np.full(n_own, UNKNOWN) if found.grades is None else found.grades)
         self.last = Step(step, energies, rms, largest_grade)
 
     def _tell(self, deviation: np.ndarray, grade: np.ndarray) -> float | None:
         """Give LAMMPS deviations and grades of the own atoms; return the grade of the structure."""
         for name, values in ((DEVIATION, deviation), (GRADE, grade)):
             self.atom_array(name, len(values))[...] = values
-        largest = np.array([deviation.max(initial=-np.inf), grade.max(initial=-np.inf)])
-        largest[np.isnan(largest)] = np.inf  # not known on this process, so on none
+        largest = np.array([deviation.max(initial=UNKNOWN), grade.max(initial=UNKNOWN)])
         self.comm.Allreduce(_in_place(), largest, op=_mpi().MAX)
-        largest[np.isinf(largest)] = np.nan
         environments = self._model.evaluator.environments
         if environments is not None:
             largest[1] /= environments.limit

