@@ -40,7 +40,8 @@ class LammpsRecorder:
     potential : the model in LAMMPS.
     folder : folder of the run; `gmtensor analyze` and `gmtensor report` read it.
     every : steps between samples.
-    observer : makes the evaluator of D from the present structure (default: no D); called on the first process only.
+    observer : makes the evaluator of D from the present structure (default: no D). It is called on the first process
+        only, and must not read files with ASE, which waits for the other processes then.
     temperature : target temperature, K; not given for nve.
     seed : of velocities and thermostat, to tell replicas apart.
     samples_per_file : samples that a killed run loses at most.
