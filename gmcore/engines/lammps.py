@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase.data import atomic_numbers
 
+from gmcore.engine.evaluator import Evaluator
 from gmcore.engine.evaluator_base import AtomicEnergies
 from gmcore.engine.structures import Batch
 from gmcore.engines import EngineError
@@ -189,6 +190,8 @@ class LammpsPotential:
                 raise EngineError(f"the types of LAMMPS must be elements such as C or Co, got {symbol!r}")
         if "energy" not in model.units:
             raise EngineError(f"the model for LAMMPS must predict an energy, got a model of {', '.join(model.units)}")
+        if not isinstance(model.evaluator, Evaluator):
+            raise EngineError("the model for LAMMPS must be on the CPU; on a GPU it works as pair_style mliap")
         known = model.n_members > 1 or model.evaluator.n_draws or model.evaluator.environments is not None
         if self.every < 0 or (self.every and not known):
             raise EngineError(

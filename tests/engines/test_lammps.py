@@ -75,7 +75,14 @@ def systems(inputs, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_processes_give_our_own_results(n, systems, inputs):
     model = load_model(inputs / "potential.h5")
-    run(n, "-m", "support.lammps_runs", systems, inputs / "potential.h5", *(["nve"] if n == 2 else []))
+    run(
+        n,
+        "-m",
+        "support.lammps_runs",
+        systems,
+        inputs / "potential.h5",
+        *{1: [], 2: ["nve"], 4: [inputs / "single.h5"]}[n],
+    )
     found = np.load(systems / f"results_{n}.npz")
     for name in ("molecule", "crystal", "slab"):
         ours = model.predict(read(systems / f"{name}.traj"))
@@ -94,6 +101,12 @@ def test_processes_give_our_own_results(n, systems, inputs):
         if name != "molecule":
             pressure = -ours["stress"][0][VOIGT] / conversion("stress", "bar")[0]
             np.testing.assert_allclose(found[f"{name}/pressure"], pressure, rtol=1e-6, atol=1e-6 * abs(pressure).max())
+    if n == 4:
+        ours = load_model(inputs / "single.h5").predict(read(systems / "crystal.traj"), errors=True)
+        np.testing.assert_allclose(found["single/forces"], ours["forces"][0], rtol=1e-6, atol=1e-9)
+        deviation = np.sqrt((ours["forces_std"][0] ** 2).sum(axis=1))
+        assert deviation.max() > 0.0
+        np.testing.assert_allclose(found["single/deviation"], deviation, rtol=1e-6)
     if n == 2:
         check_dynamics(found, read(systems / "crystal.traj"), model)
 

@@ -1,6 +1,6 @@
 """Run by mpirun on 1, 2 or 4 processes: systems in LAMMPS with a model, results by atom as arrays in one file.
 
-Usage: mpirun -n N python -m support.lammps_runs FOLDER MODEL [nve]
+Usage: mpirun -n N python -m support.lammps_runs FOLDER MODEL [nve] [SINGLE_MODEL]
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ def main() -> None:
     results = {}
     for name in BOUNDARY:
         results |= {f"{name}/{key}": value for key, value in point(folder, name, model).items()}
+    for single in (path for path in sys.argv[3:] if path.endswith(".h5")):  # one member, with draws of its last layer
+        results |= {f"single/{key}": value for key, value in point(folder, "crystal", single).items()}
     if "nve" in sys.argv:
         results |= {f"nve/{key}": value for key, value in dynamics(folder, model).items()}
     from mpi4py import MPI
