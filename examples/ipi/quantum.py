@@ -14,7 +14,8 @@ The harmonic estimate is the same difference for the modes of the relaxed struct
 
     <q^2> = sum over k < P of x/(x^2 + (2 P sin(pi k/P))^2),   x = hbar omega/kT
 
-for P beads and coth(x/2)/2 for infinitely many (P = 1 is the classical one).
+for P beads and coth(x/2)/2 for infinitely many (P = 1 is the classical one). Both are also computed with the exact D of
+the example's data, which real data do not offer.
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ import numpy as np
 from ase.io import read
 
 from gmcore import load_model, zfs_parameters
-from gmcore.analysis.couplings import expand_tensor
-from gmcore.analysis.modes import frequency_to_omega, harmonic_modes
+from gmcore.analysis.couplings import SECOND_STEP, expand_tensor
+from gmcore.analysis.modes import frequency_to_omega, harmonic_modes, thermal_variance
 from gmcore.dynamics.relaxation import relax
 from gmcore.molecules.superposition import align, rotate_tensors
 from gmcore.units import BOLTZMANN, HBAR
 
-START = Path(__file__).parents[1] / "co_pdms" / "potential.extxyz"
+DATA = Path(__file__).resolve().parents[1] / "co_pdms"
+START = DATA / "potential.extxyz"
+sys.path.append(str(DATA))
+from ligand_field import d_tensor  # noqa: E402
+
 N_BLOCKS = 5
 DISCARD = 0.2
 """Share of the run that is taken for equilibration."""
@@ -63,6 +68,29 @@ def difference(beads: np.ndarray, centroids: np.ndarray) -> tuple[float, float, 
     return quantum, classical, quantum - classical
 
 
+def show_path_integral(name: str, beads: np.ndarray, centroids: np.ndarray, rotations: np.ndarray) -> None:
+    """Print D of beads (n_beads, n, 3, 3) and centroids (n, 3, 3), with jackknife errors over blocks."""
+    of_beads, of_centroids = rotate_tensors(beads.mean(axis=0), rotations), rotate_tensors(centroids, rotations)
+    rows = np.arange(len(of_centroids))
+    left_out = [np.setdiff1d(rows, block) for block in np.array_split(rows, N_BLOCKS)]
+    parts = np.array([difference(of_beads[kept], of_centroids[kept]) for kept in left_out])
+    errors = np.sqrt((N_BLOCKS - 1) * parts.var(axis=0))
+    words = zip(("beads", "centroid", "difference"), difference(of_beads, of_centroids), errors)
+    print(f"{name}, path integral:", ", ".join(f"{what} {value:.2f} +- {error:.2f}" for what, value, error in words))
+
+
+def show_harmonic(name: str, value: np.ndarray, second: np.ndarray, variances: dict[str, np.ndarray]) -> None:
+    """Print D of the mean tensor for each <q^2> (n_modes,)."""
+    d = {k: zfs_parameters(value + 0.5 * np.einsum("k,kab->ab", v, second)).d for k, v in variances.items()}
+    print(f"{name}, harmonic:", ", ".join(f"{k} {v:.2f} ({v - d['classical']:+.2f})" for k, v in d.items()))
+
+
+def exact(frames: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """D of the ligand-field model, of which the training data are, for positions (..., n_atoms, 3)."""
+    flat = [d_tensor(numbers, places) for places in frames.reshape(-1, *frames.shape[-2:])]
+    return np.reshape(flat, (*frames.shape[:-2], 3, 3))
+
+
 def main() -> None:
     prefix, temperature, potential, d_model = sys.argv[1], float(sys.argv[2]), *sys.argv[3:5]
     start, model = read(START), load_model(d_model, "float64")
@@ -70,32 +98,27 @@ def main() -> None:
     first = int(DISCARD * positions.shape[1])
     positions, tensors = positions[:, first:], tensors[:, first:]
     n_beads, n = positions.shape[:2]
+    print(f"D of the averaged tensor in cm^-1; {n_beads} beads, {temperature:g} K, {n} samples")
     centroids = positions.mean(axis=0)
     frames = [start.copy() for _ in range(n)]
     for frame, places in zip(frames, centroids):
         frame.positions = places
     rotations = align(centroids, start.positions, start.get_masses())
-    of_centroids = rotate_tensors(model.predict(frames, errors=False)["d_tensor"], rotations)
-    of_beads = rotate_tensors(tensors.mean(axis=0), rotations)
-    found = np.array(difference(of_beads, of_centroids))
-    blocks = np.array_split(np.arange(n), N_BLOCKS)
-    left_out = [np.setdiff1d(np.arange(n), block) for block in blocks]
-    parts = np.array([difference(of_beads[rows], of_centroids[rows]) for rows in left_out])
-    errors = np.sqrt((N_BLOCKS - 1) * parts.var(axis=0))
-    print(f"{n_beads} beads, {temperature:g} K, {n} samples")
-    for name, value, error in zip(("beads", "centroid", "difference"), found, errors):
-        print(f"D of the averaged tensor, {name:10}: {value:7.2f} +- {error:.2f} cm^-1")
+    show_path_integral("learned", tensors, model.predict(frames, errors=False)["d_tensor"], rotations)
+    show_path_integral("exact", exact(positions, start.numbers), exact(centroids, start.numbers), rotations)
 
-    exact = load_model(potential, "float64")
-    modes = harmonic_modes(relax(start, exact, 1e-4), exact)
+    best = load_model(potential, "float64")
+    modes = harmonic_modes(relax(start, best, 1e-4), best)
+    variances = {
+        "classical": thermal_variance(modes.frequencies, temperature, quantum=False),
+        f"{n_beads} beads": bead_variance(modes.frequencies, temperature, n_beads),
+        "quantum": thermal_variance(modes.frequencies, temperature),
+    }
     expansion = expand_tensor(model, modes)
-    harmonic = {}
-    for name, p in (("classical", 1), (f"{n_beads} beads", n_beads)):
-        shift = np.einsum("k,kab->ab", bead_variance(modes.frequencies, temperature, p), expansion.second)
-        harmonic[name] = zfs_parameters(expansion.value + 0.5 * shift).d
-    harmonic["quantum"] = zfs_parameters(expansion.thermal_mean(temperature)).d
-    for name, value in harmonic.items():
-        print(f"harmonic, {name:10}: {value:7.2f}, difference {value - harmonic['classical']:6.2f} cm^-1")
+    show_harmonic("learned", expansion.value, expansion.second, variances)
+    places, steps = modes.atoms.positions, SECOND_STEP * modes.displacements
+    value, up, down = (exact(x, start.numbers) for x in (places, places + steps, places - steps))
+    show_harmonic("exact", value, (up + down - 2.0 * value) / SECOND_STEP**2, variances)
 
 
 if __name__ == "__main__":
