@@ -38,8 +38,8 @@ NAMES = {"potential": POTENTIAL, "record": RECORD}
 def split_script(text: str) -> list[str | list[str]]:
     r"""Divide an input into parts for LAMMPS (a string each) and lines for gmtensor (a list of lines, joined at &).
 
-    >>> split_script("units metal\ngmtensor record a &\n  every 5\nrun 10\n")
-    ['units metal\\n', ['gmtensor record a    every 5'], 'run 10\\n']
+    >>> split_script("units metal\ngmtensor record a &\nevery 5\nrun 10\n")
+    ['units metal\n', ['gmtensor record a  every 5'], 'run 10\n']
     """
     parts: list[str | list[str]] = []
     for_lammps: list[str] = []
