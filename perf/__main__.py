@@ -24,6 +24,7 @@ BENCHES = {
     "startup": "import and first prediction",
     "dynamics": "molecular dynamics of many replicas",
     "errors": "predictions with errors",
+    "lammps": "steps of LAMMPS on two processes",
     "gpu": "energy and forces on a GPU",
 }
 PROGRAMS = ("card", "gpu_model")

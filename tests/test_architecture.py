@@ -33,12 +33,13 @@ FLOORS = {
     "labeling": "ground config data molecules exchange faces",
     "evaluation": "ground config data engine uncertainty faces",
     "dynamics": "ground uncertainty config device engine molecules faces evaluation",
+    "engines": "ground engine molecules faces dynamics",
     "analysis": "ground uncertainty config data engine molecules faces evaluation dynamics",
     "report": "ground uncertainty config evaluation analysis",
     "selection": "ground config data engine uncertainty molecules faces evaluation dynamics analysis",
     "workflow": "ground config evaluation analysis",
-    "commands": "ground uncertainty config data molecules exchange labeling faces evaluation dynamics analysis "
-    "selection report workflow",
+    "commands": "ground uncertainty config data molecules exchange labeling faces evaluation dynamics engines "
+    "analysis selection report workflow",
     "gmkeras": "ground kernels device engine config data faces evaluation",
 }
 EXCEPTIONS = {("gmcore.commands.training", "gmkeras.training")}

@@ -99,7 +99,7 @@ class Header:
     masses : (n_atoms,) amu.
     pbc : (3,) bool.
     time_step : fs.
-    ensemble : "nve", "langevin", "nose_hoover" or "npt".
+    ensemble : "nve", "langevin", "nose_hoover" or "npt"; "lammps" for a run of LAMMPS that is not nve.
     temperatures : (n_replicas,) target temperatures, K; NaN for nve.
     seeds : (n_replicas,) seeds of the random numbers.
     molecule_numbers : (n_molecule_atoms,) atomic numbers of a molecule, in the order that the D model expects; None

@@ -13,10 +13,11 @@ the outputs linearly: it costs next to nothing, but for forces and stress, whose
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from gmcore.engine.evaluator_base import EvaluatorBase, stress
+from gmcore.engine.evaluator_base import AtomicEnergies, EvaluatorBase, stress
 from gmcore.engine.heads import (
     basis_cotangents,
     head_changes,
@@ -36,6 +37,27 @@ CHUNK = 1024  # atoms; with many threads more, so that each has enough rows for 
 ROWS_PER_THREAD = 128
 FORCE_DRAWS = 4
 """Draws of the last layer that forces and stress are computed for."""
+
+
+class NetworkPass(NamedTuple):
+    """What one member makes of the centers of a batch.
+
+    Attributes
+    ----------
+    moments : (n_centers, n_radial, 16) in working type.
+    outputs : (n_centers, n_outputs) float64, after scale and shift.
+    changes : (n_draws, n_centers, n_outputs), changes of the outputs by the draws; no draws if not wanted.
+    g_moments : dE/dM, as the moments; no rows if not wanted.
+    drawn_g_moments : (n_force_draws, n_centers, n_radial, 16), changes of dE/dM by draws.
+    grades : (n_centers,) extrapolation grades; None if not wanted or not known.
+    """
+
+    moments: np.ndarray
+    outputs: np.ndarray
+    changes: np.ndarray
+    g_moments: np.ndarray
+    drawn_g_moments: np.ndarray
+    grades: np.ndarray | None
 
 
 class Evaluator(EvaluatorBase):
@@ -101,6 +123,43 @@ class Evaluator(EvaluatorBase):
             ]
         found = {key: np.stack([result[key] for result in results]) for key in keys}
         return found | {key: values for key, values in results[0].items() if key not in self.units}
+
+    def evaluate_centers(
+        self, batch: Batch, pairs: Pairs, want_deviations: bool = False, want_extrapolation: bool = False
+    ) -> AtomicEnergies:
+        """Energies of some atoms and the forces of their sum on all; see `EvaluatorBase.evaluate_centers`."""
+        self.check_keys(("energy",))
+        geometry = make_geometry(batch, batch.species(self.species), pairs)
+        column = int(np.flatnonzero(self.energy_columns())[0])
+        n_draws = min(FORCE_DRAWS, self.n_draws) if want_deviations else 0
+        energies, gradients, drawn, grades = [], [], [], None
+        with serial_blas():
+            for k in range(self.n_members):
+                done = self._pass(k, geometry, batch.positions, True, False, n_draws, want_extrapolation and k == 0)
+                grades = done.grades if k == 0 else grades
+                energies.append(done.outputs[:, column])
+                gradients.append(self._gradients(k, geometry, batch.positions, done.g_moments))
+                drawn += [self._gradients(k, geometry, batch.positions, g)[0] for g in done.drawn_g_moments]
+        forces, strain = (np.stack(parts) for parts in zip(*gradients))
+        strain = 0.5 * (strain + strain.swapaxes(2, 3))
+        return AtomicEnergies(np.stack(energies), -forces, strain, -np.stack(drawn) if drawn else None, grades)
+
+    def evaluate_vectors(
+        self, species: np.ndarray, row_start: np.ndarray, neighbor_species: np.ndarray, vectors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Energies of centers and derivatives in vectors to neighbors; see `EvaluatorBase.evaluate_vectors`.
+
+        Each center stands at the origin, and each pair has a neighbor of its own: its gradient is that of the vector.
+        """
+        n_centers, n_pairs = len(species), len(vectors)
+        numbers = np.array(self.species.numbers, np.int32)[np.concatenate([species, neighbor_species])]
+        batch = Batch.from_arrays(np.concatenate([np.zeros((n_centers, 3)), vectors]), numbers)
+        pairs = Pairs(
+            np.asarray(row_start, np.int64), np.arange(n_centers, n_centers + n_pairs, dtype=np.int32),
+            np.zeros(n_pairs, np.int32), np.zeros((1, 3), np.int32), np.zeros(1, np.int32), self.cutoff,
+        )  # fmt: skip
+        found = self.evaluate_centers(batch, pairs)
+        return found.energies.mean(axis=0), -found.forces[:, n_centers:].mean(axis=0)
 
     def tensor_gradients(self, batch: Batch, pairs: Pairs, head: HeadSettings, cotangents: np.ndarray) -> np.ndarray:
         """Gradient of sum <W, tensor> over the structures, in the positions, of every member.
@@ -178,22 +237,42 @@ class Evaluator(EvaluatorBase):
         return grades
 
     def _member(self, k, batch, geometry, keys, total_charge, draw_keys, want_extrapolation) -> dict[str, np.ndarray]:
-        network, beta = self._networks[k], self._betas[k]
         want_forces = "forces" in keys or "stress" in keys
-        moments = self._moments.forward(geometry, batch.positions, beta)
-        outputs = np.empty((batch.n_atoms, network.n_outputs))
-        g_moments = np.empty_like(moments if want_forces else moments[:0])
-        scale, shift = (table[geometry.species] for table in self._tables[k])
-        g_outputs = self.energy_scale(scale if want_forces else scale[:0]).astype(self.dtype)
         n_force_draws = 0 if {"forces", "stress"}.isdisjoint(draw_keys) else min(FORCE_DRAWS, self.n_draws)
-        changes = np.empty((self.n_draws if draw_keys else 0, *outputs.shape))
+        done = self._pass(k, geometry, batch.positions, want_forces, bool(draw_keys), n_force_draws, want_extrapolation)
+        result: dict[str, np.ndarray] = {}
+        for head, columns in head_columns(self.settings.heads):
+            if not set(keys).isdisjoint(output_units([head])):
+                result |= head_outputs(head, done.outputs[:, columns], batch, done.moments, total_charge)
+            if not set(draw_keys).isdisjoint(output_units([head])):
+                drawn = head_changes(head, done.changes[..., columns], batch, done.moments)
+                result |= {f"{key}_draws": result[key] + change for key, change in drawn.items()}
+        if want_forces:
+            result["forces"], result["stress"] = self._forces(k, batch, geometry, done.g_moments)
+        if n_force_draws:
+            drawn_forces = [self._forces(k, batch, geometry, g) for g in done.drawn_g_moments]
+            for key, parts in zip(("forces", "stress"), zip(*drawn_forces)):
+                result[f"{key}_draws"] = result[key] + np.stack(parts)
+        if done.grades is not None:
+            result["extrapolation_atoms"] = done.grades[None]
+        return result
+
+    def _pass(self, k, geometry, positions, want_forces, want_draws, n_force_draws, want_extrapolation) -> NetworkPass:
+        """Take member k up its network and, for forces, down again, in chunks of centers."""
+        network, centers = self._networks[k], geometry.species[: len(geometry.row_start) - 1]
+        moments = self._moments.forward(geometry, positions, self._betas[k])
+        outputs = np.empty((len(centers), network.n_outputs))
+        g_moments = np.empty_like(moments if want_forces else moments[:0])
+        scale, shift = (table[centers] for table in self._tables[k])
+        g_outputs = self.energy_scale(scale if want_forces else scale[:0]).astype(self.dtype)
+        changes = np.empty((self.n_draws if want_draws else 0, *outputs.shape))
         drawn_g_moments = np.empty((n_force_draws, *moments.shape), self.dtype)
-        grades = np.empty(batch.n_atoms if want_extrapolation and self.environments else 0)
-        for rows in self._chunks(batch.n_atoms):
+        grades = np.empty(len(centers)) if want_extrapolation and self.environments else None
+        for rows in self._chunks(len(centers)):
             features = self._contractions.forward(moments[rows])
             outputs[rows] = network.forward(features)
-            if len(grades):
-                grades[rows] = self.environments.grades(features, geometry.species[rows])
+            if grades is not None:
+                grades[rows] = self.environments.grades(features, centers[rows])
             if len(changes):
                 changes[:, rows] = network.drawn_outputs()
             for draw in range(n_force_draws):
@@ -202,25 +281,13 @@ class Evaluator(EvaluatorBase):
             if want_forces:
                 g_features = network.backward(g_outputs[rows])
                 g_moments[rows] = self._contractions.backward(moments[rows], g_features)
-        outputs = scale * outputs + shift
-        result: dict[str, np.ndarray] = {}
-        for head, columns in head_columns(self.settings.heads):
-            if not set(keys).isdisjoint(output_units([head])):
-                result |= head_outputs(head, outputs[:, columns], batch, moments, total_charge)
-            if not set(draw_keys).isdisjoint(output_units([head])):
-                drawn = head_changes(head, scale[:, columns] * changes[..., columns], batch, moments)
-                result |= {f"{key}_draws": result[key] + change for key, change in drawn.items()}
-        if want_forces:
-            result["forces"], result["stress"] = self._forces(batch, geometry, beta, g_moments)
-        if n_force_draws:
-            drawn_forces = [self._forces(batch, geometry, beta, g) for g in drawn_g_moments]
-            for key, parts in zip(("forces", "stress"), zip(*drawn_forces)):
-                result[f"{key}_draws"] = result[key] + np.stack(parts)
-        if len(grades):
-            result["extrapolation_atoms"] = grades[None]
-        return result
+        return NetworkPass(moments, scale * outputs + shift, scale * changes, g_moments, drawn_g_moments, grades)
 
-    def _forces(self, batch, geometry, beta, g_moments) -> tuple[np.ndarray, np.ndarray]:
+    def _forces(self, k, batch, geometry, g_moments) -> tuple[np.ndarray, np.ndarray]:
         """Forces and stress of the energy whose derivative in the moments is given."""
-        g_positions, g_strain, _ = self._moments.backward(geometry, batch.positions, beta, g_moments, want_beta=False)
+        g_positions, g_strain = self._gradients(k, geometry, batch.positions, g_moments)
         return -g_positions, stress(g_strain, batch.volumes)
+
+    def _gradients(self, k, geometry, positions, g_moments) -> tuple[np.ndarray, np.ndarray]:
+        """Gradients in positions and strain of what has the derivative `g_moments` in the moments of member k."""
+        return self._moments.backward(geometry, positions, self._betas[k], g_moments, want_beta=False)[:2]

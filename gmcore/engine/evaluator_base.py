@@ -4,16 +4,37 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gmcore.engine.consistency import check_model
 from gmcore.engine.heads import head_columns, output_units
+from gmcore.engine.neighbors import Pairs
 from gmcore.engine.settings import Member, ModelSettings
 from gmcore.engine.stages import check_dtype
 from gmcore.engine.structures import Batch, SpeciesTable
 from gmcore.errors import GMError
+
+
+class AtomicEnergies(NamedTuple):
+    """Energies of the centers of a batch, and what their sum does to all its atoms.
+
+    Attributes
+    ----------
+    energies : (n_members, n_centers) float64, eV.
+    forces : (n_members, n_atoms, 3) eV/A, minus the gradient of the sum of these energies.
+    strain : (n_members, n_structures, 3, 3) eV, symmetric derivative of the sum in strain: minus the virial.
+    drawn_forces : (n_force_draws, n_atoms, 3) eV/A, changes of the forces of a single model by the draws of its last
+        layer; None where not wanted or without draws.
+    grades : (n_centers,) extrapolation grades; None where not wanted or not known.
+    """
+
+    energies: np.ndarray
+    forces: np.ndarray
+    strain: np.ndarray
+    drawn_forces: np.ndarray | None
+    grades: np.ndarray | None
 
 
 class EvaluatorBase(ABC):
@@ -76,6 +97,52 @@ class EvaluatorBase(ABC):
         want_extrapolation: bool = False,
     ) -> dict[str, np.ndarray]:
         """Return the outputs of every member, on the host; see `gmcore.engine.evaluator.Evaluator.evaluate`."""
+
+    def evaluate_centers(
+        self, batch: Batch, pairs: Pairs, want_deviations: bool = False, want_extrapolation: bool = False
+    ) -> AtomicEnergies:
+        """Evaluate the atoms that this process owns; the others of the batch are neighbors only.
+
+        This is what a domain of a parallel engine needs: its own atoms first, then its ghosts, in a batch without
+        periodicity. The forces on ghosts belong to their owners, who add them to their own.
+
+        Parameters
+        ----------
+        batch : own atoms first.
+        pairs : all pairs within the cutoff of the own atoms, as `Pairs.of_first` gives them.
+        want_deviations : also the forces of the draws of a single model.
+        want_extrapolation : also the grades of the own atoms.
+
+        Raises
+        ------
+        UnknownElementError : an element the model does not know.
+        GMError : the model predicts no energy.
+        NotImplementedError : on a device that cannot do this.
+        """
+        raise NotImplementedError
+
+    def evaluate_vectors(self, species: Any, row_start: Any, neighbor_species: Any, vectors: Any) -> tuple[Any, Any]:
+        """Evaluate atoms whose surroundings are given as vectors to their neighbors, which need not be known as atoms.
+
+        Arrays are on the device of the evaluator; the pairs of center i are row_start[i] <= p < row_start[i + 1].
+
+        Parameters
+        ----------
+        species : (n_centers,) int32, species index of each center.
+        row_start : (n_centers + 1,) int64.
+        neighbor_species : (n_pairs,) int32.
+        vectors : (n_pairs, 3) float64 A, d_p from a center to a neighbor. Longer ones than the cutoff do no harm.
+
+        Returns
+        -------
+        energies (n_centers,) eV, and the derivative of their sum in each d_p, (n_pairs, 3) eV/A; float64, the mean over
+        the members.
+
+        Raises
+        ------
+        GMError : the model predicts no energy.
+        """
+        raise NotImplementedError
 
     def extrapolation(self, batch: Batch, pairs: Any) -> np.ndarray:
         """Return the extrapolation grades (n_atoms,), where `environments` are known."""

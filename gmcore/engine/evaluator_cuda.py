@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gmcore.device.cuda import Device
+from gmcore.device.cuda import Array, Device
 from gmcore.device.memory import ModelSize, plan_evaluation
 from gmcore.engine.evaluator_base import EvaluatorBase, stress
 from gmcore.engine.heads import head_columns, head_outputs, output_units
@@ -25,7 +25,7 @@ from gmcore.engine.stages import NO_REVERSE
 from gmcore.engine.stages_cuda import DeviceContractions, DeviceMoments, find_reverse
 from gmcore.engine.step_cuda import DeviceStep, MemberGroup
 from gmcore.engine.structures import Batch
-from gmcore.engine.structures_cuda import DeviceBatch
+from gmcore.engine.structures_cuda import DeviceBatch, VectorCenters
 from gmcore.kernels.arguments import Geometry
 
 
@@ -146,6 +146,35 @@ class DeviceEvaluator(EvaluatorBase):
         if "stress" in keys:
             result["stress"] = list(stress(download(step.g_strain), batch.volumes))
         return {key: np.stack(values) for key, values in result.items()}
+
+    def evaluate_vectors(
+        self, species: Array, row_start: Array, neighbor_species: Array, vectors: Array
+    ) -> tuple[Array, Array]:
+        """Energies of centers and derivatives in vectors to neighbors; see `EvaluatorBase.evaluate_vectors`.
+
+        Everything stands at the origin, the vector of a pair is its displacement, and behind the centers there is one
+        atom of each species that all neighbors of this species are.
+        """
+        self.check_keys(("energy",))
+        device, n_centers, n_pairs = self.device, len(species), len(vectors)
+        n_species = len(self.species)
+        with device.active():
+            xp = device.xp
+            kinds = xp.concatenate([species, xp.arange(n_species, dtype=np.int32)]).astype(np.int32)
+            batch = VectorCenters(device, kinds, n_centers)
+            geometry = Geometry(
+                kinds, xp.zeros(n_centers + n_species, np.int32), row_start.astype(np.int64),
+                (n_centers + neighbor_species).astype(np.int32), xp.arange(n_pairs, dtype=np.int32),
+                xp.ascontiguousarray(vectors, np.float64), device.upload(NO_REVERSE), 1,
+            )  # fmt: skip
+            most = max(len(group.indices) for group in self._groups)
+            scratch = self._moments.scratch_bytes(n_pairs, n_centers, most)
+            plan = plan_evaluation(self.model_size(), n_centers, 1, True, device.budget(), scratch)
+            step = DeviceStep(device, self._groups, self._moments, self._contractions, batch, True, plan)
+            gradients = xp.zeros((n_pairs, 3), np.float64)
+            step.run_vectors(geometry, gradients)
+            column = int(np.flatnonzero(self.energy_columns())[0])
+            return step.outputs[:, :, column].mean(axis=0), gradients / self.n_members
 
     def _moments_of(self, step: DeviceStep, member: int) -> np.ndarray:
         group, moments = next(pair for pair in zip(self._groups, step.moments) if member in pair[0].indices)

@@ -57,6 +57,12 @@ class Pairs:
         """(n_pairs,) int32: center atom of each pair."""
         return np.repeat(np.arange(len(self.row_start) - 1, dtype=np.int32), np.diff(self.row_start))
 
+    def of_first(self, n_centers: int) -> Pairs:
+        """Pairs of the first `n_centers` atoms; the other atoms stay as neighbors."""
+        row_start = self.row_start[: n_centers + 1]
+        n_pairs = int(row_start[-1])
+        return replace(self, row_start=row_start, neighbor=self.neighbor[:n_pairs], shift=self.shift[:n_pairs])
+
     def displacements(self, cells: np.ndarray) -> np.ndarray:
         """(n_shifts, 3) float64, A: S @ cell for the cells (n_structures, 3, 3) of the batch."""
         return np.einsum("sa,sab->sb", self.shifts, cells[self.shift_structure])

@@ -35,7 +35,11 @@ NO_REVERSE = np.empty(0, np.int32)
 
 
 def make_geometry(batch: Batch, species: np.ndarray, pairs: Pairs) -> Geometry:
-    """Group what the stages need but do not differentiate; `species` (n_atoms,) int32 are indices, not numbers."""
+    """Group what the stages need but do not differentiate; `species` (n_atoms,) int32 are indices, not numbers.
+
+    Pairs with rows for the first n_centers atoms only make the others neighbors without an environment of their own:
+    moments are those of the centers then, gradients in positions those of all atoms.
+    """
     return Geometry(
         np.ascontiguousarray(species, np.int32),
         np.ascontiguousarray(batch.structure, np.int32),
@@ -110,9 +114,9 @@ class Moments:
         return PackedBeta(values)
 
     def forward(self, geometry: Geometry, positions: np.ndarray, beta: np.ndarray | PackedBeta) -> np.ndarray:
-        """M (n_atoms, n_radial, 16)."""
+        """M (n_centers, n_radial, 16)."""
         positions, packed = self._inputs(geometry, positions, beta)
-        moments = np.empty((len(positions), self.settings.n_radial, moments_cpu.N_COMPONENTS), self.dtype)
+        moments = np.empty((len(geometry.row_start) - 1, self.settings.n_radial, moments_cpu.N_COMPONENTS), self.dtype)
         with one_at_a_time:
             moments_cpu.forward(geometry, positions, self.radial, packed, self._blocks(geometry), moments)
         return moments
@@ -126,7 +130,7 @@ class Moments:
         for what is not wanted.
         """
         positions, packed = self._inputs(geometry, positions, beta)
-        g_moments = self._cotangent(g_moments, len(positions))
+        g_moments = self._cotangent(g_moments, len(geometry.row_start) - 1)
         sums = self._partial_sums(geometry, packed, want_positions, want_beta)
         with one_at_a_time:
             moments_cpu.backward(
@@ -145,7 +149,7 @@ class Moments:
         gg_moments (as M), h_positions, h_strain, h_beta; None for what is not wanted.
         """
         positions, packed = self._inputs(geometry, positions, beta)
-        g_moments = self._cotangent(g_moments, len(positions))
+        g_moments = self._cotangent(g_moments, len(geometry.row_start) - 1)
         gg_positions = np.ascontiguousarray(gg_positions, np.float64)
         gg_strain = np.ascontiguousarray(gg_strain, np.float64)
         gg_moments = np.empty_like(g_moments)
@@ -168,8 +172,8 @@ class Moments:
             raise GMError(f"a packed beta must have {expected}, got {packed.shape} and {packed.dtype}")
         return positions, packed
 
-    def _cotangent(self, g_moments, n_atoms: int) -> np.ndarray:
-        expected = (n_atoms, self.settings.n_radial, moments_cpu.N_COMPONENTS)
+    def _cotangent(self, g_moments, n_centers: int) -> np.ndarray:
+        expected = (n_centers, self.settings.n_radial, moments_cpu.N_COMPONENTS)
         if np.shape(g_moments) != expected:
             raise GMError(f"g_moments must have shape {expected}, got {np.shape(g_moments)}")
         return np.ascontiguousarray(g_moments, self.dtype)

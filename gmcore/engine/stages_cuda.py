@@ -102,14 +102,14 @@ class DeviceMoments:
         return out
 
     def forward(self, geometry: Geometry, positions: Array, beta: Array | PackedBeta) -> Array:
-        """M (n_atoms, n_radial, 16)."""
-        out = self.device.empty((1, len(geometry.species), *self.row_shape), self.dtype)
+        """M (n_centers, n_radial, 16)."""
+        out = self.device.empty((1, len(geometry.row_start) - 1, *self.row_shape), self.dtype)
         self.forward_stack(geometry, positions, self._packed_beta(beta), out)
         return out[0]
 
     def forward_stack(self, geometry: Geometry, positions: Array, beta: PackedBeta, out: Array) -> None:
-        """M of all members into out (n_members, n_atoms, n_radial, 16); beta from `pack_stack`."""
-        grid = len(geometry.species), len(out)
+        """M of all members into out (n_members, n_centers, n_radial, 16); beta from `pack_stack`."""
+        grid = len(geometry.row_start) - 1, len(out)
         arguments = geometry, positions, self.radial, beta.values, out
         self.device.launch_blocks(moments_cuda.forward, grid, (moments_cuda.LANES, self.warps), *arguments)
 
@@ -156,6 +156,19 @@ class DeviceMoments:
             arguments = geometry, positions, beta.values[own], g_moments[own], scratch
             self._launch_backward(n_atoms, *arguments, self._no_beta, False)
             self._launch_sums(geometry, scratch, (out[0][own], out[1][own]))
+
+    def pair_gradients_stack(
+        self, geometry: Geometry, positions: Array, beta: PackedBeta, g_moments: Array, out: Array
+    ) -> None:
+        """Add the derivatives in the vector of each pair, summed over the members, to out (n_pairs, 3) float64."""
+        n_members, n_centers = g_moments.shape[:2]
+        together = members_together(n_members, n_centers)
+        scratch = self._partial_sums(geometry, True, together)
+        for first in range(0, n_members, together):
+            own = slice(first, first + together)
+            arguments = geometry, positions, beta.values[own], g_moments[own], scratch
+            self._launch_backward(n_centers, *arguments, self._no_beta, False)
+            out += scratch.pairs[: len(g_moments[own])].sum(axis=0, dtype=np.float64)
 
     def _launch_backward(
         self, n_blocks: int, geometry: Geometry, positions: Array, beta: Array, g_moments: Array, scratch: Scratch,
@@ -205,7 +218,7 @@ class DeviceMoments:
     def _partial_sums(self, geometry: Geometry, wanted: bool, n_members: int = 1) -> Scratch:
         if not wanted:
             return Scratch(self._no_vectors, self._no_strain, self._no_strain)
-        n_pairs, n_atoms = len(geometry.neighbor), len(geometry.species)
+        n_pairs, n_atoms = len(geometry.neighbor), len(geometry.row_start) - 1
         n_parts = min(MAX_PARTS, -(-n_atoms // (ATOMS_PER_PART * max(geometry.n_structures, 1))) or 1)
         shapes = (
             (n_members, n_pairs, 3), (n_members, n_atoms, 3, 3), (n_members, geometry.n_structures, n_parts, 9)

@@ -23,7 +23,7 @@ from gmcore.device.segments import SegmentSum
 from gmcore.engine.network_cuda import DeviceNetworks, OutputTables
 from gmcore.engine.settings import Member
 from gmcore.engine.stages_cuda import DeviceContractions, DeviceMoments
-from gmcore.engine.structures_cuda import DeviceBatch
+from gmcore.engine.structures_cuda import DeviceBatch, VectorCenters
 from gmcore.kernels.arguments import Geometry
 
 
@@ -81,7 +81,7 @@ class DeviceStep:
         groups: Sequence[MemberGroup],
         moments: DeviceMoments,
         contractions: DeviceContractions,
-        batch: DeviceBatch,
+        batch: DeviceBatch | VectorCenters,
         forces: bool,
         plan: MemoryPlan,
     ):
@@ -98,7 +98,7 @@ class DeviceStep:
         self._g_moments: list[Array] = [device.empty(shape, moments.dtype) for shape in shapes] if forces else []
         self.outputs = device.empty((n_members, n_atoms, n_outputs), np.float64)
         self.sums = device.zeros((n_members, n_structures, n_outputs), np.float64)
-        self._structure_sum = SegmentSum(device, batch.host.offsets, n_outputs, n_members)
+        self._structure_sum = SegmentSum(device, batch.offsets, n_outputs, n_members)
         self.g_positions: Array = device.empty((n_members, n_atoms, 3), np.float64) if forces else None
         self.g_strain: Array = device.zeros((n_members, n_structures, 3, 3), np.float64) if forces else None
         self._work = [group.networks.workspace(max(plan.chunk, 1)) for group in groups]
@@ -124,12 +124,25 @@ class DeviceStep:
                 self.n_recorded += self._can_record
             self._token = token
 
+    def run_vectors(self, geometry: Geometry, gradients: Array) -> None:
+        """Compute energies, and add up the members' derivatives in the vectors of pairs in `gradients` (n_pairs, 3)."""
+        positions = self.batch.positions
+        with self.device.active():
+            for number, group in enumerate(self._groups):
+                self._launch_networks(number, group, geometry)
+                self._moments.pair_gradients_stack(
+                    geometry, positions, group.beta, self._g_moments[number], gradients
+                )  # fmt: skip
+
+    def _launch_networks(self, number: int, group: MemberGroup, geometry: Geometry) -> None:
+        self._moments.forward_stack(geometry, self.batch.positions, group.beta, self.moments[number])
+        for first, last in chunk_bounds(self.batch.n_atoms, self.plan.chunk):
+            self._launch_chunk(number, group, first, last)
+
     def _launch(self, geometry: Geometry) -> None:
         positions = self.batch.positions
         for number, group in enumerate(self._groups):
-            self._moments.forward_stack(geometry, positions, group.beta, self.moments[number])
-            for first, last in chunk_bounds(self.batch.n_atoms, self.plan.chunk):
-                self._launch_chunk(number, group, first, last)
+            self._launch_networks(number, group, geometry)
             if self.forces:
                 out = self.g_positions[group.own], self.g_strain[group.own]
                 self._moments.backward_stack(geometry, positions, group.beta, self._g_moments[number], out)

@@ -46,6 +46,11 @@ class DeviceBatch:
         """Number of structures."""
         return self.host.n_structures
 
+    @property
+    def offsets(self) -> np.ndarray:
+        """(n_structures + 1,) int64: where the atoms of each structure begin."""
+        return self.host.offsets
+
     def fits(self, batch: Batch) -> bool:
         """Whether `batch` has the same atoms, so that positions and cells are all that may differ."""
         host = self.host
@@ -75,3 +80,20 @@ class DeviceBatch:
         host = self.host
         cells = np.array(cells, np.float64).reshape(host.cells.shape)
         self.host = Batch(host.positions, host.numbers, cells, host.pbc, host.offsets)
+
+
+class VectorCenters:
+    """Atoms at the origin that are known by vectors to their neighbors only; to `DeviceStep` a batch like any other.
+
+    Parameters
+    ----------
+    species : device, int32: of the centers, then of atoms that are neighbors only.
+    n_centers : number of centers.
+    """
+
+    n_structures = 1
+
+    def __init__(self, device: Device, species: Array, n_centers: int):
+        self.species, self.n_atoms = species, n_centers
+        self.positions: Array = device.zeros((len(species), 3), np.float64)
+        self.offsets = np.array([0, n_centers], np.int64)

@@ -29,7 +29,7 @@ from support.short_trainings import shorten, write_water
 PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))]
 OTHER_PAGES = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("examples/*/README.md")]
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
-REASONS = {"needs an NVIDIA GPU", "needs several workers", "starts processes"}
+REASONS = {"needs an NVIDIA GPU", "needs several workers", "starts processes", "needs LAMMPS"}
 SPECIES = (1, 6, 7, 8, 16, 27)
 
 
@@ -125,7 +125,7 @@ def test_blocks_that_are_not_run_say_why():
     skipped = [(name, block.not_run) for name, block in PYTHON if block.not_run]
     assert {reason for _, reason in skipped} == REASONS
     assert len(skipped) == sum(len(NOT_RUN.findall(read_page(name))) for name in PAGES)
-    assert {name for name, _ in skipped} == {"docs/gpu.md", "docs/security.md"}
+    assert {name for name, _ in skipped} == {"docs/engines.md", "docs/gpu.md", "docs/security.md"}
 
 
 @pytest.mark.parametrize("block", [block for _, block in PYTHON if block.not_run], ids=lambda block: str(block.line))

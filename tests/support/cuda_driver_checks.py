@@ -29,10 +29,12 @@ from gmcore.engine.neighbors import build_pairs
 from gmcore.engine.neighbors_cuda import DeviceNeighborList
 from gmcore.engine.structures import Batch
 from gmcore.engine.structures_cuda import DeviceBatch
+from gmcore.engines.mliap import UnifiedPotential
 from gmcore.errors import GMError
 from gmcore.model import Model
 from support import cuda_list_checks
 from support.cuda_list_checks import SPECIES
+from support.mliap_data import MLIAPData
 from support.models import make_head, random_model, random_parts
 from support.simulator import prepare
 from support.systems import SYSTEMS, small_cell, water_molecule
@@ -76,6 +78,28 @@ def check_every_output_equals_the_cpu():
     for key, values in expected.items():
         for value, other in zip(found[key], values):
             same(value, other)
+
+
+def check_vectors_to_neighbors_give_the_energies_and_forces_of_the_cpu():
+    """As LAMMPS hands them over: on the device, through the interface of ML-IAP."""
+    atoms = crystal(4)
+    with tempfile.TemporaryDirectory() as folder:
+        path = random_model(Path(folder) / "model.h5", n_members=2, **SMALL)
+        potential = UnifiedPotential(path, "float64", "cuda")
+        data, device = MLIAPData(atoms, potential, shuffled=True), open_device()
+        on_host = dict(vars(data))
+        for name in ("rij", "pair_i", "jelems", "ielems", "iatoms", "written"):
+            setattr(data, name, device.upload(on_host[name]))
+        taken = data.update_pair_forces
+        data.update_pair_forces = lambda fij: on_host.update(fij=device.download(fij))
+        potential.compute_forces(data)
+        for name in ("rij", "pair_i"):
+            setattr(data, name, on_host[name])
+        taken(on_host["fij"])
+        expected = Model(*random_parts(n_members=2, **SMALL)).predict(atoms)
+        same(data.energy, expected["energy"][0])
+        same(float(device.download(data.written).sum()), expected["energy"][0])
+        same(data.forces(), expected["forces"][0])
 
 
 def check_float32_agrees_with_float64():

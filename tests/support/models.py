@@ -36,8 +36,9 @@ def random_parts(
     n_radial=3,
     dtype="float64",
     seed=0,
+    scale=1.0,
 ) -> tuple[ModelSettings, list[Member]]:
-    """Settings and members; `heads` are kinds or HeadSettings. Outputs are of order one."""
+    """Settings and members; `heads` are kinds or HeadSettings. Outputs vary by `scale` around values of order one."""
     rng = np.random.default_rng(seed)
     heads = tuple(make_head(head, n_radial) if isinstance(head, str) else head for head in heads)
     descriptor = DescriptorSettings(tuple(species), r_max, 0.5, n_basis, n_radial)
@@ -51,7 +52,7 @@ def random_parts(
             feature_std=rng.uniform(1.0, 3.0, sizes[0]),
             weights=[rng.normal(size=pair) for pair in pairwise(sizes)],
             biases=[rng.normal(size=size) for size in sizes[1:]],
-            scale={head.name: rng.uniform(0.5, 1.5, (len(species), head.n_outputs)) for head in heads},
+            scale={head.name: scale * rng.uniform(0.5, 1.5, (len(species), head.n_outputs)) for head in heads},
             shift={head.name: rng.normal(size=(len(species), head.n_outputs)) for head in heads},
         )
         for _ in range(n_members)
