@@ -337,7 +337,7 @@ def _checked(result: Labels, task: _Task, wanted: Sequence[str]) -> dict[str, An
         if name not in result.values:
             known = ", ".join(result.values) or "nothing"
             raise Refused(f"{name} is missing from the result, which has {known}")
-        array = label_array(name, result.values[name], Frame(task.atoms, {}, task.frame.origin))
+        array = label_array(name, result.values[name], Frame.of(task.atoms, {}, task.frame.origin))
         if BY_NAME[name].is_tensor:
             array = symmetrized(name, array[None], [task.frame.origin], BY_NAME[name].unit)[0][0]
         if BY_NAME[name].traceless:

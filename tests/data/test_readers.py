@@ -206,7 +206,7 @@ def test_xyz_with_vectors_below_its_atoms_is_read_as_before(tmp_path):
     frame = "1\nmy_properties=a:b:9\nH 0 0 0\nVEC1 5 0 0\nVEC2 0 5 0\nVEC3 0 0 5\n"
     (tmp_path / "a.xyz").write_text(2 * frame)
     frames = list(read_frames(tmp_path / "a.xyz"))
-    assert [frame.atoms.cell.lengths().tolist() for frame in frames] == [[5.0, 5.0, 5.0]] * 2
+    assert [frame.atoms().cell.lengths().tolist() for frame in frames] == [[5.0, 5.0, 5.0]] * 2
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def read_hdf5(path: Path) -> Iterator[Frame]:
     """
     with _errors_of(path), open_hdf5(path) as file:
         if np.array_equal(file.attrs.get("format"), FORMAT):
-            return iter(_own_layout(file, path))
+            return _own_layout(file, path)
         shapes = {name: item.shape for name, item in file.items() if isinstance(item, h5py.Dataset) and item.shape}
     return frames_from_arrays(Columns(path.name, shapes, _later(path, "")))
 
@@ -76,7 +76,7 @@ def _later(path: Path, group: str) -> Callable[[str], np.ndarray]:
     return read
 
 
-def _own_layout(file: h5py.File, path: Path) -> list[Frame]:
+def _own_layout(file: h5py.File, path: Path) -> Iterator[Frame]:
     name = path.name
     version = int(file.attrs.get("version", 0))
     if version > VERSION:
@@ -112,14 +112,18 @@ def _own_layout(file: h5py.File, path: Path) -> list[Frame]:
             f"cells and positions of {name} must have the same unit, got {_unit(file['cells'])} and {units['length']}"
         )
     columns, per_atom = _columns(file, path, n_structures, n_atoms, units)
-    frames = []
-    for k in range(n_structures):
+    for key, kinds in (("positions", "iuf"), ("cells", "iuf"), ("pbc", "biuf")):
+        if arrays[key].dtype.kind not in kinds:
+            raise ValueError(f"{key} must be numbers, got {arrays[key].dtype}")
+    pbc = arrays["pbc"].astype(bool)
+
+    def frame(k: int) -> Frame:
         own = slice(offsets[k], offsets[k + 1])
-        cell, pbc = arrays["cells"][k], arrays["pbc"][k]
-        atoms = Atoms(arrays["numbers"][own], arrays["positions"][own], cell=cell, pbc=pbc)
         fields = Fields(columns, columns.shapes, k, 1, own, per_atom)
-        frames.append(Frame(atoms, fields, f"structure {k} of {name}", units=units))
-    return frames
+        place = arrays["numbers"][own], arrays["positions"][own], arrays["cells"][k], pbc[k]
+        return Frame(*place, fields, f"structure {k} of {name}", units=units)
+
+    return map(frame, range(n_structures))
 
 
 def _columns(
