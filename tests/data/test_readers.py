@@ -303,7 +303,7 @@ def test_no_atom_is_lost_and_none_changes_its_element(tmp_path, suffix, change, 
 
 def test_numbers_that_all_structures_share_leave_the_padding_to_the_counts(tmp_path):
     np.savez(tmp_path / "a.npz", R=np.zeros((2, 5, 3)), Z=METHANE["Z"][0], N=np.array([5, 4], np.uint8))
-    assert [len(frame.atoms) for frame in read_frames(tmp_path / "a.npz")] == [5, 4]
+    assert [len(frame.numbers) for frame in read_frames(tmp_path / "a.npz")] == [5, 4]
 
 
 def test_atoms_of_other_formats_are_elements_too(tmp_path):

@@ -17,7 +17,7 @@ A file without the attribute `format` but with arrays R, Z, N, ... at its top is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from ase import Atoms
 from gmcore.data.frames import Columns, Fields, Frame
 from gmcore.data.readers.arrays import frames_from_arrays
 from gmcore.errors import DamagedFileError, DataError
-from gmcore.files import atomic_hdf5
+from gmcore.files import streamed_hdf5
 from gmcore.inputs.claims import check_claim
 from gmcore.inputs.hdf5 import open_hdf5, read_array
 from gmcore.inputs.hdf5_walk import claimed
@@ -179,19 +179,65 @@ def write_hdf5(
     ------
     WriteError : the disk is full or the folder cannot be written to.
     """
-    offsets = np.cumsum([0, *(len(frame) for frame in atoms)])
-    with atomic_hdf5(path) as file:
+    arrays = {
+        "sizes": np.array([len(frame) for frame in atoms]),
+        "numbers": np.concatenate([frame.numbers for frame in atoms]),
+        "positions": np.concatenate([frame.positions for frame in atoms]),
+        "cells": np.array([frame.cell.array for frame in atoms]),
+        "pbc": np.array([frame.pbc for frame in atoms]),
+        "total_charge": total_charge,
+        **{key: np.concatenate(values) if key in per_atom else np.array(values) for key, values in labels.items()},
+    }
+    sizes = len(atoms), len(arrays["numbers"])
+    write_hdf5_parts(path, sizes, [arrays], {key: units[key] for key in labels}, per_atom, total_charge is not None)
+
+
+def write_hdf5_parts(
+    path: str | Path,
+    sizes: tuple[int, int],
+    parts: Iterable[Mapping[str, Any]],
+    units: Mapping[str, str],
+    per_atom: Sequence[str],
+    total_charge: bool,
+) -> None:
+    """Write structures and labels that come in parts, in the layout above; whole or not at all.
+
+    Parameters
+    ----------
+    sizes : numbers of structures and of atoms of all parts.
+    parts : arrays of each: sizes (n_structures,) numbers of atoms, numbers, positions, cells, pbc, perhaps total_charge,
+        and the labels.
+    units : unit of each label.
+    per_atom : labels whose arrays have one row per atom.
+    total_charge : write the total charges.
+
+    Raises
+    ------
+    WriteError : the disk is full or the folder cannot be written to.
+    """
+    types = {"offsets": np.int64, "numbers": np.int32, "positions": float, "cells": float, "pbc": bool}
+    with streamed_hdf5(path) as (file, check):
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-        file["offsets"] = offsets.astype(np.int64)
-        file["numbers"] = np.concatenate([frame.numbers for frame in atoms]).astype(np.int32)
-        file["positions"] = np.concatenate([frame.positions for frame in atoms])
-        file["cells"] = np.array([frame.cell.array for frame in atoms])
-        file["pbc"] = np.array([frame.pbc for frame in atoms])
+        first = np.zeros(2, np.int64)
+        for part in parts:
+            ends = first + (len(part["sizes"]), len(part["numbers"]))
+            content = {key: part[key] for key in ("numbers", "positions", "cells", "pbc")}
+            content["offsets"] = first[1] + np.concatenate([[0], np.cumsum(part["sizes"])])
+            content |= {"total_charge": part["total_charge"]} if total_charge else {}
+            content |= {f"labels/{key}": part[key] for key in units}
+            for name, given in content.items():
+                array = np.asarray(given, types.get(name))
+                of_atoms = name in ("numbers", "positions") or name.removeprefix("labels/") in per_atom
+                if name not in file:
+                    n_rows = sizes[int(of_atoms)] + (name == "offsets")
+                    file.create_dataset(name, (n_rows, *array.shape[1:]), array.dtype)
+                start = int(first[int(of_atoms)])
+                file[name][start : start + len(array)] = array
+            first = ends
+            check()
         file["positions"].attrs["unit"] = file["cells"].attrs["unit"] = "A"
-        if total_charge is not None:
-            file["total_charge"] = np.asarray(total_charge, dtype=np.float64)
+        if total_charge:
             file["total_charge"].attrs["unit"] = "e"
-        for key, values in labels.items():
-            atomwise = key in per_atom
-            item = file.create_dataset(f"labels/{key}", data=np.concatenate(values) if atomwise else np.array(values))
-            item.attrs["unit"], item.attrs["per"] = units[key], "atom" if atomwise else "structure"
+        for key, unit in units.items():
+            item = file[f"labels/{key}"]
+            item.attrs["unit"], item.attrs["per"] = unit, "atom" if key in per_atom else "structure"
