@@ -30,7 +30,10 @@ SUFFIXES = {
     ".npz": "npz",
     ".h5": "hdf5",
     ".hdf5": "hdf5",
-}
+    ".lammpstrj": "lammps",
+    ".dump": "lammps",
+} | dict.fromkeys((".xtc", ".trr", ".dcd", ".nc", ".ncdf", ".tng"), "mdanalysis")
+FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
 
 
 def file_format(path: str | Path, declared: str = "auto") -> str:

@@ -133,16 +133,16 @@ class Model:
         positions : (n_atoms, 3) float64, C-contiguous, A.
         cells : (n_structures, 3, 3) float64 or (3, 3) for all, A, rows are the cell vectors; none if not given.
         pbc : (n_structures, 3) bool or (3,) for all; not periodic if not given.
-        offsets : (n_structures + 1,) int64, structure k has the atoms offsets[k] <= i < offsets[k + 1]; one structure if
-            not given.
+        offsets : (n_structures + 1,) int64, structure k has the atoms offsets[k] <= i < offsets[k + 1]; one structure
+            if not given.
         properties, batch_size, errors : as for `predict`.
         total_charge : e, one number or one per structure; if not given, or None for a structure, the constant of the
             training data.
 
         Returns
         -------
-        dict as of `predict`, but forces (n_atoms, 3), charges (n_atoms,) and whatever else there is of each atom run over
-        the atoms of all structures.
+        dict as of `predict`, but forces (n_atoms, 3), charges (n_atoms,) and whatever else there is of each atom run
+        over the atoms of all structures.
 
         Raises
         ------

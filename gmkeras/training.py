@@ -43,6 +43,8 @@ from gmcore.files import atomic_path, lock_folder
 from gmcore.model import Model, load_model
 from gmcore.model_file import ModelFileError, model_identity, read_model, write_model
 from gmcore.quantities import BY_NAME
+from gmcore.running.interruption import Interruption
+from gmcore.running.progress import PlainLines
 from gmcore.threads import set_threads
 from gmcore.version import __version__
 from gmkeras.callbacks import BestWeights, Checkpoints, Logs, ProgressBar
@@ -79,25 +81,27 @@ class TrainResult:
     advice: tuple[str, ...]
 
 
-def train(config: TrainConfig, resume: bool = True) -> TrainResult:
+def train(config: TrainConfig, resume: bool = True, interruption: Interruption | None = None) -> TrainResult:
     """Train the committee that `config` describes, evaluate it, write everything.
 
     Parameters
     ----------
     resume : go on where an interrupted training in the same folder stopped; otherwise begin again.
+    interruption : is asked after each epoch whether the training should end.
 
     Raises
     ------
+    EndedEarly : the interruption said so; the same call goes on.
     LockError : another process writes to the folder, or the folder cannot be created.
     GMError : data, settings, callbacks or a checkpoint that cannot be used.
     """
     if config.training.threads is not None:  # otherwise each library takes all cores
         set_threads(config.training.threads)
     with lock_folder(config.output):
-        return _train(config, resume)
+        return _train(config, resume, interruption)
 
 
-def _train(config: TrainConfig, resume: bool) -> TrainResult:
+def _train(config: TrainConfig, resume: bool, interruption: Interruption | None) -> TrainResult:
     """Train in the locked folder `config.output`."""
     callbacks = import_callbacks(config.training.callbacks)
     start = read_start(config.training.start_from) if config.training.start_from else None
@@ -116,7 +120,7 @@ def _train(config: TrainConfig, resume: bool) -> TrainResult:
         for line in describe_parts(parts):
             progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         for folder, own in _committees(config):
-            models.append(_train_committee(own, parts, start, callbacks, folder, resume, progress))
+            models.append(_train_committee(own, parts, start, callbacks, folder, resume, progress, interruption))
     loaded: list[Model] = [load_model(path) for path in models]
     evaluations = {part: evaluate_model(loaded, data) for part, data in parts.items()}
     metrics = {part: evaluation.metrics for part, evaluation in evaluations.items()}
@@ -153,6 +157,7 @@ def _train_committee(
     folder: Path,
     resume: bool,
     progress: Progress,
+    interruption: Interruption | None,
 ) -> Path:
     """Train all members one after another and write the model file."""
     training = parts["train"]
@@ -174,7 +179,7 @@ def _train_committee(
         )
         for part in ("train", "validation")
     }
-    trainer = _Trainer(config, descriptor, heads, data, start, callbacks, folder, progress)
+    trainer = _Trainer(config, descriptor, heads, data, start, callbacks, folder, progress, interruption)
     members, states = zip(*(trainer.run(k, resume) for k in range(config.training.members)))
     columns = [name for name in states[0].history[0] if name in ("loss", "val_loss") or name.endswith("_mae")]
     loss_curves(
@@ -230,7 +235,9 @@ class _Trainer:
         callbacks: Sequence[CallbackMaker],
         folder: Path,
         progress: Progress,
+        interruption: Interruption | None,
     ):
+        self._interruption = interruption
         self._config, self._descriptor, self._heads, self._start = config, descriptor, heads, start
         self._data, self._callbacks, self._folder, self._progress = data, callbacks, folder, progress
         self._settings = config.training
@@ -256,12 +263,14 @@ class _Trainer:
         fingerprint = _fingerprint(self._config, data, member, self._start)
         state = load_checkpoint(checkpoint, fingerprint, model)
 
-        task = self._progress.add_task(f"{self._folder.name} member {member}", total=n_epochs * steps, status="")
+        title = f"{self._folder.name} member {member}"
+        task = self._progress.add_task(title, total=n_epochs * steps, status="")
         self._progress.update(task, completed=state.epoch * steps)
         spreads = {quantity: _spread(data["train"].label(quantity)) for quantity in self._weights}
         best = BestWeights(state, spreads, n_epochs)
         best.set_model(model)
         validation = data["validation"].dataset(self._config.batch_size)
+        lines = PlainLines(n_epochs, state.epoch, "epochs", title, self._progress.console)
         if state.epoch < n_epochs and not state.stopped:
             model.fit(
                 data["train"].dataset(self._config.batch_size, seed=seed, first_epoch=state.epoch),
@@ -275,8 +284,8 @@ class _Trainer:
                     best,
                     Logs(folder, state),
                     *(make() for make in self._callbacks),
-                    Checkpoints(checkpoint, fingerprint, state, n_epochs),
-                    ProgressBar(self._progress, task, state),
+                    Checkpoints(checkpoint, fingerprint, state, n_epochs, interruption=self._interruption),
+                    ProgressBar(self._progress, task, state, lines),
                 ],
             )
         if state.n_mean > 1:

@@ -16,7 +16,7 @@ import pytest
 from gmcore.kernels.compile import source_hash
 from support.places import ROOT
 
-GROUND = "errors version suggest files inputs outputs formats threads units anisotropy quantities"
+GROUND = "errors version suggest files inputs running outputs formats threads units anisotropy quantities"
 FACES = "model model_file model_summary calculator tensor_gradients"
 FLOORS = {
     # floor: the floors that it may import; a floor is a room, or some of the files at the top of gmcore

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gmcore.commands.options import INTERRUPTED, ConfigFile
+from gmcore.commands.options import ConfigFile, MaxTime
 
 STOPPED = 3
 """Exit code if a stop condition ended the run: neither success nor an error of the user."""
@@ -21,12 +21,14 @@ def md(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Number of threads (default: as in the configuration).")
     ] = None,
+    max_time: MaxTime = None,
 ) -> None:
     """Run molecular dynamics.
 
-    D tensors can be computed during the run. After an interruption, run the same command again to continue. The exit
-    code is 3 if a stop condition of the configuration ended the run.
+    D tensors can be computed during the run. After an interruption (exit code 75), run the same command again to
+    continue. The exit code is 3 if a stop condition of the configuration ended the run.
     """
+    from gmcore.commands.ending import may_end_early
     from gmcore.config.dynamics import MDConfig
     from gmcore.config.loading import load_config
     from gmcore.outputs import RUN, check_outputs
@@ -40,13 +42,11 @@ def md(
     from gmcore.dynamics.stops import RunStopped
 
     try:
-        folder = run_md(settings, resume=resume)
+        with may_end_early(f"gmtensor md {config}", "chunk", "finished chunks are saved", max_time) as interruption:
+            folder = run_md(settings, resume=resume, interruption=interruption)
     except RunStopped as stopped:
         typer.echo(f"stopped: {stopped}", err=True)
         raise typer.Exit(STOPPED) from None
-    except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted; finished chunks are saved, continue with: gmtensor md {config}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"written: {folder}")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gmcore.commands.options import INTERRUPTED, ConfigFile
+from gmcore.commands.options import ConfigFile, MaxTime
 from gmcore.errors import GMError, excerpt
 
 if TYPE_CHECKING:
@@ -21,21 +22,20 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue an interrupted training, or start over.")
     ] = True,
+    max_time: MaxTime = None,
 ) -> None:
     """Train models.
 
-    Models, logs, metrics and figures are written to the output folder of the configuration.
+    Models, logs, metrics and figures are written to the output folder of the configuration. After an interruption (exit
+    code 75), run the same command again to continue.
     """
+    from gmcore.commands.ending import may_end_early
     from gmcore.config.loading import load_config
 
     settings = load_config(config)
     _check_outputs(config, settings)
-    train_models = _training()
-    try:
-        result = train_models(settings, resume=resume)
-    except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted; continue with: gmtensor train {config}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    with may_end_early(f"gmtensor train {config}", "epoch", max_time=max_time) as interruption:
+        result = _training()(settings, resume=resume, interruption=interruption)
     from gmcore.evaluation.evaluation import metrics_table
 
     for part, metrics in result.metrics.items():
@@ -50,11 +50,13 @@ def train(
 def learning_curve(
     config: ConfigFile,
     sizes: Annotated[str, typer.Option(help="Numbers of training structures, for example 100,200,400.")],
+    max_time: MaxTime = None,
 ) -> None:
     """Train with several numbers of structures.
 
     The errors are plotted against the number of structures on logarithmic axes.
     """
+    from gmcore.commands.ending import may_end_early
     from gmcore.config.loading import load_config
     from gmcore.evaluation.learning_curve import FOLDER, TABLE, run_learning_curve
     from gmcore.outputs import LEARNING_CURVE, check_outputs
@@ -65,12 +67,9 @@ def learning_curve(
         numbers = [int(size) for size in sizes.replace(",", " ").split()]
     except ValueError:
         raise GMError(f"--sizes must be whole numbers, for example 100,200,400, got {excerpt(sizes)}") from None
-    train_models = _training()
-    try:
-        paths = run_learning_curve(settings, numbers, train_models)
-    except KeyboardInterrupt:
-        typer.echo("\ninterrupted; run the same command again to continue", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    again = f"gmtensor learning-curve {config} --sizes {sizes}"
+    with may_end_early(again, "epoch", max_time=max_time) as interruption:
+        paths = run_learning_curve(settings, numbers, partial(_training(), interruption=interruption))
     for path in paths:
         typer.echo(f"written: {path}")
 

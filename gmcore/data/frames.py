@@ -21,6 +21,8 @@ from gmcore.units import UnitError, conversion
 if TYPE_CHECKING:
     from ase import Atoms
 
+IN_ANGSTROM = ("extxyz", "ase", "lammps", "mdanalysis")
+"""Formats in which lengths are in A if nothing else is stated."""
 LARGEST = max(math.prod(quantity.shape) for quantity in QUANTITIES)
 """Most numbers that a label has for one structure, or for one atom."""
 
@@ -112,8 +114,8 @@ def check_numbers(frame: Frame) -> None:
 
 
 def default_length(path: Path, declared: str = "auto") -> str | None:
-    """Return the unit of length of a file that states none: A in formats of ASE, unknown in others."""
-    return "A" if file_format(path, declared) in ("extxyz", "ase") else None
+    """Return the unit of length of a file that states none: A in formats that usually are."""
+    return "A" if file_format(path, declared) in IN_ANGSTROM else None
 
 
 def in_angstrom(frame: Frame, path: Path, unit: str | None) -> Atoms:

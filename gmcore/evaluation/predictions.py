@@ -22,6 +22,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def _xyz_texts(predicted: Predicted) -> Iterator[str]:
     batch, units = predicted.batch, predicted.units
     stated = " ".join(["positions=A", *(f"{key}={unit}" for key, unit in units.items() if unit)])
     values = {key: np.asarray(array, np.float64) for key, array in predicted.values.items()}
-    finite = {
+    finite: dict[str, Any] = {
         key: np.isfinite(array.reshape(len(array), -1)).all(axis=1).tolist()
         for key, array in values.items()
         if not is_per_atom(key)
@@ -191,7 +192,7 @@ def _xyz_texts(predicted: Predicted) -> Iterator[str]:
     of_structures = {key: values[key].tolist() if values[key].ndim == 1 else values[key] for key in finite}
     of_atoms = {key: array for key, array in values.items() if key not in finite}
     offsets = batch.offsets.tolist()
-    for k, (first, last) in enumerate(zip(offsets, offsets[1:])):
+    for k, (first, last) in enumerate(pairwise(offsets)):
         info = dict(predicted.info[k])
         info |= {key: array[k] for key, array in of_structures.items() if finite[key][k]}  # a molecule has no stress
         info["units"] = stated
@@ -210,7 +211,7 @@ def _write_npz(path: Path, parts: Sequence[Part], units: Mapping[str, str]) -> N
                     if not number:
                         described = np.lib.format.header_data_from_array_1_0(np.ascontiguousarray(array))
                         shape = (n_rows, *array.shape[1:]) if array.ndim else ()
-                        np.lib.format.write_array_header_1_0(stream, described | {"shape": shape})  # type: ignore[arg-type]
+                        np.lib.format.write_array_header_1_0(stream, described | {"shape": shape})
                     stream.write(np.ascontiguousarray(array).tobytes())
 
         n_structures, n_atoms = sum(part.n_structures for part in parts), sum(part.n_atoms for part in parts)

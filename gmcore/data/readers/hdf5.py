@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -179,7 +180,7 @@ def write_hdf5(
     ------
     WriteError : the disk is full or the folder cannot be written to.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         "sizes": np.array([len(frame) for frame in atoms]),
         "numbers": np.concatenate([frame.numbers for frame in atoms]),
         "positions": np.concatenate([frame.positions for frame in atoms]),
@@ -205,8 +206,8 @@ def write_hdf5_parts(
     Parameters
     ----------
     sizes : numbers of structures and of atoms of all parts.
-    parts : arrays of each: sizes (n_structures,) numbers of atoms, numbers, positions, cells, pbc, perhaps total_charge,
-        and the labels.
+    parts : arrays of each: sizes (n_structures,) numbers of atoms, numbers, positions, cells, pbc, the labels, and
+        perhaps total_charge.
     units : unit of each label.
     per_atom : labels whose arrays have one row per atom.
     total_charge : write the total charges.
@@ -220,7 +221,7 @@ def write_hdf5_parts(
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         first = np.zeros(2, np.int64)
         for part in parts:
-            ends = first + (len(part["sizes"]), len(part["numbers"]))
+            n_here = np.array([len(part["sizes"]), len(part["numbers"])])
             content = {key: part[key] for key in ("numbers", "positions", "cells", "pbc")}
             content["offsets"] = first[1] + np.concatenate([[0], np.cumsum(part["sizes"])])
             content |= {"total_charge": part["total_charge"]} if total_charge else {}
@@ -233,7 +234,7 @@ def write_hdf5_parts(
                     file.create_dataset(name, (n_rows, *array.shape[1:]), array.dtype)
                 start = int(first[int(of_atoms)])
                 file[name][start : start + len(array)] = array
-            first = ends
+            first = first + n_here
             check()
         file["positions"].attrs["unit"] = file["cells"].attrs["unit"] = "A"
         if total_charge:
