@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from gmcore.commands.options import ConfigFile, MaxTime
+from gmcore.errors import GMError, excerpt
+from gmcore.suggest import did_you_mean
 
 STOPPED = 3
 """Exit code if a stop condition ended the run: neither success nor an error of the user."""
@@ -21,6 +23,12 @@ def md(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Number of threads (default: as in the configuration).")
     ] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--run", metavar="NAME", help="Run of a configuration with several; may be repeated (default: all)."
+        ),
+    ] = None,
     max_time: MaxTime = None,
 ) -> None:
     """Run molecular dynamics.
@@ -30,24 +38,37 @@ def md(
     """
     from gmcore.commands.ending import may_end_early
     from gmcore.config.dynamics import MDConfig
-    from gmcore.config.loading import load_config
+    from gmcore.config.loading import load_runs
     from gmcore.outputs import RUN, check_outputs
 
-    settings = load_config(config, MDConfig)
-    if not resume:  # the files of the earlier run are removed
-        check_outputs([settings.output / "config.yaml"], [config], makes=(RUN, settings.output))
-    if threads is not None:
-        settings = settings.model_copy(update={"threads": threads})
+    runs = load_runs(config, MDConfig)
+    for name in run or ():
+        if name not in runs:
+            raise GMError(f"{config} has no run {excerpt(name)}{did_you_mean(name, filter(None, runs))}")
+    chosen = [runs[name] for name in run or runs]
+    if not resume:  # the files of earlier runs are removed
+        for settings in chosen:
+            check_outputs([settings.output / "config.yaml"], [config], makes=(RUN, settings.output))
     from gmcore.dynamics.runner import run_md
     from gmcore.dynamics.stops import RunStopped
 
-    try:
-        with may_end_early(f"gmtensor md {config}", "chunk", "finished chunks are saved", max_time) as interruption:
-            folder = run_md(settings, resume=resume, interruption=interruption)
-    except RunStopped as stopped:
-        typer.echo(f"stopped: {stopped}", err=True)
-        raise typer.Exit(STOPPED) from None
-    typer.echo(f"written: {folder}")
+    again = " ".join([f"gmtensor md {config}", *(f"--run {name}" for name in run or ())])
+    was_stopped = False
+    with may_end_early(again, "chunk", "finished chunks are saved", max_time) as interruption:
+        for number, settings in enumerate(chosen):
+            if threads is not None:
+                settings = settings.model_copy(update={"threads": threads})
+            try:
+                folder = run_md(settings, resume=resume, interruption=interruption)
+            except RunStopped as stopped:
+                typer.echo(f"stopped: {stopped}", err=True)
+                was_stopped = True
+            else:
+                typer.echo(f"written: {folder}")
+            if interruption.requested and number + 1 < len(chosen):
+                interruption.check()
+    if was_stopped:
+        raise typer.Exit(STOPPED)
 
 
 def convert(

@@ -40,7 +40,7 @@ from gmcore.dynamics.run_folder import (
     remove_leftovers,
     remove_segments,
 )
-from gmcore.dynamics.setup import make_header, make_observer, starting_state, starting_structure
+from gmcore.dynamics.setup import make_header, make_observer, starting_state, starting_structures
 from gmcore.dynamics.state import DynamicsError
 from gmcore.dynamics.stops import RunStopped, StopConditions
 from gmcore.dynamics.trajectory import MERGED, segment_path, trajectory_files
@@ -110,8 +110,8 @@ def _prepare(config: MDConfig, resume: bool, relax: bool = True) -> tuple[_Run, 
     if earlier is not None:
         check_trajectory(config.output, (earlier.state.step - config.equilibration_steps) // config.chunk_steps)
         return _Run(config, model, earlier), True
-    start = starting_structure(config, model if relax else None)
-    return _Run(config, model, Checkpoint(starting_state(config, start), start, identity)), False
+    starts = starting_structures(config, model if relax else None)
+    return _Run(config, model, Checkpoint(starting_state(config, starts), starts[0], identity)), False
 
 
 class _Run:
@@ -180,6 +180,8 @@ class _Run:
     def finish(self, interruption: Interruption | None = None) -> None:
         """Run the remaining chunks and join the files of the trajectory."""
         config, state = self._config, self._integrator.state
+        if interruption is not None:
+            interruption.begin()
         with RunProgress(state.step, self._total, config.time_step, state.n_replicas) as progress:
             while state.step < self._total:
                 self._chunk(progress)
@@ -206,7 +208,7 @@ class _Run:
                 if first >= 0:
                     recorder.take(state.step - self._before, self._integrator)
                 if state.step % UPDATE == 0 or state.step == end:
-                    progress.update(state.step, "production" if first >= 0 else "equilibration")
+                    progress.show("production" if first >= 0 else "equilibration", self._integrator)
         except RunStopped as stopped:
             self._save(first, recorder)
             raise self._write_stopped_frames(stopped) from None

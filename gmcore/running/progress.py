@@ -9,9 +9,13 @@ import platform
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SECONDS = 60.0
 """Between two plain lines."""
@@ -74,12 +78,15 @@ class Reporter:
 
     Parameters
     ----------
-    lines : what is written where there is no terminal; it also measures the speed.
     console : where the bar is drawn (default: stderr).
+
+    Attributes
+    ----------
+    lines : what is written where there is no terminal; it also measures the speed.
     """
 
     def __init__(self, lines: PlainLines, console: Console | None = None):
-        self._lines, console = lines, console or Console(stderr=True)
+        self.lines, console = lines, console or Console(stderr=True)
         self._bar: Progress | None = None
         if console.is_terminal:
             columns = (
@@ -92,7 +99,7 @@ class Reporter:
             self._bar = Progress(*columns, console=console)
             self._task = self._bar.add_task(lines.title, total=lines.total, completed=lines.done, status="")
 
-    def __enter__(self) -> Reporter:
+    def __enter__(self) -> Self:
         """Show the bar."""
         if self._bar is not None:
             self._bar.start()
@@ -103,6 +110,11 @@ class Reporter:
         if self._bar is not None:
             self._bar.stop()
 
+    @property
+    def has_bar(self) -> bool:
+        """Whether there is a bar, which is drawn at every update."""
+        return self._bar is not None
+
     def update(self, done: int, status: Callable[[], str] | None = None, title: str | None = None) -> None:
         """Show that so much is done.
 
@@ -111,7 +123,7 @@ class Reporter:
         status : returns the state of the work in words; called only if they are shown (default: units per second).
         title : what is done now.
         """
-        lines = self._lines
+        lines = self.lines
         lines.done, lines.title = done, lines.title if title is None else title
         if self._bar is None and not lines.due():
             return
