@@ -33,6 +33,8 @@ SUFFIXES = {
     ".lammpstrj": "lammps",
     ".dump": "lammps",
 } | dict.fromkeys((".xtc", ".trr", ".dcd", ".nc", ".ncdf", ".tng"), "mdanalysis")
+FOREIGN = ("lammps", "mdanalysis")
+"""Trajectories of other programs."""
 FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
 
 

@@ -22,6 +22,14 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue an interrupted training, or start over.")
     ] = True,
+    member: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Train only this member of the committee, from 0; when all are trained, the same command without it "
+            "writes the model.",
+        ),
+    ] = None,
     max_time: MaxTime = None,
 ) -> None:
     """Train models.
@@ -34,7 +42,12 @@ def train(
 
     settings = load_config(config)
     _check_outputs(config, settings)
-    with may_end_early(f"gmtensor train {config}", "epoch", max_time=max_time) as interruption:
+    again = f"gmtensor train {config}" + ("" if member is None else f" --member {member}")
+    with may_end_early(again, "epoch", max_time=max_time) as interruption:
+        if member is not None:
+            for path in _training("train_member")(settings, member, resume=resume, interruption=interruption):
+                typer.echo(f"written: {path}")
+            return
         result = _training()(settings, resume=resume, interruption=interruption)
     from gmcore.evaluation.evaluation import metrics_table
 
@@ -88,7 +101,7 @@ def _check_outputs(config: Path, settings: TrainConfig) -> None:
     check_outputs([copy, *others, *models], reads, makes=(TRAINING, output))
 
 
-def _training() -> Any:
+def _training(name: str = "train") -> Any:
     """Import and return the function that trains, which needs TensorFlow."""
     import os
     from importlib.util import find_spec
@@ -98,9 +111,9 @@ def _training() -> Any:
     if find_spec("tensorflow") is None:
         raise GMError("training needs TensorFlow: install it with pip install 'gmtensor[train]'")
     with _stderr_held_back():
-        from gmkeras.training import train as train_models
+        import gmkeras.training
 
-    return train_models
+    return getattr(gmkeras.training, name)
 
 
 @contextmanager

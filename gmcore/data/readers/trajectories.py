@@ -171,9 +171,11 @@ def _numbers(atoms: Any, elements: Mapping[str, str], path: Path) -> np.ndarray:
     kinds = [str(kind) for kind in getattr(atoms, "types", [""] * len(atoms))]
     symbols = [elements.get(kind, symbol) for kind, symbol in zip(kinds, named)]
     unknown = sorted({kind for kind, symbol in zip(kinds, symbols) if atomic_numbers.get(symbol, 0) < 1})
+    if unknown == [""]:
+        raise DataError(f"{path} does not name its atoms: state a file that does with --topology")
     if unknown:
         raise DataError(
             f"the topology of {path} has no element for atoms of type {', '.join(unknown[:5])}: state it, for example: "
-            f"--element {unknown[0] or 'TYPE'}=C"
+            f"--element {unknown[0]}=C"
         )
     return np.array([atomic_numbers[symbol] for symbol in symbols])
