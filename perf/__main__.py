@@ -20,6 +20,7 @@ BENCHES = {
     "startup": "import and first prediction",
     "dynamics": "molecular dynamics of many replicas",
     "errors": "predictions with errors",
+    "predict": "predictions of files with many frames",
     "gpu": "energy and forces on a GPU",
 }
 
