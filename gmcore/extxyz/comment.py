@@ -20,6 +20,8 @@ _NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _NUMBERS = re.compile(rf"{_NUMBER}(?:[ ,]+{_NUMBER})*")
 _NOT_A_NUMBER = re.compile(r"[A-HJ-MO-Za-hj-mo-z_]")
 """How text begins that is no number: ASE takes inf and nan for numbers."""
+_SAFE = re.compile(r"""[^"'\\{}\[\]]+""")
+_QUOTED = re.compile(r"[ {}\[\]]")
 _WORDS = re.compile(r"[^\s,]+")
 _LOGICAL = dict.fromkeys(("T", "true", "True", "TRUE"), True) | dict.fromkeys(("F", "false", "False", "FALSE"), False)
 _KINDS: dict[str, Any] = {
@@ -175,10 +177,10 @@ def comment_entry(key: str, value: Any) -> str:
         from ase.io.extxyz import key_val_dict_to_str
 
         return key_val_dict_to_str({key: value})
-    quoted = '"' if any(character in text for character in " {}[]") else ""
+    quoted = '"' if _QUOTED.search(text) else ""
     return f"{key}={quoted}{text}{quoted}"
 
 
 def _plain(text: str) -> bool:
     """Whether a name or a text needs no escapes."""
-    return bool(text) and not any(character in text for character in "\"'\\{}[]") and text.strip() == text
+    return _SAFE.fullmatch(text) is not None and text.strip() == text
