@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
-from gmcore.dynamics.integrator import Integrator
+from gmcore.dynamics.forces import ForceResult
+from gmcore.dynamics.state import State
 from gmcore.running.progress import PlainLines, Reporter
 
 SECONDS_PER_DAY = 86400.0
+
+
+class Looked(Protocol):
+    """A step of a run, of which temperatures and deviation are shown."""
+
+    @property
+    def state(self) -> State:
+        """All replicas."""
+
+    @property
+    def result(self) -> ForceResult:
+        """Energies and forces."""
+
+    @property
+    def n_degrees(self) -> int:
+        """Number of degrees of freedom of each replica."""
 
 
 class RunProgress(Reporter):
@@ -26,19 +45,25 @@ class RunProgress(Reporter):
         self._time_step = time_step
         self._suffix = f"ns/day x {n_replicas}" if n_replicas > 1 else "ns/day"
 
-    def show(self, part: str, integrator: Integrator) -> None:
-        """Show the present step of an integrator, which is in `part`, equilibration or production."""
+    def show(self, step: int, part: str, frame: Looked | None) -> None:
+        """Show that `step` steps are done and that the run is in `part`, equilibration or production.
+
+        Parameters
+        ----------
+        frame : the last step that was looked at; None if there is none yet.
+        """
 
         def status() -> str:
-            speed = self.lines.rate * self._time_step * 1e-6 * SECONDS_PER_DAY
-            words = [f"{speed:.3g} {self._suffix}", f"{_range(integrator.state.temperatures(integrator.n_degrees))} K"]
-            if not self.has_bar:  # which is drawn too often for a single model, whose draws take as long as steps
-                deviation = integrator.result.forces_deviation()
+            words = [f"{self.lines.rate * self._time_step * 1e-6 * SECONDS_PER_DAY:.3g} {self._suffix}"]
+            if frame is not None:
+                words.append(f"{_range(frame.state.temperatures(frame.n_degrees))} K")
+            if frame is not None and not self.has_bar:  # drawn often, and draws of a single model take as long as steps
+                deviation = frame.result.forces_deviation()
                 if not np.isnan(deviation).all():
                     words.append(f"deviation {_range(np.sqrt(np.mean(deviation**2, axis=1)))} eV/A")
             return ", ".join(words)
 
-        self.update(integrator.state.step, status, part)
+        self.update(step, status, part)
 
 
 def _range(values: np.ndarray) -> str:

@@ -208,7 +208,7 @@ class _Run:
                 if first >= 0:
                     recorder.take(state.step - self._before, self._integrator)
                 if state.step % UPDATE == 0 or state.step == end:
-                    progress.show("production" if first >= 0 else "equilibration", self._integrator)
+                    progress.show(state.step, "production" if first >= 0 else "equilibration", self._integrator)
         except RunStopped as stopped:
             self._save(first, recorder)
             raise self._write_stopped_frames(stopped) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import numpy as np
@@ -90,10 +91,10 @@ def test_several_runs_share_a_configuration(inputs, tmp_path):
 def test_a_signal_ends_the_run_after_its_chunk(inputs, whole, tmp_path, monkeypatch):
     original = Recorder.take
 
-    def take(self, step, integrator):
-        if step == 25:
+    def take(self, step, *arguments):
+        if step == 24:
             os.kill(os.getpid(), signal.SIGTERM)
-        original(self, step, integrator)
+        original(self, step, *arguments)
 
     said = []
     with monkeypatch.context() as patch, Interruption(None, "chunk", said.append) as interruption:
@@ -113,3 +114,14 @@ def test_a_signal_ends_the_run_after_its_chunk(inputs, whole, tmp_path, monkeypa
 def _written(folder, inputs):
     (folder / "md.yaml").write_text(yaml.safe_dump(raw(inputs, folder / "limited", equilibration=0)))
     return folder / "md.yaml"
+
+
+def test_lines_of_a_run_without_a_terminal(inputs, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("gmcore.running.progress.SECONDS", 0.0)  # every line that would come after a minute
+    run_md(configured(inputs, tmp_path / "run"))
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert re.match(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d production, 55 of 55 steps \(100\.0 %\), [\d.e+]+ ns/day x 2, "
+        r"[\d.]+ to [\d.]+ K, deviation [\d.e-]+( to [\d.e-]+)? eV/A, 1 min left, \S+$",
+        line,
+    ), line
