@@ -10,6 +10,8 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 from ase.io import write
+from ase.io.extxyz import per_atom_properties, per_config_properties
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from gmcore.extxyz.comment import comment_entry
 from gmcore.kernels.text_cpu import WIDTH, write_rows
@@ -69,14 +71,25 @@ def write_xyz(stream: TextIO, frames: Iterable[Atoms]) -> None:
 
 
 def _ordinary(atoms: Atoms) -> str:
-    """Return a frame without constraints and calculator whose arrays hold real numbers; else nothing."""
+    """Return a frame without constraints whose arrays hold real numbers; nothing if ASE must write it."""
     columns = {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
-    real = (array.dtype == np.float64 and array.ndim <= 2 for array in columns.values())
-    if atoms.calc is not None or atoms.constraints or not len(atoms) or not all(real) or "pbc" in atoms.info:
+    info = dict(atoms.info)
+    if atoms.constraints or not len(atoms) or "pbc" in info or columns.keys() & {"symbols", "species", "pos"}:
         return ""
-    if columns.keys() & {"symbols", "species", "pos"}:
+    for name, value in (atoms.calc.results if atoms.calc is not None else {}).items():
+        if name in info or name in columns:
+            return ""
+        if name in per_config_properties:
+            info[name] = value
+        elif name in per_atom_properties:
+            columns[name] = value
+    if np.shape(info.get("stress", ())) == (6,):
+        info["stress"] = voigt_6_to_full_3x3_stress(info["stress"])
+    if not all(
+        isinstance(array, np.ndarray) and array.dtype == float and array.ndim <= 2 for array in columns.values()
+    ):
         return ""
-    return xyz_text(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.info, columns)
+    return xyz_text(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, info, columns)
 
 
 def _by_ase(atoms: Atoms) -> str:

@@ -167,7 +167,11 @@ def test_writing(rng):
     fixed = molecule("H2O")
     fixed.set_constraint(FixAtoms([0]))
     calculated = molecule("H2O")
-    calculated.calc = SinglePointCalculator(calculated, energy=-3.0, forces=rng.normal(size=(3, 3)))
+    calculated.calc = SinglePointCalculator(
+        calculated, energy=-3.0, stress=rng.normal(size=6), forces=rng.normal(size=(3, 3))
+    )
+    calculated.set_velocities(rng.normal(size=(3, 3)))
+    calculated.info["step"] = 3
     tagged = molecule("H2O")
     tagged.arrays["tags2"] = np.arange(3)
     frames = [plain, crystal, large, fixed, calculated, tagged, Atoms()]
