@@ -10,6 +10,9 @@ import io
 import math
 import mmap
 import re
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +30,12 @@ SUFFIXES = {
     ".npz": "npz",
     ".h5": "hdf5",
     ".hdf5": "hdf5",
-}
+    ".lammpstrj": "lammps",
+    ".dump": "lammps",
+} | dict.fromkeys((".xtc", ".trr", ".dcd", ".nc", ".ncdf", ".tng"), "mdanalysis")
+FOREIGN = ("lammps", "mdanalysis")
+"""Trajectories of other programs."""
+FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
 
 
 def file_format(path: str | Path, declared: str = "auto") -> str:
@@ -53,8 +61,82 @@ def file_format(path: str | Path, declared: str = "auto") -> str:
     return SUFFIXES[suffix]
 
 
-_PROPERTIES = re.compile(rb"(?<![A-Za-z0-9_])Properties\s*=\s*[\"'{]?([^\s\"'}]+)", re.IGNORECASE)
+_DECLARED = re.compile(rb"(?<![A-Za-z0-9_])Properties\s*=\s*[\"'{]?([^\s\"'}]+)", re.IGNORECASE)
 _ARRAY = re.compile(rb'"__ndarray__"\s*:\s*\[\s*(?:\[([\d\s,.eE+]*)\]|([\d.eE+]+))')
+
+
+COMPRESSED = (".gz", ".bz2", ".xz")
+"""Suffixes of files that ASE opens in another way."""
+
+
+class OddLines(Exception):
+    """The lines of a file are not those of XYZ as it is usually written: they are for ASE alone."""
+
+
+def xyz_contents(path: Path, start: int = 0, rows: bool = True) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the lines of each frame of extended XYZ from number `start` on, and the number of the first, from 1.
+
+    Parameters
+    ----------
+    rows : keep the lines of the atoms.
+
+    Raises
+    ------
+    DataError : a frame claims more atoms than the file can hold.
+    OddLines : from here on the file is for ASE.
+    """
+    if path.suffix.lower() in COMPRESSED:
+        raise OddLines
+    size = path.stat().st_size
+    with open(path, "rb") as stream:
+        line, header, number = 1, stream.readline(100), 0
+        while header.strip():
+            try:
+                n_atoms = int(header)
+            except ValueError:
+                raise OddLines from None
+            comment = stream.readline()
+            left = size - stream.tell()
+            if not 0 <= 2 * n_atoms <= left + 1:  # a row has a character and the end of its line
+                raise DataError(
+                    f"{path} cannot be read as extended XYZ: line {line} promises {excerpt(n_atoms)} atoms, "
+                    f"{left} bytes follow"
+                )
+            content = [header, comment, *islice(stream, n_atoms)]
+            first, line = line, line + 2 + n_atoms
+            while (header := stream.readline()).lstrip().startswith(b"VEC"):
+                content.append(header)
+                line += 1
+            joined = b"".join(content)
+            if b"\r" in joined and joined.count(b"\r") != joined.count(b"\r\n"):  # ends a line for ASE
+                raise OddLines
+            if number >= start:
+                yield first, content if rows else content[:2]
+            number += 1
+
+
+def check_columns(content: list[bytes], path: Path, line: int) -> None:
+    """Refuse a frame of extended XYZ that declares more columns than its first row has words.
+
+    Parameters
+    ----------
+    content : its lines.
+    path, line : where it is, for the message.
+
+    Raises
+    ------
+    DataError : it does.
+    """
+    words, declared = len((content[2:] or content[1:])[0].split()), _DECLARED.search(content[1])
+    try:
+        columns = sum(int(count) for count in declared[1].split(b":")[2::3]) if declared else 0
+    except ValueError:
+        return
+    if columns > words:
+        raise DataError(
+            f"{path} cannot be read as extended XYZ: line {line + 1} declares {columns} columns, "
+            f"the row below has {words}"
+        )
 
 
 def check_extxyz(path: Path) -> None:
@@ -64,44 +146,9 @@ def check_extxyz(path: Path) -> None:
     ------
     DataError : a frame claims more than the file can hold.
     """
-    size, number = path.stat().st_size, 1
-    with open(path, "rb") as stream:
-        while (header := stream.readline(100)).strip():
-            try:
-                n_atoms = int(header)
-            except ValueError:  # not XYZ, which the reader says better
-                return
-            comment = stream.readline()
-            left = size - stream.tell()
-            if not 0 <= 2 * n_atoms <= left + 1:  # a row has a character and the end of its line
-                raise DataError(
-                    f"{path} cannot be read as extended XYZ: line {number} promises {excerpt(n_atoms)} atoms, "
-                    f"{left} bytes follow"
-                )
-            rows = (stream.readline() for _ in range(n_atoms))
-            words = len(next(rows, comment).split())
-            columns = _columns(comment)
-            if columns > words:
-                raise DataError(
-                    f"{path} cannot be read as extended XYZ: line {number + 1} declares {columns} columns, "
-                    f"the row below has {words}"
-                )
-            for _ in rows:
-                pass
-            number += n_atoms + 2
-            while (start := stream.tell()) and (line := stream.readline()).lstrip().startswith(b"VEC"):
-                number += 1
-            if line:
-                stream.seek(start)
-
-
-def _columns(comment: bytes) -> int:
-    """Return the number of columns that a comment line declares, 0 where it does not."""
-    declared = _PROPERTIES.search(comment)
-    try:
-        return sum(int(count) for count in declared[1].split(b":")[2::3]) if declared else 0
-    except ValueError:
-        return 0
+    with suppress(OddLines):
+        for line, content in xyz_contents(path):
+            check_columns(content, path, line)
 
 
 def check_arrays(path: str | Path) -> None:

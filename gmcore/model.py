@@ -100,11 +100,73 @@ class Model:
         GMError : a property is unknown, or `batch_size` or `total_charge` cannot be used.
         """
         frames = [atoms] if isinstance(atoms, Atoms) else list(atoms)
+        keys, whole = self.evaluator.check_keys(properties), Batch.from_atoms(frames)
+        if total_charge is None:
+            total_charge = [frame.info.get("total_charge") for frame in frames]
+        found = self._predict(whole, keys, total_charge, batch_size, errors)
+        sizes = np.diff(whole.offsets)
+        if (sizes == sizes[0]).all():
+            shape = len(frames), sizes[0]
+            return {key: v.reshape(*shape, *v.shape[1:]) if is_per_atom(key) else v for key, v in found.items()}
+        return {key: np.split(v, whole.offsets[1:-1]) if is_per_atom(key) else v for key, v in found.items()}
+
+    def predict_arrays(
+        self,
+        numbers: np.ndarray,
+        positions: np.ndarray,
+        cells: np.ndarray | None = None,
+        pbc: np.ndarray | None = None,
+        offsets: np.ndarray | None = None,
+        *,
+        properties: Iterable[str] | None = None,
+        batch_size: int | None = None,
+        total_charge: float | Sequence[float | None] | np.ndarray | None = None,
+        errors: bool | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Predict for structures that are laid end to end in arrays: the numbers of `predict`, without objects of ASE.
+
+        Arrays of the types below are read where they are and not copied.
+
+        Parameters
+        ----------
+        numbers : (n_atoms,) int32, atomic numbers.
+        positions : (n_atoms, 3) float64, C-contiguous, A.
+        cells : (n_structures, 3, 3) float64 or (3, 3) for all, A, rows are the cell vectors; none if not given.
+        pbc : (n_structures, 3) bool or (3,) for all; not periodic if not given.
+        offsets : (n_structures + 1,) int64, structure k has the atoms offsets[k] <= i < offsets[k + 1]; one structure
+            if not given.
+        properties, batch_size, errors : as for `predict`.
+        total_charge : e, one number or one per structure; if not given, or None for a structure, the constant of the
+            training data.
+
+        Returns
+        -------
+        dict as of `predict`, but forces (n_atoms, 3), charges (n_atoms,) and whatever else there is of each atom run
+        over the atoms of all structures.
+
+        Raises
+        ------
+        UnknownElementError, StructureError, NeighborError : a structure cannot be used.
+        GMError : a property is unknown, or `batch_size` or `total_charge` cannot be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gmcore import load_model
+        >>> model = load_model("runs/co_pdms_potential/model.h5")  # doctest: +SKIP
+        >>> found = model.predict_arrays([8, 1, 1], [[0, 0, 0], [0, 0.8, 0.6], [0, -0.8, 0.6]])  # doctest: +SKIP
+        """
         keys = self.evaluator.check_keys(properties)
-        whole = Batch.from_atoms(frames)  # refuses any bad structure before work is spent on the good ones
-        whole.species(self.species)  # and any unknown element; the parts keep what was looked up here
-        charges = _total_charges(frames, total_charge, self.settings)
-        parts: dict[str, list[np.ndarray]] = {}
+        whole = Batch.from_arrays(positions, numbers, cells, pbc, offsets)
+        return self._predict(whole, keys, total_charge, batch_size, errors)
+
+    def _predict(
+        self, whole: Batch, keys: Sequence[str], total_charge: Any, batch_size: int | None, errors: bool | None
+    ) -> dict[str, np.ndarray]:
+        """Predict for structures that have been checked, batch by batch."""
+        whole.species(self.species)  # refuses unknown elements before work is spent; the parts keep what is looked up
+        charges = _total_charges(whole.n_structures, total_charge, self.settings)
+        found: dict[str, np.ndarray] = {}
         for first, last in batches(whole.offsets, batch_size, self.evaluator.batch_atoms):
             batch = whole.part(first, last)
             try:
@@ -113,11 +175,17 @@ class Model:
                 where = f" (structure 0 here is number {first} of the input)" if first else ""
                 raise NeighborError(f"{error}{where}") from error
             charge = None if charges is None else charges[first:last]
-            for key, values in self.evaluate(batch, pairs, keys, charge, errors).items():
-                per_atom = is_per_atom(key)
-                parts.setdefault(key, []).extend(np.split(values, batch.offsets[1:-1]) if per_atom else values)
-        alike = len(set(np.diff(whole.offsets))) == 1
-        return {key: np.stack(values) if alike or not is_per_atom(key) else values for key, values in parts.items()}
+            part = self.evaluate(batch, pairs, keys, charge, errors)
+            if batch.n_structures == whole.n_structures:
+                return part
+            for key, values in part.items():
+                of_atoms = is_per_atom(key)
+                rows = slice(whole.offsets[first], whole.offsets[last]) if of_atoms else slice(first, last)
+                if key not in found:
+                    n_rows = whole.n_atoms if of_atoms else whole.n_structures
+                    found[key] = np.empty((n_rows, *values.shape[1:]), values.dtype)
+                found[key][rows] = values
+        return found
 
     def evaluate(
         self,
@@ -215,24 +283,24 @@ def batches(offsets: np.ndarray, batch_size: int | None, batch_atoms: int) -> It
         first = last
 
 
-def _total_charges(
-    frames: Sequence[Atoms], given: float | Sequence[float] | None, settings: ModelSettings
-) -> np.ndarray | None:
+def _total_charges(n_structures: int, given: Any, settings: ModelSettings) -> np.ndarray | None:
     """Return the total charges (n_structures,), e, or None if the charge of a structure is not known.
 
-    They are taken from the caller, else from each structure, else from the constant of the training data.
+    They are those given, one or one per structure, else the constant of the training data.
     """
+    constant = next((head.options.total_charge for head in settings.heads if head.kind == "charges"), None)
     if given is None:
-        constant = next((head.options.total_charge for head in settings.heads if head.kind == "charges"), None)
-        given = [frame.info.get("total_charge", constant) for frame in frames]
-        if any(charge is None for charge in given):
-            return None
-    if np.shape(given) not in ((), (len(frames),)):
-        raise GMError(f"total_charge must be one number or one per structure ({len(frames)}), got {np.shape(given)}")
+        given = constant
+    elif isinstance(given, (list, tuple)):
+        given = [constant if charge is None else charge for charge in given]
+    if given is None or (isinstance(given, list) and any(charge is None for charge in given)):
+        return None
+    if np.shape(given) not in ((), (n_structures,)):
+        raise GMError(f"total_charge must be one number or one per structure ({n_structures}), got {np.shape(given)}")
     try:
         charges = np.asarray(given, float)
     except (TypeError, ValueError):
         raise GMError(f"total_charge must be a number or numbers, got {excerpt(given)}") from None
     if not np.isfinite(charges).all():
         raise GMError(f"total_charge must be finite, got {excerpt(given)}")
-    return np.broadcast_to(charges, len(frames))
+    return np.broadcast_to(charges, n_structures)

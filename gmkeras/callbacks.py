@@ -16,6 +16,8 @@ from rich.progress import Progress, TaskID
 
 from gmcore.errors import GMError
 from gmcore.files import FULL_DISK, WriteError
+from gmcore.running.interruption import EndedEarly, Interruption
+from gmcore.running.progress import PlainLines
 from gmkeras.checkpoint import TrainingState, save_checkpoint
 
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
@@ -145,27 +147,52 @@ class Checkpoints(keras.callbacks.Callback):
     ----------
     n_epochs : epochs of the whole training.
     seconds : least time between two checkpoints.
+    interruption : is asked after each epoch whether the training should end.
+
+    Raises
+    ------
+    EndedEarly : the interruption said so; the checkpoint is written.
     """
 
-    def __init__(self, path: Path, fingerprint: str, state: TrainingState, n_epochs: int, seconds: float | None = None):
+    def __init__(
+        self,
+        path: Path,
+        fingerprint: str,
+        state: TrainingState,
+        n_epochs: int,
+        seconds: float | None = None,
+        interruption: Interruption | None = None,
+    ):
         super().__init__()
+        self._interruption = interruption
         self._path, self._fingerprint, self._state, self._n_epochs = path, fingerprint, state, n_epochs
         self._seconds = SECONDS_BETWEEN_CHECKPOINTS if seconds is None else seconds
         self._last = time.monotonic()
 
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._interruption is not None:
+            self._interruption.begin()
+
     def on_epoch_end(self, epoch, logs=None):
         self._state.stopped = bool(self.model.stop_training)
-        if epoch + 1 == self._n_epochs or self._state.stopped or time.monotonic() - self._last >= self._seconds:
+        done = epoch + 1 == self._n_epochs or self._state.stopped
+        why = "" if done or self._interruption is None else self._interruption.why()
+        if done or why or time.monotonic() - self._last >= self._seconds:
             save_checkpoint(self._path, self._fingerprint, self.model, self._state)
             self._last = time.monotonic()
+        if why:
+            raise EndedEarly(why)
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Advance a task of a `rich` progress display by one for every batch, and show the errors of the last epoch."""
+    """Advance a task of a `rich` progress display by one for every batch, and show the errors of the last epoch.
 
-    def __init__(self, progress: Progress, task: TaskID, state: TrainingState):
+    Where there is no terminal, a plain line a minute says so.
+    """
+
+    def __init__(self, progress: Progress, task: TaskID, state: TrainingState, lines: PlainLines):
         super().__init__()
-        self._progress, self._task, self._state = progress, task, state
+        self._progress, self._task, self._state, self._lines = progress, task, state, lines
 
     def on_train_batch_end(self, batch, logs=None):
         self._progress.advance(self._task)
@@ -178,3 +205,6 @@ class ProgressBar(keras.callbacks.Callback):
             if name.startswith("val_") and name.endswith("_mae")
         ]
         self._progress.update(self._task, status=f"epoch {row['epoch']}, {', '.join(shown)}")
+        self._lines.done = epoch + 1
+        if not self._progress.console.is_terminal and self._lines.due():
+            self._lines.write(", ".join(shown))

@@ -17,7 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -34,6 +35,7 @@ from gmcore.data.datasets import Dataset
 from gmcore.data.splits import describe_parts, load_datasets
 from gmcore.engine.heads import check_heads, count_outputs
 from gmcore.engine.settings import DescriptorSettings, HeadOptions, HeadSettings, Member, ModelSettings
+from gmcore.errors import GMError
 from gmcore.evaluation.advice import training_advice
 from gmcore.evaluation.evaluation import evaluate_model, write_evaluation
 from gmcore.evaluation.figures import loss_curves
@@ -43,6 +45,8 @@ from gmcore.files import atomic_path, lock_folder
 from gmcore.model import Model, load_model
 from gmcore.model_file import ModelFileError, model_identity, read_model, write_model
 from gmcore.quantities import BY_NAME
+from gmcore.running.interruption import Interruption
+from gmcore.running.progress import PlainLines
 from gmcore.threads import set_threads
 from gmcore.version import __version__
 from gmkeras.callbacks import BestWeights, Checkpoints, Logs, ProgressBar
@@ -79,26 +83,72 @@ class TrainResult:
     advice: tuple[str, ...]
 
 
-def train(config: TrainConfig, resume: bool = True) -> TrainResult:
+def train(config: TrainConfig, resume: bool = True, interruption: Interruption | None = None) -> TrainResult:
     """Train the committee that `config` describes, evaluate it, write everything.
 
     Parameters
     ----------
     resume : go on where an interrupted training in the same folder stopped; otherwise begin again.
+    interruption : is asked after each epoch whether the training should end.
 
     Raises
     ------
+    EndedEarly : the interruption said so; the same call goes on.
     LockError : another process writes to the folder, or the folder cannot be created.
     GMError : data, settings, callbacks or a checkpoint that cannot be used.
     """
     if config.training.threads is not None:  # otherwise each library takes all cores
         set_threads(config.training.threads)
     with lock_folder(config.output):
-        return _train(config, resume)
+        return _train(config, resume, interruption)
 
 
-def _train(config: TrainConfig, resume: bool) -> TrainResult:
-    """Train in the locked folder `config.output`."""
+def train_member(
+    config: TrainConfig, member: int, resume: bool = True, interruption: Interruption | None = None
+) -> list[Path]:
+    """Train one member of the committee that `config` describes, for `train` to take over.
+
+    Members may be trained at the same time, by several processes and on several machines.
+
+    Parameters
+    ----------
+    member : its number, from 0.
+    resume, interruption : as for `train`.
+
+    Returns
+    -------
+    Checkpoints of the member, one for each model.
+
+    Raises
+    ------
+    LockError : another process trains this member, or the folder cannot be created.
+    GMError : there is no such member; data, settings, callbacks or a checkpoint that cannot be used.
+    EndedEarly : the interruption said so; the same call goes on.
+    """
+    if not 0 <= member < config.training.members:
+        raise GMError(f"the member must be one of 0 to {config.training.members - 1}, got {member}")
+    if config.training.threads is not None:
+        set_threads(config.training.threads)
+    with _prepared(config) as prepared:
+        for folder, own in _committees(prepared.config):
+            _Trainer(prepared, own, folder, interruption).run(member, resume)
+        return [folder / f"member_{member}" / "checkpoint.npz" for folder, _ in _committees(prepared.config)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What all committees of a training share: completed configuration, data, start, callbacks, and the display."""
+
+    config: TrainConfig
+    parts: dict[str, Dataset]
+    start: Start | None
+    callbacks: Sequence[CallbackMaker]
+    progress: Progress
+
+
+@contextmanager
+def _prepared(config: TrainConfig) -> Iterator[_Prepared]:
+    """Read what a training needs, write its configuration, and show its progress."""
     callbacks = import_callbacks(config.training.callbacks)
     start = read_start(config.training.start_from) if config.training.start_from else None
     config = completed(config, start) if start else config
@@ -109,14 +159,19 @@ def _train(config: TrainConfig, resume: bool) -> TrainResult:
         parts["train"] = replace(train_part, notes=notes)
     with atomic_path(config.output / "config.yaml") as temporary:
         temporary.write_text(config.to_yaml(), encoding="utf-8")
-    models = []
     status = TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
     columns = TextColumn("{task.description}"), BarColumn(bar_width=20), TimeRemainingColumn(), status
     with Progress(*columns, console=Console(stderr=True)) as progress:
         for line in describe_parts(parts):
             progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        for folder, own in _committees(config):
-            models.append(_train_committee(own, parts, start, callbacks, folder, resume, progress))
+        yield _Prepared(config, parts, start, callbacks, progress)
+
+
+def _train(config: TrainConfig, resume: bool, interruption: Interruption | None) -> TrainResult:
+    """Train in the locked folder `config.output`."""
+    with _prepared(config) as prepared:
+        config, parts = prepared.config, prepared.parts
+        models = [_train_committee(prepared, own, folder, resume, interruption) for folder, own in _committees(config)]
     loaded: list[Model] = [load_model(path) for path in models]
     evaluations = {part: evaluate_model(loaded, data) for part, data in parts.items()}
     metrics = {part: evaluation.metrics for part, evaluation in evaluations.items()}
@@ -146,35 +201,12 @@ def _committees(config: TrainConfig) -> list[tuple[Path, TrainConfig]]:
 
 
 def _train_committee(
-    config: TrainConfig,
-    parts: dict[str, Dataset],
-    start: Start | None,
-    callbacks: Sequence[CallbackMaker],
-    folder: Path,
-    resume: bool,
-    progress: Progress,
+    prepared: _Prepared, config: TrainConfig, folder: Path, resume: bool, interruption: Interruption | None
 ) -> Path:
     """Train all members one after another and write the model file."""
-    training = parts["train"]
-    descriptor = (
-        descriptor_of(start, training.species, config.training.new_species)
-        if start
-        else DescriptorSettings(training.species, **config.descriptor.model_dump())
-    )
-    heads = _head_settings(config.properties, descriptor.n_radial, training)
-    heads = checked_heads(start, heads) if start else heads
-    check_heads(heads, descriptor.n_radial)
-    labels = config.labels
-    data = {
-        part: PreparedData(
-            parts[part].atoms,
-            descriptor,
-            {label: parts[part].labels[label] for label in labels},
-            parts[part].total_charge,
-        )
-        for part in ("train", "validation")
-    }
-    trainer = _Trainer(config, descriptor, heads, data, start, callbacks, folder, progress)
+    parts, start, training = prepared.parts, prepared.start, prepared.parts["train"]
+    trainer = _Trainer(prepared, config, folder, interruption)
+    descriptor, heads = trainer.descriptor, trainer.heads
     members, states = zip(*(trainer.run(k, resume) for k in range(config.training.members)))
     columns = [name for name in states[0].history[0] if name in ("loss", "val_loss") or name.endswith("_mae")]
     loss_curves(
@@ -218,21 +250,36 @@ def _holds(path: Path, settings: ModelSettings, members: Sequence[Member]) -> bo
 
 
 class _Trainer:
-    """Trains the members of a committee one after another with one model, whose graph is traced once."""
+    """Trains the members of a committee one after another with one model, whose graph is traced once.
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        descriptor: DescriptorSettings,
-        heads: tuple[HeadSettings, ...],
-        data: dict[str, PreparedData],
-        start: Start | None,
-        callbacks: Sequence[CallbackMaker],
-        folder: Path,
-        progress: Progress,
-    ):
-        self._config, self._descriptor, self._heads, self._start = config, descriptor, heads, start
-        self._data, self._callbacks, self._folder, self._progress = data, callbacks, folder, progress
+    Attributes
+    ----------
+    descriptor, heads : settings of the model.
+    """
+
+    def __init__(self, prepared: _Prepared, config: TrainConfig, folder: Path, interruption: Interruption | None):
+        parts, start, training = prepared.parts, prepared.start, prepared.parts["train"]
+        descriptor = (
+            descriptor_of(start, training.species, config.training.new_species)
+            if start
+            else DescriptorSettings(training.species, **config.descriptor.model_dump())
+        )
+        heads = _head_settings(config.properties, descriptor.n_radial, training)
+        heads = checked_heads(start, heads) if start else heads
+        check_heads(heads, descriptor.n_radial)
+        labels = config.labels
+        data = {
+            part: PreparedData(
+                parts[part].atoms,
+                descriptor,
+                {label: parts[part].labels[label] for label in labels},
+                parts[part].total_charge,
+            )
+            for part in ("train", "validation")
+        }
+        self.descriptor, self.heads = descriptor, heads
+        self._config, self._start, self._data, self._callbacks = config, start, data, prepared.callbacks
+        self._folder, self._progress, self._interruption = folder, prepared.progress, interruption
         self._settings = config.training
         self._weights = config.properties.loss_weights
         self._steps = -(-data["train"].n_structures // config.batch_size)
@@ -244,6 +291,10 @@ class _Trainer:
 
     def run(self, member: int, resume: bool) -> tuple[Member, TrainingState]:
         """Train one member from its beginning or its checkpoint; returns the parameters of its best epoch."""
+        with lock_folder(self._folder / f"member_{member}"):
+            return self._run(member, resume)
+
+    def _run(self, member: int, resume: bool) -> tuple[Member, TrainingState]:
         seed, settings, data = self._config.seed + member, self._settings, self._data
         n_epochs, steps, model = settings.epochs, self._steps, self._model
         folder = self._folder / f"member_{member}"
@@ -256,12 +307,14 @@ class _Trainer:
         fingerprint = _fingerprint(self._config, data, member, self._start)
         state = load_checkpoint(checkpoint, fingerprint, model)
 
-        task = self._progress.add_task(f"{self._folder.name} member {member}", total=n_epochs * steps, status="")
+        title = f"{self._folder.name} member {member}"
+        task = self._progress.add_task(title, total=n_epochs * steps, status="")
         self._progress.update(task, completed=state.epoch * steps)
         spreads = {quantity: _spread(data["train"].label(quantity)) for quantity in self._weights}
         best = BestWeights(state, spreads, n_epochs)
         best.set_model(model)
         validation = data["validation"].dataset(self._config.batch_size)
+        lines = PlainLines(n_epochs, state.epoch, "epochs", title, self._progress.console)
         if state.epoch < n_epochs and not state.stopped:
             model.fit(
                 data["train"].dataset(self._config.batch_size, seed=seed, first_epoch=state.epoch),
@@ -275,8 +328,8 @@ class _Trainer:
                     best,
                     Logs(folder, state),
                     *(make() for make in self._callbacks),
-                    Checkpoints(checkpoint, fingerprint, state, n_epochs),
-                    ProgressBar(self._progress, task, state),
+                    Checkpoints(checkpoint, fingerprint, state, n_epochs, interruption=self._interruption),
+                    ProgressBar(self._progress, task, state, lines),
                 ],
             )
         if state.n_mean > 1:
@@ -290,13 +343,13 @@ class _Trainer:
     def _new_model(self, seed: int) -> GMModel:
         network = self._config.network
         return GMModel(
-            heads=self._heads,
+            heads=self.heads,
             hidden=network.hidden or (),
             seed=seed,
             decorrelate=bool(network.decorrelate),
             initial_radial=self._settings.initial_radial or "uniform",
             dtype=self._settings.dtype,
-            **asdict(self._descriptor),
+            **asdict(self.descriptor),
         )
 
     def _initial_weights(self, seed: int, member: int) -> list[np.ndarray]:

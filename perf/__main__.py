@@ -25,6 +25,7 @@ BENCHES = {
     "dynamics": "molecular dynamics of many replicas",
     "errors": "predictions with errors",
     "lammps": "steps of LAMMPS on two processes",
+    "predict": "predictions of files with many frames",
     "gpu": "energy and forces on a GPU",
 }
 PROGRAMS = ("card", "gpu_model")

@@ -16,23 +16,24 @@ import pytest
 from gmcore.kernels.compile import source_hash
 from support.places import ROOT
 
-GROUND = "errors version suggest files inputs outputs formats threads units anisotropy quantities"
+GROUND = "errors version suggest files inputs running outputs formats threads units anisotropy quantities"
 FACES = "model model_file model_summary calculator tensor_gradients"
 FLOORS = {
     # floor: the floors that it may import; a floor is a room, or some of the files at the top of gmcore
     "kernels": "",
     "ground": "",
+    "extxyz": "ground kernels",
     "device": "ground kernels",
     "engine": "ground kernels device",
     "molecules": "ground engine",
     "uncertainty": "ground engine",
     "config": "ground kernels",
     "faces": "ground device engine uncertainty",
-    "data": "ground config engine",
+    "data": "ground extxyz config engine",
     "exchange": "ground data molecules",
     "labeling": "ground config data molecules exchange faces",
-    "evaluation": "ground config data engine uncertainty faces",
-    "dynamics": "ground uncertainty config device engine molecules faces evaluation",
+    "evaluation": "ground extxyz config data engine uncertainty faces",
+    "dynamics": "ground extxyz uncertainty config device engine molecules faces evaluation",
     "engines": "ground engine molecules faces dynamics",
     "analysis": "ground uncertainty config data engine molecules faces evaluation dynamics",
     "report": "ground uncertainty config evaluation analysis",

@@ -80,7 +80,7 @@ def _reference(trajectory: Trajectory, config: MDConfig | None) -> tuple[np.ndar
     if config is not None and config.d_tensor is not None and config.d_tensor.reference is not None:
         path, index, order = config.d_tensor.reference, 0, None
     elif config is not None and not trajectory.pbc.any():
-        path, index, order = config.structure.file, config.structure.index, trajectory.molecules[0]
+        path, index, order = config.structure.file, config.start_indices()[0], trajectory.molecules[0]
     else:
         path = None
     if path is not None and Path(path).is_file():

@@ -46,11 +46,13 @@ def validate(
     It may be that of a training, a molecular dynamics run, labels, a workflow or an analysis. Nothing is written.
     """
     from gmcore.config.kinds import kind_of
-    from gmcore.config.loading import load_config
+    from gmcore.config.loading import load_runs
 
-    settings = load_config(config, kind_of(config))
-    for line in _description(settings) if data else ():
-        typer.echo(line)
+    for name, settings in load_runs(config, kind_of(config)).items():
+        if name:
+            typer.echo(f"run {name}:")
+        for line in _description(settings) if data else ():
+            typer.echo(line)
     typer.echo(f"{config} is valid")
 
 

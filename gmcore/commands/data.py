@@ -7,12 +7,11 @@ from pathlib import Path
 
 from gmcore.config.loading import load_config
 from gmcore.data.datasets import Dataset, read_dataset
-from gmcore.data.frames import Frame
+from gmcore.data.frames import IN_ANGSTROM, Frame
 from gmcore.data.labels import label_array
-from gmcore.data.reading import read_frames
+from gmcore.data.reading import Source, read_frames
 from gmcore.data.splits import PARTS, load_datasets
 from gmcore.errors import DataError, GMError, excerpt
-from gmcore.formats import file_format
 from gmcore.model import Model
 from gmcore.quantities import BY_NAME
 from gmcore.suggest import did_you_mean
@@ -56,15 +55,27 @@ def data_files(path: Path) -> list[Path]:
     return list(load_config(path).reads)
 
 
-def stated_units(path: Path, format: str, given: list[str] | None) -> dict[str, str]:
+def stated_units(source: Path | Source, format: str, given: list[str] | None) -> dict[str, str]:
     """Return the units given on the command line, quantity -> unit.
 
-    In formats of ASE lengths are in A, unless an option or the first structure of the file says otherwise.
+    In formats where lengths are usually in A they are, unless an option or the first structure of the file says
+    otherwise.
     """
+    source = source if isinstance(source, Source) else Source(source, format)
     stated = name_value_pairs("--unit", given, UNITS)
-    if "length" not in stated and file_format(path, format) in ("extxyz", "ase"):
-        return stated if "length" in next(read_frames(path, format)).units else {"length": "A", **stated}
+    if "length" not in stated and source.name in IN_ANGSTROM:
+        return stated if "length" in next(read_frames(source)).units else {"length": "A", **stated}
     return stated
+
+
+def source_of(path: Path, format: str, element: list[str] | None, topology: Path | None) -> Source:
+    """Return a file of structures as the options --format, --element and --topology say.
+
+    Raises
+    ------
+    GMError : an option has another form.
+    """
+    return Source(path, format, name_value_pairs("--element", element), topology)
 
 
 def read_structures(
@@ -111,14 +122,14 @@ def _is_label(label: str, name: str, frame: Frame) -> bool:
     return True
 
 
-def name_value_pairs(option: str, given: list[str] | None, known: Iterable[str]) -> dict[str, str]:
+def name_value_pairs(option: str, given: list[str] | None, known: Iterable[str] | None = None) -> dict[str, str]:
     """Parse a repeated option NAME=VALUE.
 
     Parameters
     ----------
     option : the option, for messages.
     given : its values.
-    known : allowed names.
+    known : allowed names (default: any).
 
     Raises
     ------
@@ -130,7 +141,7 @@ def name_value_pairs(option: str, given: list[str] | None, known: Iterable[str])
         if not (name and equals and value):
             raise GMError(f"{option} must have the form NAME=VALUE, got {excerpt(text)}")
         name = name.strip()
-        if name not in known:
+        if known is not None and name not in known:
             raise GMError(f"unknown name {excerpt(name)} in {option}{did_you_mean(name, known)}")
         pairs[name] = value.strip()
     return pairs

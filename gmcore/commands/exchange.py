@@ -151,7 +151,7 @@ def _geometry(path: Path) -> Atoms:
     from gmcore.data.reading import read_frames
     from gmcore.errors import DataError
 
-    frames = [frame.atoms for frame in read_frames(path)]
+    frames = [frame.atoms() for frame in read_frames(path)]
     if len(frames) != 1:
         raise DataError(f"a geometry must be one structure, got {len(frames)} in {path}")
     return frames[0]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gmcore.commands.options import INTERRUPTED, USER_ERROR, ConfigFile
+from gmcore.commands.options import USER_ERROR, ConfigFile, MaxTime
 from gmcore.errors import GMError
 
 NOT_FINISHED = 3
@@ -25,13 +25,15 @@ def label(
     skip_missing: Annotated[
         bool, typer.Option("--skip-missing", help="Write the data set although outputs of ORCA are missing.")
     ] = False,
+    max_time: MaxTime = None,
 ) -> None:
     """Label frames with a reference method: OpenMolcas, ORCA, an ASE calculator or your own Python function.
 
     Frames that are finished are kept in the folder OUTPUT.work. After an interruption, run the same command again to
-    continue. Frames that cannot be labeled are left out and listed with the reason. The exit code is 3 if outputs of
-    ORCA are missing. The methods ase and python run the code that the configuration names.
+    continue (exit code 75). Frames that cannot be labeled are left out and listed with the reason. The exit code is 3
+    if outputs of ORCA are missing. The methods ase and python run the code that the configuration names.
     """
+    from gmcore.commands.ending import may_end_early
     from gmcore.config.labeling import LabelConfig
     from gmcore.config.loading import load_config
     from gmcore.labeling.labeling import label_frames
@@ -45,12 +47,17 @@ def label(
     check_outputs([output], [frames, config, *settings.files], suffixes=(".extxyz", ".xyz"))
     if jobs is not None:
         settings = settings.model_copy(update={"jobs": jobs})
-    try:
-        found = label_frames(frames, settings, output, retry=retry, skip_missing=skip_missing, report=typer.echo)
-    except KeyboardInterrupt:
-        again = f"gmtensor label {frames} {config} -o {output}"
-        typer.echo(f"\ninterrupted; finished frames are saved, continue with: {again}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    again = f"gmtensor label {frames} {config} -o {output}"
+    with may_end_early(again, "", "finished frames are saved", max_time) as interruption:
+        found = label_frames(
+            frames,
+            settings,
+            output,
+            retry=retry,
+            skip_missing=skip_missing,
+            report=typer.echo,
+            interruption=interruption,
+        )
     typer.echo(f"labeled: {found.labeled} of {found.total} frames ({found.computed} now, {found.seconds:.3g} s in all)")
     if found.refused:
         typer.echo(f"refused: {len(found.refused)} of {found.total} frames")

@@ -11,11 +11,14 @@ import typer
 from gmcore.commands.options import (
     Charge,
     DeviceOption,
+    Elements,
     Format,
     KeyOptions,
+    MaxTime,
     ModelFile,
     Periodic,
     Threads,
+    Topology,
     UnitOptions,
 )
 from gmcore.errors import GMError
@@ -113,6 +116,8 @@ def predict(
     total_charge: Charge = None,
     pbc: Periodic = None,
     format: Format = "auto",
+    element: Elements = None,
+    topology: Topology = None,
     errors: Annotated[
         str,
         typer.Option(
@@ -120,30 +125,63 @@ def predict(
             "model, which take several times as long as the forces), all or none."
         ),
     ] = "default",
+    shard: Annotated[
+        str | None, typer.Option(metavar="K/N", help="Predict only for the K-th of N equal shares of the structures.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Continue an interrupted prediction, or start over.")
+    ] = True,
+    max_time: MaxTime = None,
     threads: Threads = None,
     device: DeviceOption = "cpu",
 ) -> None:
     """Predict the properties of structures.
 
-    The output states the units, the errors and how far each structure is from the training data.
+    The output states the units, the errors and how far each structure is from the training data. Files of any length
+    are predicted part by part. After an interruption (exit code 75), run the same command again to continue.
     """
-    from gmcore.commands.data import read_structures
-    from gmcore.evaluation.outside import outside_sentences
-    from gmcore.evaluation.predictions import SUFFIXES, write_predictions
+    import shlex
+    import sys
+
+    from gmcore.commands.data import charge_or_key, source_of, stated_units
+    from gmcore.commands.ending import may_end_early
+    from gmcore.evaluation.predictions import SUFFIXES
+    from gmcore.evaluation.streaming import Shard, Task, predict_file
     from gmcore.outputs import check_outputs
+    from gmcore.running.progress import PlainLines, Reporter
 
     if errors not in ERRORS:
         raise GMError(f"--errors must be one of {', '.join(ERRORS)}, got {errors!r}")
-    check_outputs([output], [model, structures], suffixes=SUFFIXES)
-    loaded = _load_model(model, threads, device)
-    dataset = read_structures(structures, unit, total_charge, pbc, format)
-    predictions = loaded.predict(dataset.atoms, properties=quantity or None, errors=ERRORS[errors])
-    left_out = write_predictions(output, dataset.atoms, predictions, loaded.units, loaded.uncertainty)
-    for sentence in outside_sentences(dataset.atoms, predictions, loaded):
+    share = Shard() if shard is None else Shard.parse(shard)
+    check_outputs([output], [model, structures, topology], suffixes=SUFFIXES)
+    source = source_of(structures, format, element, topology)
+    again = shlex.join(["gmtensor", *sys.argv[1:]])
+    with may_end_early(again, "part", "finished parts are saved", max_time) as interruption:
+        loaded = _load_model(model, threads, device)
+        task = Task(
+            source,
+            stated_units(source, format, unit),
+            charge_or_key(total_charge),
+            pbc,
+            tuple(quantity) if quantity else None,
+            ERRORS[errors],
+            share,
+            device,
+        )
+        done = predict_file(
+            loaded,
+            model,
+            task,
+            output,
+            resume=resume,
+            interruption=interruption,
+            progress=lambda total, earlier: Reporter(PlainLines(total, earlier, "frames", "predict")),
+        )
+    for sentence in done.outside.sentences(loaded):
         typer.echo(sentence, err=True)
-    if left_out:
-        typer.echo(f"not written, because CSV has one row per structure: {', '.join(left_out)}", err=True)
-    typer.echo(f"written: {output} ({len(dataset)} structures: {', '.join(predictions)})")
+    if done.left_out:
+        typer.echo(f"not written, because CSV has one row per structure: {', '.join(done.left_out)}", err=True)
+    typer.echo(f"written: {output} ({done.n_structures} structures: {', '.join(done.names)})")
 
 
 def info(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gmcore.commands.options import Threads
+from gmcore.commands.options import Elements, Format, Threads, Topology
 from gmcore.errors import GMError
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ def select(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of --random.")] = 0,
     every: Annotated[int, typer.Option(min=1, help="Use only every N-th structure of each source.")] = 1,
+    format: Format = "auto",
+    element: Elements = None,
+    topology: Topology = None,
     threads: Threads = None,
 ) -> None:
     """Choose frames that are worth a reference calculation.
@@ -65,6 +68,7 @@ def select(
     """
     from rich.console import Console
 
+    from gmcore.commands.data import source_of
     from gmcore.outputs import check_outputs
     from gmcore.selection.candidates import Run, open_sources, read_candidates
     from gmcore.selection.choose import Wishes, select_frames
@@ -73,10 +77,10 @@ def select(
     from gmcore.selection.scores import D_TENSOR, FORCES
     from gmcore.threads import set_threads
 
-    given = [*sources, *(known or ()), *(model or ())]
+    given = [*sources, *(known or ()), *(model or ()), *([topology] if topology else ())]
     check_outputs([output], given, suffixes=SUFFIXES)
     set_threads(threads)
-    opened = open_sources(sources)
+    opened = open_sources(sources, source_of(Path(), format, element, topology))
     runs = [source for source in opened if isinstance(source, Run)]
     judges = _judges(wanted, model or [], runs)
     files = [known_files(judge.model, judge.path, known or ()) for judge in judges]

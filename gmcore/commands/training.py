@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gmcore.commands.options import INTERRUPTED, ConfigFile
+from gmcore.commands.options import ConfigFile, MaxTime
 from gmcore.errors import GMError, excerpt
 
 if TYPE_CHECKING:
@@ -21,21 +22,33 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue an interrupted training, or start over.")
     ] = True,
+    member: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Train only this member of the committee, from 0; when all are trained, the same command without it "
+            "writes the model.",
+        ),
+    ] = None,
+    max_time: MaxTime = None,
 ) -> None:
     """Train models.
 
-    Models, logs, metrics and figures are written to the output folder of the configuration.
+    Models, logs, metrics and figures are written to the output folder of the configuration. After an interruption (exit
+    code 75), run the same command again to continue.
     """
+    from gmcore.commands.ending import may_end_early
     from gmcore.config.loading import load_config
 
     settings = load_config(config)
     _check_outputs(config, settings)
-    train_models = _training()
-    try:
-        result = train_models(settings, resume=resume)
-    except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted; continue with: gmtensor train {config}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    again = f"gmtensor train {config}" + ("" if member is None else f" --member {member}")
+    with may_end_early(again, "epoch", max_time=max_time) as interruption:
+        if member is not None:
+            for path in _training("train_member")(settings, member, resume=resume, interruption=interruption):
+                typer.echo(f"written: {path}")
+            return
+        result = _training()(settings, resume=resume, interruption=interruption)
     from gmcore.evaluation.evaluation import metrics_table
 
     for part, metrics in result.metrics.items():
@@ -50,11 +63,13 @@ def train(
 def learning_curve(
     config: ConfigFile,
     sizes: Annotated[str, typer.Option(help="Numbers of training structures, for example 100,200,400.")],
+    max_time: MaxTime = None,
 ) -> None:
     """Train with several numbers of structures.
 
     The errors are plotted against the number of structures on logarithmic axes.
     """
+    from gmcore.commands.ending import may_end_early
     from gmcore.config.loading import load_config
     from gmcore.evaluation.learning_curve import FOLDER, TABLE, run_learning_curve
     from gmcore.outputs import LEARNING_CURVE, check_outputs
@@ -65,12 +80,9 @@ def learning_curve(
         numbers = [int(size) for size in sizes.replace(",", " ").split()]
     except ValueError:
         raise GMError(f"--sizes must be whole numbers, for example 100,200,400, got {excerpt(sizes)}") from None
-    train_models = _training()
-    try:
-        paths = run_learning_curve(settings, numbers, train_models)
-    except KeyboardInterrupt:
-        typer.echo("\ninterrupted; run the same command again to continue", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    again = f"gmtensor learning-curve {config} --sizes {sizes}"
+    with may_end_early(again, "epoch", max_time=max_time) as interruption:
+        paths = run_learning_curve(settings, numbers, partial(_training(), interruption=interruption))
     for path in paths:
         typer.echo(f"written: {path}")
 
@@ -89,7 +101,7 @@ def _check_outputs(config: Path, settings: TrainConfig) -> None:
     check_outputs([copy, *others, *models], reads, makes=(TRAINING, output))
 
 
-def _training() -> Any:
+def _training(name: str = "train") -> Any:
     """Import and return the function that trains, which needs TensorFlow."""
     import os
     from importlib.util import find_spec
@@ -99,9 +111,9 @@ def _training() -> Any:
     if find_spec("tensorflow") is None:
         raise GMError("training needs TensorFlow: install it with pip install 'gmtensor[train]'")
     with _stderr_held_back():
-        from gmkeras.training import train as train_models
+        import gmkeras.training
 
-    return train_models
+    return getattr(gmkeras.training, name)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gmcore.commands.options import INTERRUPTED
+from gmcore.commands.options import MaxTime
 
 if TYPE_CHECKING:
     from gmcore.workflow.bars import TrainingBars
@@ -24,13 +24,14 @@ WorkflowFile = Annotated[
 ]
 
 
-def run(workflow: WorkflowFile) -> None:
+def run(workflow: WorkflowFile, max_time: MaxTime = None) -> None:
     """Run a whole workflow.
 
     The steps are trainings, molecular dynamics, analysis and report. Trainings that do not depend on each other run at
-    the same time and share the cores. After an interruption, run the same command again to continue. Finished steps are
-    only repeated if their configuration or a file that they read has changed.
+    the same time and share the cores. After an interruption (exit code 75), run the same command again to continue.
+    Finished steps are only repeated if their configuration or a file that they read has changed.
     """
+    from gmcore.commands.ending import may_end_early
     from gmcore.config.loading import load_config
     from gmcore.config.workflow import Workflow
     from gmcore.outputs import WORKFLOW, check_outputs
@@ -40,17 +41,16 @@ def run(workflow: WorkflowFile) -> None:
     settings = load_config(workflow, Workflow)
     record, own = settings.output / "workflow.json", (WORKFLOW, settings.output)
     check_outputs([record], [workflow, *settings.train, settings.md], makes=own)
-    try:
-        with TrainingBars() as bars:
-            for event in run_workflow(settings):
-                if isinstance(event, Progress):
-                    step = event.step
-                    _show_start(event, bars)
-                else:
-                    _show_end(event, bars)
-    except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted; continue with: gmtensor run {workflow}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    with (
+        may_end_early(f"gmtensor run {workflow}", "step", max_time=max_time) as interruption,
+        TrainingBars() as bars,
+    ):
+        for event in run_workflow(settings, interruption):
+            if isinstance(event, Progress):
+                step = event.step
+                _show_start(event, bars)
+            else:
+                _show_end(event, bars)
     for path in step.makes:
         typer.echo(f"written: {path}")
 

@@ -39,7 +39,11 @@ class Structure(Section):
     file: ConfigPath = Field(
         description="file with the structure, in any format that ASE reads; velocities are ignored"
     )
-    index: int = Field(0, description="index of the structure in the file, from 0; -1 is the last")
+    index: int | list[int] = Field(
+        0,
+        description="index of the structure in the file, from 0; -1 is the last; or a list, with one index for each "
+        "seed or for each replica",
+    )
     relax: bool = Field(False, description="relax the atoms, but not the cell, before the run")
     max_force: float = Field(0.02, gt=0.0, le=10.0, description="largest force after the relaxation, eV/A")
 
@@ -227,6 +231,23 @@ class MDConfig(Section):
         whole = math.isfinite(number) and abs(number - round(number)) <= 1e-6 * max(number, 1.0)
         if not whole or (number < 0.5 and name != "equilibration"):
             raise ValueError(f"{name} must be a whole number of {of_what}, got {getattr(self, name):g} ps")
+
+    @model_validator(mode="after")
+    def _starts(self) -> MDConfig:
+        n_seeds, n_replicas, index = len(self.replicas.seeds), len(self.replicas.pairs()), self.structure.index
+        if isinstance(index, list) and len(index) not in (n_seeds, n_replicas):
+            raise ValueError(
+                f"structure.index must be one index, one for each of {n_seeds} seeds or one for each of {n_replicas} "
+                f"replicas, got {len(index)}"
+            )
+        return self
+
+    def start_indices(self) -> list[int]:
+        """Index of the structure that each replica starts from."""
+        index, pairs = self.structure.index, self.replicas.pairs()
+        if isinstance(index, int):
+            return [index] * len(pairs)
+        return index if len(index) == len(pairs) else index * len(self.replicas.temperatures)
 
     @property
     def chunk_steps(self) -> int:

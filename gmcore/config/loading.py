@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import yaml
 from pydantic import ValidationError
@@ -40,6 +41,51 @@ def load_config(path: str | os.PathLike[str], kind: type[Section] = TrainConfig)
     """
     path = Path(path)
     return _validated(read_yaml(path), path.resolve().parent, str(path), kind)
+
+
+def load_runs(path: str | os.PathLike[str], kind: type[Config]) -> dict[str, Config]:
+    """Read a configuration file that may describe several runs: what `runs` says of each replaces what stands outside.
+
+    The output of a run is a folder of its name in that of the file, unless the run has one of its own.
+
+    Returns
+    -------
+    The configuration of each run by its name; of a file without `runs`, its configuration under "".
+
+    Raises
+    ------
+    ConfigError : the file cannot be read, is not YAML, or a key or value is wrong.
+    """
+    path = Path(path)
+    raw = read_yaml(path)
+    if not isinstance(raw, dict) or "runs" not in raw:
+        return {"": load_config(path, kind)}
+    runs, common = raw["runs"], {key: value for key, value in raw.items() if key != "runs"}
+    if not isinstance(runs, dict) or not runs or not all(isinstance(own, (dict, type(None))) for own in runs.values()):
+        raise ConfigError(
+            f"{path}: runs must have a name and keys for each run, for example runs: {{a: {{time_step: 1}}}}"
+        )
+    found = {}
+    for name, own in runs.items():
+        if not re.fullmatch(r"\w[\w.-]*", str(name)):
+            raise ConfigError(f"{path}: the name of a run must have letters, digits, _, . and -, got {excerpt(name)}")
+        content = _merged(common, own or {})
+        if "output" in common and "output" not in (own or {}):
+            content["output"] = os.path.join(str(common["output"]), str(name))
+        found[str(name)] = cast(Config, _validated(content, path.resolve().parent, f"{path}, run {name}", kind))
+    outputs = [str(config.output) for config in found.values() if hasattr(config, "output")]
+    if len(set(outputs)) < len(outputs):
+        raise ConfigError(f"{path}: each run needs an output of its own")
+    return found
+
+
+def _merged(common: dict[Any, Any], own: dict[Any, Any]) -> dict[Any, Any]:
+    """Return what a run says, and what stands outside where it says nothing, section by section."""
+    both = dict(common)
+    for key, value in own.items():
+        earlier = both.get(key)
+        both[key] = _merged(earlier, value) if isinstance(earlier, dict) and isinstance(value, dict) else value
+    return both
 
 
 def read_yaml(path: Path) -> Any:

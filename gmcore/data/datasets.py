@@ -20,14 +20,11 @@ from gmcore.data.labels import detraced, label_array, symmetrized
 from gmcore.data.order import epoch_order
 from gmcore.data.readers.hdf5 import write_hdf5
 from gmcore.data.reading import read_frames
-from gmcore.engine.neighbors import NeighborError, build_pairs
-from gmcore.engine.structures import Batch, StructureError
+from gmcore.data.structures import structures_of, unit_of_field
 from gmcore.errors import DataError, excerpt
 from gmcore.quantities import BY_NAME, PER_ATOM
 from gmcore.suggest import did_you_mean
-from gmcore.units import UNITS, UnitError, conversion, not_stated
-
-SHORT = 0.5  # A: a search that finds coincident atoms and little else
+from gmcore.units import conversion
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,26 +314,15 @@ def _dataset(
         conversion(quantity, unit)
     if pbc is not None:
         for frame in frames:
-            frame.atoms.pbc = pbc
+            frame.pbc = np.full(3, pbc)
     found = find_fields(frames, labels, keys, total_charge, added)
-    charges = [
-        _total_charge(frame, None if added and "total_charge" in frame.fields else total_charge) for frame in frames
-    ]
-    for frame, charge in zip(frames, charges):
-        multiplicity = frame.fields.get("multiplicity")
-        frame.atoms.info = {} if charge is None else {"total_charge": charge}
-        if isinstance(multiplicity, (int, float, np.number)) and np.isfinite(multiplicity):
-            frame.atoms.info["multiplicity"] = round(float(multiplicity))
-        factor, _ = conversion("length", _unit("length", "length", frame, units, added))
-        frame.atoms.set_cell(frame.atoms.cell.array * factor)
-        frame.atoms.positions *= factor
-    _check_structures(frames)
+    structures = structures_of(frames, units, total_charge, added)
     values, internal, notes = {}, {}, []
     for label in labels:
         values[label], internal[label], label_notes = _label(label, frames, found[label], units, keys, added)
         notes += label_notes
-    atoms = [frame.atoms for frame in frames]
-    return Dataset(atoms, values, internal, np.array([charge or 0.0 for charge in charges]), tuple(notes))
+    charges = np.array([charge or 0.0 for charge in structures.total_charge])
+    return Dataset(structures.atoms(), values, internal, charges, tuple(notes))
 
 
 def _label(
@@ -354,7 +340,7 @@ def _label(
             values.append(np.full(BY_NAME[label].shape, np.nan))
             continue
         stated = units if name == keys.get(label, name) else {}  # units belong to the names that they were stated with
-        factor, unit = conversion(label, _unit(label, name, frame, stated, added))
+        factor, unit = conversion(label, unit_of_field(label, name, frame, stated, added))
         internal.add(unit)
         values.append(label_array(label, frame.fields[name], frame) * factor)
     if len(internal) != 1:
@@ -367,65 +353,3 @@ def _label(
         tensors, more = detraced(label, tensors, unit)
         notes += more
     return list(tensors), unit, notes
-
-
-def _unit(quantity: str, name: str, frame: Frame, units: Mapping[str, str], added: bool) -> str:
-    """Return the unit of a field, from the file or from the configuration; both must say the same, unless `added`."""
-    in_file, stated = frame.units.get(name), units.get(quantity)
-    if in_file is not None:
-        try:
-            conversion(quantity, in_file)
-        except UnitError as error:
-            raise UnitError(f"{frame.origin} states the unit of {name}: {error}") from None
-    if in_file is None and stated is None:
-        if added:
-            written = "positions" if quantity == "length" else name
-            raise UnitError(
-                f'{frame.origin} must state the unit of {written}, by units="{written}=..."; '
-                f"known: {', '.join(UNITS[quantity])}"
-            )
-        raise not_stated(quantity)
-    if (
-        not added
-        and in_file is not None
-        and stated is not None
-        and conversion(quantity, in_file) != conversion(quantity, stated)
-    ):
-        raise DataError(
-            f"the unit of {quantity} is {in_file} in the file of {frame.origin}, not {stated}: "
-            "correct the stated unit or leave it out"
-        )
-    return in_file or str(stated)
-
-
-def _total_charge(frame: Frame, stated: float | str | None) -> float | None:
-    """Return the charge that is stated or that the file has, None where neither says anything."""
-    if isinstance(stated, (int, float)):
-        return float(stated)
-    value = frame.fields.get("total_charge" if stated is None else stated)
-    if value is None:
-        return None
-    try:
-        charge = float(np.asarray(value, dtype=np.float64).reshape(()))
-    except (TypeError, ValueError, OverflowError):
-        raise DataError(f"the total charge of {frame.origin} must be one number, got {excerpt(value)}") from None
-    if not np.isfinite(charge):
-        raise DataError(f"the total charge of {frame.origin} must be finite, got {charge}")
-    return charge
-
-
-def _check_structures(frames: Sequence[Frame]) -> None:
-    """Refuse structures that no model can be evaluated on, with the name of the frame."""
-    try:
-        _check([frame.atoms for frame in frames])
-    except (StructureError, NeighborError):
-        for frame in frames:
-            try:
-                _check(frame.atoms)
-            except (StructureError, NeighborError) as error:
-                raise DataError(f"{frame.origin}: {error}") from error
-        raise
-
-
-def _check(atoms: Atoms | Sequence[Atoms]) -> None:
-    build_pairs(Batch.from_atoms(atoms), SHORT)  # finds atoms in one place

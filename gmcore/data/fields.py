@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ase import Atoms
-
 from gmcore.data.frames import Frame
 from gmcore.data.labels import label_array
 from gmcore.errors import DataError, shortened
@@ -33,7 +31,7 @@ def find_fields(
         for label, names in candidates.items()
     }
     # a structure without a volume has no stress; at least one must have it, though
-    needed = {label: [label != "stress" or has_volume(frame.atoms) for frame in frames] for label in candidates}
+    needed = {label: [label != "stress" or frame.has_volume for frame in frames] for label in candidates}
     counts = {
         label: sum(need and name is not None for need, name in zip(needed[label], names))
         for label, names in found.items()
@@ -93,8 +91,3 @@ def _can_be(label: str, name: str, frame: Frame) -> bool:
     except DataError:
         return False
     return True
-
-
-def has_volume(atoms: Atoms) -> bool:
-    """Whether a structure is periodic and its cell is no plane, so that it has a stress."""
-    return bool(atoms.pbc.any()) and abs(atoms.cell.volume) > 0.0

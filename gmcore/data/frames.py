@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from gmcore.units import UnitError, conversion
 if TYPE_CHECKING:
     from ase import Atoms
 
+IN_ANGSTROM = ("extxyz", "ase", "lammps", "mdanalysis")
+"""Formats in which lengths are in A if nothing else is stated."""
 LARGEST = max(math.prod(quantity.shape) for quantity in QUANTITIES)
 """Most numbers that a label has for one structure, or for one atom."""
 
@@ -36,8 +39,12 @@ def units_in_file(value: Any) -> dict[str, str]:
     >>> units_in_file("positions=A d_tensor=cm^-1")
     {'length': 'A', 'd_tensor': 'cm^-1'}
     """
-    if not isinstance(value, str):
-        return {}
+    return dict(_units_in_text(value)) if isinstance(value, str) else {}
+
+
+@lru_cache(maxsize=64)
+def _units_in_text(value: str) -> dict[str, str]:
+    """Return the units in a text, which is mostly the same for all frames of a file."""
     try:
         pairs = json.loads(value)
     except (ValueError, RecursionError):
@@ -47,24 +54,46 @@ def units_in_file(value: Any) -> dict[str, str]:
     return {"length" if name == "positions" else name: unit for name, unit in pairs.items()}
 
 
-@dataclass
+@dataclass(eq=False)
 class Frame:
     """One structure as it is in its file.
 
     Attributes
     ----------
-    atoms : positions, numbers, cell and pbc in the file's length unit, no calculator.
+    numbers : (n_atoms,) integers.
+    positions : (n_atoms, 3), in the file's length unit.
+    cell : (3, 3), in the same unit, rows are the cell vectors.
+    pbc : (3,) bool.
     fields : every other named value of the structure.
     origin : where it is, for error messages: "frame 12 of train.extxyz".
     units : units that the file itself states, by field name and "length"; empty if it states none.
     padding : rows that follow the last atom in the fields with one row per atom.
     """
 
-    atoms: Atoms
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
     fields: Mapping[str, Any]
     origin: str
     units: dict[str, str] = field(default_factory=dict)
     padding: int = 0
+
+    @classmethod
+    def of(cls, atoms: Atoms, fields: Mapping[str, Any], origin: str, units: dict[str, str] | None = None) -> Frame:
+        """Frame of a structure of ASE, which keeps its arrays."""
+        return cls(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, fields, origin, units or {})
+
+    @property
+    def has_volume(self) -> bool:
+        """Whether the structure is periodic and its cell is no plane, so that it has a stress."""
+        return bool(self.pbc.any()) and abs(np.linalg.det(self.cell)) > 0.0
+
+    def atoms(self, factor: float = 1.0) -> Atoms:
+        """Return the structure with its lengths multiplied by a factor, as a new one without calculator."""
+        from ase import Atoms
+
+        return Atoms(self.numbers, self.positions * factor, cell=self.cell * factor, pbc=self.pbc)
 
 
 def check_numbers(frame: Frame) -> None:
@@ -74,23 +103,23 @@ def check_numbers(frame: Frame) -> None:
     ------
     DataError : an atomic number is out of range.
     """
-    numbers = frame.atoms.numbers
-    wrong = (numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)
-    if wrong.any():
-        atom = int(np.argmax(wrong))
-        raise DataError(
-            f"atomic numbers of {frame.origin} must lie between 1 and {MAX_ATOMIC_NUMBER}, "
-            f"got {numbers[atom]} for atom {atom}"
-        )
+    numbers = frame.numbers
+    if not numbers.size or (numbers.min() >= 1 and numbers.max() <= MAX_ATOMIC_NUMBER):
+        return
+    atom = int(np.argmax((numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)))
+    raise DataError(
+        f"atomic numbers of {frame.origin} must lie between 1 and {MAX_ATOMIC_NUMBER}, "
+        f"got {numbers[atom]} for atom {atom}"
+    )
 
 
 def default_length(path: Path, declared: str = "auto") -> str | None:
-    """Return the unit of length of a file that states none: A in formats of ASE, unknown in others."""
-    return "A" if file_format(path, declared) in ("extxyz", "ase") else None
+    """Return the unit of length of a file that states none: A in formats that usually are."""
+    return "A" if file_format(path, declared) in IN_ANGSTROM else None
 
 
 def in_angstrom(frame: Frame, path: Path, unit: str | None) -> Atoms:
-    """Convert positions and cell of a frame to A, in place, and return its structure.
+    """Return the structure of a frame in A.
 
     Parameters
     ----------
@@ -106,10 +135,7 @@ def in_angstrom(frame: Frame, path: Path, unit: str | None) -> Atoms:
         raise UnitError(
             f'{path} must state its unit of length: add units="positions=A" to it, or convert it to extended XYZ in A'
         )
-    factor, _ = conversion("length", stated)
-    frame.atoms.set_cell(frame.atoms.cell.array * factor)
-    frame.atoms.positions *= factor
-    return frame.atoms
+    return frame.atoms(conversion("length", stated)[0])
 
 
 class Columns(Mapping[str, np.ndarray]):

@@ -40,7 +40,7 @@ def label_array(label: str, value: Any, frame: Frame) -> np.ndarray:
     ------
     DataError : the value is not numeric, has the wrong shape, or is not finite.
     """
-    quantity, n_atoms = BY_NAME[label], len(frame.atoms)
+    quantity, n_atoms = BY_NAME[label], len(frame.numbers)
     try:
         # ASE leaves a quoted list of lists as text
         array = np.asarray(json.loads(value) if isinstance(value, str) else value, dtype=np.float64)

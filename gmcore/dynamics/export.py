@@ -22,6 +22,7 @@ import numpy as np
 from gmcore.anisotropy import zfs_parameters
 from gmcore.dynamics.h5md import OBSERVABLES, TrajectoryError, replica_name
 from gmcore.dynamics.trajectory import Trajectory
+from gmcore.extxyz.writing import write_xyz
 from gmcore.files import atomic_path
 from gmcore.outputs import check_outputs
 from gmcore.quantities import ELEMENTS, UNIQUE
@@ -66,8 +67,6 @@ def export(
 
 
 def _write_extxyz(trajectory: Trajectory, path: Path, replica: int, every: int) -> Path:
-    from ase.io import write
-
     frames = trajectory.frames(replica, every)
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for atoms in frames:
@@ -82,7 +81,7 @@ def _write_extxyz(trajectory: Trajectory, path: Path, replica: int, every: int) 
                     atoms.info[f"d_tensor_extrapolation{end}"] = float(grades[number])
                 found = zfs_parameters(tensor)
                 atoms.info |= {f"d_tensor{end}": tensor, f"D{end}": float(found.d), f"E{end}": float(found.e)}
-            write(file, atoms, format="extxyz")
+            write_xyz(file, [atoms])
     return path
 
 

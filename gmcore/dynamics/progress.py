@@ -1,16 +1,35 @@
-"""A progress bar on stderr: part of the run, ns per day of each replica, and the remaining time."""
+"""Progress of a run on stderr: part of the run, ns per day of each replica, temperatures, deviation, remaining time."""
 
 from __future__ import annotations
 
-import time
+from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+import numpy as np
+
+from gmcore.dynamics.forces import ForceResult
+from gmcore.dynamics.state import State
+from gmcore.running.progress import PlainLines, Reporter
 
 SECONDS_PER_DAY = 86400.0
 
 
-class RunProgress:
+class Looked(Protocol):
+    """A step of a run, of which temperatures and deviation are shown."""
+
+    @property
+    def state(self) -> State:
+        """All replicas."""
+
+    @property
+    def result(self) -> ForceResult:
+        """Energies and forces."""
+
+    @property
+    def n_degrees(self) -> int:
+        """Number of degrees of freedom of each replica."""
+
+
+class RunProgress(Reporter):
     """Context manager that shows the progress of a run.
 
     Parameters
@@ -22,30 +41,32 @@ class RunProgress:
     """
 
     def __init__(self, steps: int, total: int, time_step: float, n_replicas: int):
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(compact=True),
-        )
-        self._progress = Progress(*columns, console=Console(stderr=True))
-        self._task = self._progress.add_task("", total=total, completed=steps, speed="")
-        self._first, self._time_step = steps, time_step
+        super().__init__(PlainLines(total, steps, "steps"))
+        self._time_step = time_step
         self._suffix = f"ns/day x {n_replicas}" if n_replicas > 1 else "ns/day"
-        self._began = time.perf_counter()
 
-    def __enter__(self) -> RunProgress:
-        """Show the bar."""
-        self._progress.start()
-        return self
+    def show(self, step: int, part: str, frame: Looked | None) -> None:
+        """Show that `step` steps are done and that the run is in `part`, equilibration or production.
 
-    def __exit__(self, *exception: object) -> None:
-        """Leave the bar as it is."""
-        self._progress.stop()
+        Parameters
+        ----------
+        frame : the last step that was looked at; None if there is none yet.
+        """
 
-    def update(self, steps: int, part: str) -> None:
-        """Show that `steps` steps are done and that the run is in `part`, equilibration or production."""
-        elapsed = max(time.perf_counter() - self._began, 1e-9)
-        speed = (steps - self._first) * self._time_step * 1e-6 * SECONDS_PER_DAY / elapsed
-        self._progress.update(self._task, completed=steps, description=part, speed=f"{speed:.3g} {self._suffix}")
+        def status() -> str:
+            words = [f"{self.lines.rate * self._time_step * 1e-6 * SECONDS_PER_DAY:.3g} {self._suffix}"]
+            if frame is not None:
+                words.append(f"{_range(frame.state.temperatures(frame.n_degrees))} K")
+            if frame is not None and not self.has_bar:  # drawn often, and draws of a single model take as long as steps
+                deviation = frame.result.forces_deviation()
+                if not np.isnan(deviation).all():
+                    words.append(f"deviation {_range(np.sqrt(np.mean(deviation**2, axis=1)))} eV/A")
+            return ", ".join(words)
+
+        self.update(step, status, part)
+
+
+def _range(values: np.ndarray) -> str:
+    """One number for all replicas, or the smallest and the largest."""
+    low, high = f"{values.min():.3g}", f"{values.max():.3g}"
+    return low if low == high else f"{low} to {high}"

@@ -40,7 +40,7 @@ from gmcore.dynamics.run_folder import (
     remove_leftovers,
     remove_segments,
 )
-from gmcore.dynamics.setup import make_header, make_observer, starting_state, starting_structure
+from gmcore.dynamics.setup import make_header, make_observer, starting_state, starting_structures
 from gmcore.dynamics.state import DynamicsError
 from gmcore.dynamics.stops import RunStopped, StopConditions
 from gmcore.dynamics.trajectory import MERGED, segment_path, trajectory_files
@@ -49,22 +49,25 @@ from gmcore.engine.structures import StructureError
 from gmcore.files import atomic_path, lock_folder
 from gmcore.model import Model, load_model
 from gmcore.outputs import RUN, check_outputs
+from gmcore.running.interruption import Interruption
 from gmcore.threads import set_threads
 from gmcore.units import ASE_TIME
 
 UPDATE = 10  # steps between updates of the progress bar
 
 
-def run_md(config: MDConfig, resume: bool = True) -> Path:
+def run_md(config: MDConfig, resume: bool = True, interruption: Interruption | None = None) -> Path:
     """Run, or continue, the dynamics of a configuration; return the folder of the run.
 
     Parameters
     ----------
     config : configuration of the run.
     resume : continue an earlier run; otherwise the earlier run is removed.
+    interruption : is asked after each chunk whether the run should end.
 
     Raises
     ------
+    EndedEarly : the interruption said so; the same call goes on.
     RunStopped : a stop condition ended the run; the frames that met it are in stopped.extxyz.
     RunError : the folder belongs to something else, the settings of the run have changed, or a file cannot be used.
     LockError : another process writes to the folder, or the folder cannot be created.
@@ -79,7 +82,7 @@ def run_md(config: MDConfig, resume: bool = True) -> Path:
         remove_leftovers(folder)
         with atomic_path(folder / CONFIG) as temporary:
             temporary.write_text(config.to_yaml(), encoding="utf-8")
-        run.finish()
+        run.finish(interruption)
     return folder
 
 
@@ -107,8 +110,8 @@ def _prepare(config: MDConfig, resume: bool, relax: bool = True) -> tuple[_Run, 
     if earlier is not None:
         check_trajectory(config.output, (earlier.state.step - config.equilibration_steps) // config.chunk_steps)
         return _Run(config, model, earlier), True
-    start = starting_structure(config, model if relax else None)
-    return _Run(config, model, Checkpoint(starting_state(config, start), start, identity)), False
+    starts = starting_structures(config, model if relax else None)
+    return _Run(config, model, Checkpoint(starting_state(config, starts), starts[0], identity)), False
 
 
 class _Run:
@@ -174,12 +177,16 @@ class _Run:
         earlier = self._checkpoint
         write_checkpoint(self._config.output, Checkpoint(self._integrator.state, earlier.start, earlier.identity))
 
-    def finish(self) -> None:
+    def finish(self, interruption: Interruption | None = None) -> None:
         """Run the remaining chunks and join the files of the trajectory."""
         config, state = self._config, self._integrator.state
+        if interruption is not None:
+            interruption.begin()
         with RunProgress(state.step, self._total, config.time_step, state.n_replicas) as progress:
             while state.step < self._total:
                 self._chunk(progress)
+                if interruption is not None and state.step < self._total:
+                    interruption.check()
         files = trajectory_files(config.output, self._n_chunks)
         if files != [config.output / MERGED]:
             merge_segments(config.output / MERGED, self._header, files, self._n_chunks)
@@ -201,7 +208,7 @@ class _Run:
                 if first >= 0:
                     recorder.take(state.step - self._before, self._integrator)
                 if state.step % UPDATE == 0 or state.step == end:
-                    progress.update(state.step, "production" if first >= 0 else "equilibration")
+                    progress.show(state.step, "production" if first >= 0 else "equilibration", self._integrator)
         except RunStopped as stopped:
             self._save(first, recorder)
             raise self._write_stopped_frames(stopped) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,31 +18,44 @@ from gmcore.formats import read_structure
 from gmcore.model import Model, load_model
 
 
-def starting_structure(config: MDConfig, model: Model | None = None) -> Atoms:
-    """Read the starting structure; relax it if the configuration says so and a model is given.
+def starting_structures(config: MDConfig, model: Model | None = None) -> list[Atoms]:
+    """Read the starting structure of each replica; relax it if the configuration says so and a model is given.
 
     Raises
     ------
-    RunError : the structure cannot be read.
-    RelaxationError : the structure cannot be relaxed.
+    RunError : a structure cannot be read, or has other atoms or another periodicity than the first one.
+    RelaxationError : a structure cannot be relaxed.
     """
-    start = _structure("structure.file", config.structure.file, config.structure.index)
-    if config.structure.relax and model is not None:
-        from gmcore.dynamics.relaxation import relax
+    indices = config.start_indices()
+    found: dict[int, Atoms] = {}
+    for index in dict.fromkeys(indices):
+        start = _structure("structure.file", config.structure.file, index)
+        first = found.get(indices[0], start)
+        if not np.array_equal(start.numbers, first.numbers) or (start.pbc != first.pbc).any():
+            raise RunError(
+                f"the structures that replicas start from must have the same atoms in the same order and the same "
+                f"periodicity, but structure {index} of {config.structure.file} differs from structure {indices[0]}"
+            )
+        if config.structure.relax and model is not None:
+            from gmcore.dynamics.relaxation import relax
 
-        start = _without_constraints(relax(start, model, config.structure.max_force))
-    return start
+            start = _without_constraints(relax(start, model, config.structure.max_force))
+        found[index] = start
+    return [found[index] for index in indices]
 
 
-def starting_state(config: MDConfig, start: Atoms) -> State:
-    """Return all replicas at the structure `start`, with velocities drawn at their temperatures.
+def starting_state(config: MDConfig, starts: Sequence[Atoms]) -> State:
+    """Return all replicas at the structures that they start from, with velocities drawn at their temperatures.
 
     Raises
     ------
     DynamicsError : as in `initial_state`.
     """
     temperatures, seeds = zip(*config.replicas.pairs())
-    return initial_state(start, temperatures, seeds, fixed=config.fixed or None)
+    state = initial_state(starts[0], temperatures, seeds, fixed=config.fixed or None)
+    for k, start in enumerate(starts):
+        state.positions[k], state.cells[k] = start.positions, start.cell.array
+    return state
 
 
 def make_observer(config: MDConfig, start: Atoms) -> TensorObserver | None:

@@ -33,6 +33,7 @@ from gmcore.labeling.orca import OrcaMethod
 from gmcore.labeling.processes import Interrupted, Processes, environment_with, over_time
 from gmcore.labeling.store import ADVICE, Store, StoreError, remove_folder
 from gmcore.quantities import BY_NAME, PER_ATOM_GRADE, is_per_atom, quantity_of
+from gmcore.running.interruption import EndedEarly, Interruption
 
 LAYOUT = "1"
 """Part of every key; another one forgets all labels."""
@@ -99,6 +100,7 @@ def label_frames(
     retry: bool = False,
     skip_missing: bool = False,
     report: Callable[[str], None] = lambda line: None,
+    interruption: Interruption | None = None,
 ) -> Summary:
     """Label the frames of a file, and write those that have labels.
 
@@ -109,6 +111,7 @@ def label_frames(
     retry : try frames again that were refused by an earlier call.
     skip_missing : write the output although results are missing.
     report : called with a line of text for each frame that was computed.
+    interruption : ends the work at its time limit; frames that are being computed are given up.
 
     Raises
     ------
@@ -117,7 +120,7 @@ def label_frames(
     LockError : another process labels frames for the same output.
     StoreError : a file of the work folder is damaged.
     WriteError : the disk is full.
-    KeyboardInterrupt : on Ctrl-C; what is labeled is kept.
+    EndedEarly, KeyboardInterrupt : a signal or the time limit; what is labeled is kept.
     """
     if sys.platform == "win32":
         raise LabelError("frames can be labeled on Linux and macOS only: use a virtual machine")
@@ -134,7 +137,7 @@ def label_frames(
             ).hexdigest()
             tasks = [_with_key(task, identity) for task in tasks]
             run = _Run(config, method, processes, Store(folder), identity, report)
-            run.label(tasks, retry)
+            run.label(tasks, retry, interruption)
         finally:
             processes.stop()
             method.close()
@@ -162,7 +165,7 @@ class _Run:
         self._missing: dict[str, str] = {}
         self._computed = 0
 
-    def label(self, tasks: Sequence[_Task], retry: bool) -> None:
+    def label(self, tasks: Sequence[_Task], retry: bool, interruption: Interruption | None = None) -> None:
         """Label all frames that are not labeled yet."""
         again = retry or self._method.retries
         open_tasks: dict[str, _Task] = {}
@@ -176,7 +179,10 @@ class _Run:
             running = {executor.submit(self._label, task) for task in open_tasks.values()}
             number = 0
             while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
+                limit = None if interruption is None else interruption.seconds_left
+                done, running = wait(running, limit and max(limit, 0.0), return_when=FIRST_COMPLETED)
+                if not done:
+                    raise EndedEarly("ended by the time limit")
                 for future in done:
                     number += 1
                     labeled, line = future.result()
@@ -337,7 +343,7 @@ def _checked(result: Labels, task: _Task, wanted: Sequence[str]) -> dict[str, An
         if name not in result.values:
             known = ", ".join(result.values) or "nothing"
             raise Refused(f"{name} is missing from the result, which has {known}")
-        array = label_array(name, result.values[name], Frame(task.atoms, {}, task.frame.origin))
+        array = label_array(name, result.values[name], Frame.of(task.atoms, {}, task.frame.origin))
         if BY_NAME[name].is_tensor:
             array = symmetrized(name, array[None], [task.frame.origin], BY_NAME[name].unit)[0][0]
         if BY_NAME[name].traceless:

@@ -18,7 +18,7 @@ from ase import Atoms
 from gmcore.analysis.sections.run import run_config
 from gmcore.config.dynamics import MDConfig
 from gmcore.data.frames import default_length, in_angstrom
-from gmcore.data.reading import read_frames
+from gmcore.data.reading import Source, read_frames
 from gmcore.dynamics.checkpoint import CHECKPOINT, read_checkpoint
 from gmcore.dynamics.run_folder import CONFIG
 from gmcore.dynamics.trajectory import Trajectory, TrajectoryError
@@ -173,18 +173,19 @@ def run_candidates(run: Run, molecules: bool, every: int, first_series: int) -> 
     return found
 
 
-def file_candidates(path: Path, every: int = 1) -> list[Candidate]:
+def file_candidates(source: Path | Source, every: int = 1) -> list[Candidate]:
     """Return the structures of a file of any format that is read, with what it says of their time and replica.
 
     Raises
     ------
     DataError, UnitError : the file cannot be used, or its unit of length is not known.
     """
-    found = []
-    for k, frame in enumerate(read_frames(path)):
+    found, source = [], source if isinstance(source, Source) else Source(source)
+    path = source.path
+    for k, frame in enumerate(read_frames(source)):
         if k % every:
             continue
-        atoms = in_angstrom(frame, path, default_length(path))
+        atoms = in_angstrom(frame, path, default_length(path, source.format))
         known = {key: _number(frame.fields.get(key)) for key in ("total_charge", "multiplicity")}
         atoms.info = {key: value for key, value in known.items() if value is not None}
         if "multiplicity" in atoms.info:
@@ -227,17 +228,22 @@ def of_run(run: Run, entries: Sequence[Candidate], molecules: bool) -> list[Cand
     return found
 
 
-def open_sources(sources: Sequence[Path]) -> list[Run | Path]:
+def open_sources(sources: Sequence[Path], reading: Source | None = None) -> list[Run | Source]:
     """Return each source as a run (a folder) or a file.
+
+    Parameters
+    ----------
+    reading : how the files are read; its path does not count.
 
     Raises
     ------
     TrajectoryError : a folder is not that of a run.
     """
-    return [Run.open(source) if source.is_dir() else source for source in sources]
+    reading = reading or Source(Path())
+    return [Run.open(source) if source.is_dir() else replace(reading, path=source) for source in sources]
 
 
-def read_candidates(sources: Iterable[Run | Path], wants_d: bool, wants_forces: bool, every: int) -> list[Candidate]:
+def read_candidates(sources: Iterable[Run | Source], wants_d: bool, wants_forces: bool, every: int) -> list[Candidate]:
     """Return the candidates of all sources.
 
     Raises
@@ -249,8 +255,8 @@ def read_candidates(sources: Iterable[Run | Path], wants_d: bool, wants_forces: 
     sources, n_series = list(sources), 0
     runs = {source.folder.resolve(): source for source in sources if isinstance(source, Run)}
     for source in sources:
-        if isinstance(source, Path):
-            entries, run = file_candidates(source, every), runs.get(source.resolve().parent)
+        if isinstance(source, Source):
+            entries, run = file_candidates(source, every), runs.get(source.path.resolve().parent)
             found += entries if run is None else of_run(run, entries, wants_d and run.cuts_molecules)
             continue
         molecules = wants_d and source.cuts_molecules

@@ -55,8 +55,8 @@ def known_frames(files: Iterable[tuple[Path, dict[str, Any]]], model: Model) -> 
         declared = data.get("format", "auto")
         unit = data.get("units", {}).get("length") or default_length(file, declared)
         for frame in read_frames(file, declared):
-            if len(frame.atoms) and np.isin(frame.atoms.numbers, model.species.numbers).all():
+            if len(frame.numbers) and np.isin(frame.numbers, model.species.numbers).all():
                 if data.get("pbc") is not None:
-                    frame.atoms.pbc = data["pbc"]
+                    frame.pbc = np.broadcast_to(data["pbc"], 3)
                 found.append(in_angstrom(frame, file, unit))
     return found

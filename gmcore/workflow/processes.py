@@ -128,8 +128,8 @@ def end_with_parent() -> None:
     """Let this process end when its standard input ends, which is a pipe that its parent holds open and never fills."""
 
     def watch() -> None:
-        if os.read(0, 1) == b"":
-            os.kill(os.getpid(), signal.SIGTERM)
+        if os.read(0, 1) == b"":  # at once: SIGTERM would wait for a good moment
+            os.kill(os.getpid(), signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 

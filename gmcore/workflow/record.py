@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from gmcore.errors import GMError
 from gmcore.files import atomic_path, read_json
+from gmcore.running.interruption import AGAIN, EndedEarly
 from gmcore.workflow.steps import Step
 
 RECORD = "workflow.json"
@@ -74,9 +75,12 @@ class Record:
         Raises
         ------
         WorkflowError : it has failed.
+        EndedEarly : it has ended early, and goes on when it is done again.
         """
         start = time.monotonic()
         code = run(step.arguments)
+        if code == AGAIN:
+            raise EndedEarly(f"gmtensor {step.name} has ended early")
         if code != 0 and code not in step.outcomes:
             raise WorkflowError(
                 f"step {place}, gmtensor {step.name}, failed with exit code {code}: "

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from gmcore.config.workflow import Workflow
 from gmcore.files import lock_folder
+from gmcore.running.interruption import AGAIN, EndedEarly, Interruption, time_text
 from gmcore.workflow import processes
 from gmcore.workflow.record import Record, WorkflowError
 from gmcore.workflow.rounds import Rounds
@@ -30,6 +31,10 @@ from gmcore.workflow.steps import Step, steps_of
 
 LOCK = ".gmtensor-run.lock"
 """Not the lock of trainings and dynamics: the output of a workflow may be that of one of its steps."""
+
+
+LIMITED = ("train", "md", "label", "predict")
+"""Commands that end before a time limit."""
 
 
 class Progress(NamedTuple):
@@ -66,11 +71,16 @@ class Ended(NamedTuple):
     stopped: bool
 
 
-def run_workflow(workflow: Workflow) -> Iterator[Progress | Ended]:
+def run_workflow(workflow: Workflow, interruption: Interruption | None = None) -> Iterator[Progress | Ended]:
     """Run the steps that are not done yet; yield each before it starts, and those that run beside others at their end.
+
+    Parameters
+    ----------
+    interruption : its time limit is that of all steps, and no step starts after a signal.
 
     Raises
     ------
+    EndedEarly : a signal or the time limit has ended a step; the same call goes on.
     ConfigError : a configuration cannot be used.
     WorkflowError : a step has failed; its own message says why.
     LockError : another process runs a workflow with the same output.
@@ -80,10 +90,10 @@ def run_workflow(workflow: Workflow) -> Iterator[Progress | Ended]:
     with lock_folder(workflow.output, LOCK):
         record = Record(workflow.output)
         if rounds is None:
-            yield from _run(record, steps, "", workflow.trainings_at_once)
+            yield from _run(record, steps, "", workflow.trainings_at_once, interruption)
             return
         for stage in rounds.stages(record):
-            yield from _run(record, stage.steps, f"{stage.name}, ", workflow.trainings_at_once)
+            yield from _run(record, stage.steps, f"{stage.name}, ", workflow.trainings_at_once, interruption)
 
 
 class _Task(NamedTuple):
@@ -95,7 +105,9 @@ class _Task(NamedTuple):
     threads: int | None
 
 
-def _run(record: Record, steps: list[Step], stage: str, at_most: int | None) -> Iterator[Progress | Ended]:
+def _run(
+    record: Record, steps: list[Step], stage: str, at_most: int | None, interruption: Interruption | None
+) -> Iterator[Progress | Ended]:
     """Run steps in the locked folder of the workflow."""
     numbers = count(1)
     for group in groups(steps):
@@ -107,18 +119,49 @@ def _run(record: Record, steps: list[Step], stage: str, at_most: int | None) -> 
         done = [record.is_finished(step) for step in group]
         if share.at_once > 1 and done.count(False) > 1:
             yield from (Progress(task.place, task.step, True) for task, known in zip(tasks, done) if known)
-            yield from _run_at_once(record, [task for task, known in zip(tasks, done) if not known], share)
+            left = [task for task, known in zip(tasks, done) if not known]
+            yield from _run_at_once(record, left, share, interruption)
             continue
         for task, known in zip(tasks, done):
             yield Progress(task.place, task.step, known)
             if not known:
-                record.execute(task.step, partial(processes.run_step, threads=task.threads), task.in_words)
+                record.execute(task.step, partial(_call, task, interruption), task.in_words)
 
 
-def _run_at_once(record: Record, tasks: Sequence[_Task], share: Shares) -> Iterator[Progress | Ended]:
+def _call(task: _Task, interruption: Interruption | None, arguments: tuple[str, ...]) -> int:
+    """Run a step and return its exit code, which says so if a signal has ended it."""
+    limit = _limit(arguments, interruption)
+    code = processes.run_step((*arguments, *limit), threads=task.threads)
+    ended = code != 0 and interruption is not None and interruption.requested
+    return AGAIN if ended else code
+
+
+def _limit(arguments: tuple[str, ...], interruption: Interruption | None) -> tuple[str, ...]:
+    """Return the option that gives a step the rest of the time.
+
+    Raises
+    ------
+    EndedEarly : no time is left, or a signal has come between two steps.
+    """
+    if interruption is None:
+        return ()
+    if interruption.requested:
+        raise EndedEarly("ended by a signal")
+    left = interruption.seconds_left
+    if left is not None and left < 1.0:
+        raise EndedEarly("ended by the time limit")
+    return () if left is None or arguments[0] not in LIMITED else ("--max-time", time_text(left))
+
+
+def _run_at_once(
+    record: Record, tasks: Sequence[_Task], share: Shares, interruption: Interruption | None
+) -> Iterator[Progress | Ended]:
     """Run trainings at the same time. Those that finish are recorded, also if another one fails."""
     logs = [log_of(task.step) for task in tasks]
-    calls = [processes.Call(task.step.arguments, task.threads, log) for task, log in zip(tasks, logs)]
+    calls = [
+        processes.Call((*task.step.arguments, *_limit(task.step.arguments, interruption)), task.threads, log)
+        for task, log in zip(tasks, logs)
+    ]
     failed, stopped, n_finished = [], [], 0
     with closing(processes.run_calls(calls, share.at_once, share.cores)) as changes:
         for change in changes:
@@ -129,17 +172,17 @@ def _run_at_once(record: Record, tasks: Sequence[_Task], share: Shares) -> Itera
             if change.code == 0:
                 record.add(task.step, change.seconds)
                 n_finished += 1
-            elif change.stopped:
+            elif change.stopped or change.code == AGAIN:
                 stopped.append(f"gmtensor {task.step.name}")
             else:
                 failed.append(
                     f"step {task.in_words}, gmtensor {task.step.name}, failed with exit code {change.code}, see {log}"
                 )
-            yield Ended(task.place, task.step, log, change.code, change.stopped)
+            yield Ended(task.place, task.step, log, change.code, change.stopped or change.code == AGAIN)
     if failed:
         also = f"; stopped because of that: {', '.join(stopped)}" if stopped else ""
         raise WorkflowError(
             f"{'; '.join(failed)}{also}: fix the problem and run the same command again, which resumes all of them"
         )
-    if n_finished < len(tasks):  # a signal has ended the steps, but not this process
-        raise WorkflowError("the trainings were stopped by a signal: run the same command again, which resumes them")
+    if n_finished < len(tasks):  # a signal or the time limit has ended the steps, but not this process
+        raise EndedEarly("the trainings have ended early")

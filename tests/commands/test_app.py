@@ -189,7 +189,7 @@ def test_info(folder):
 def training(monkeypatch):
     calls = []
 
-    def train(config, resume=True):
+    def train(config, resume=True, interruption=None):
         calls.append((config, resume))
         error = {"mae": 1.0 / config.data.split.train, "rmse": 2.0, "unit": "cm^-1", "n": 6}
         models = (config.output / "model.h5",)
@@ -215,12 +215,12 @@ def test_learning_curve(folder, training):
 
 @pytest.mark.parametrize("command", [("train",), ("learning-curve", "--sizes", "3")])
 def test_interrupted_training_says_how_to_go_on(folder, monkeypatch, command):
-    def train(config, resume=True):
+    def train(config, resume=True, interruption=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(gmcore.commands.training, "_training", lambda: train)
     result = run(command[0], folder / "config.yaml", *command[1:])
-    assert result.code == 130
+    assert result.code == 75
     assert "continue" in result.err and "Traceback" not in result.err
 
 
@@ -354,12 +354,12 @@ def test_prediction_needs_no_tensorflow(folder, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is sent to a process in the POSIX way")
 def test_a_real_interrupt(folder):
-    """Ctrl-C in a process whose training waits for ever."""
+    """Ctrl-C in a process whose training waits for ever: the first one would wait for the end of an epoch."""
     script = (
         "import signal, sys, time, gmcore.commands.app\n"
         # a test run in the background of a shell inherits interrupts that are ignored
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "def train(config, resume=True):\n"
+        "def train(config, resume=True, interruption=None):\n"
         "    print('started', flush=True)\n"
         "    time.sleep(60)\n"
         "gmcore.commands.training._training = lambda: train\n"
@@ -369,8 +369,10 @@ def test_a_real_interrupt(folder):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "started\n"
         process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == "SIGINT: ending after this epoch; a second signal ends at once\n"
+        process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 75
     assert errors.strip() == f"interrupted; continue with: gmtensor train {folder / 'config.yaml'}"
 
 

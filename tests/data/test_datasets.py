@@ -7,9 +7,10 @@ import pytest
 from ase import Atoms
 
 from gmcore.anisotropy import zfs_parameters
-from gmcore.data.datasets import _total_charge, read_dataset
+from gmcore.data.datasets import read_dataset
 from gmcore.data.frames import Frame
 from gmcore.data.labels import label_array
+from gmcore.data.structures import total_charge_of
 from gmcore.errors import DataError
 from gmcore.units import UnitError
 from support.labeled_data import LABELS, UNITS, reference, xyz
@@ -195,12 +196,12 @@ def test_periodicity_can_be_overridden(tmp_path):
     "value", ["[" * 100_000, [10**400], 10**4000, np.zeros(1, [("x", float), ("y", float)])[0], {"a": 1}]
 )
 def test_labels_that_are_no_numbers(value):
-    frame = Frame(Atoms("H"), {"energy": value, "q": value}, "frame 0 of a.json")
+    frame = Frame.of(Atoms("H"), {"energy": value, "q": value}, "frame 0 of a.json")
     with pytest.raises(DataError, match=r"energy of frame 0 of a.json must be numbers, got ") as caught:
         label_array("energy", value, frame)
     assert len(str(caught.value)) < 200
     with pytest.raises(DataError, match=r"total charge of frame 0 of a.json must be one number, got ") as caught:
-        _total_charge(frame, "q")
+        total_charge_of(frame, "q")
     assert len(str(caught.value)) < 300
 
 

@@ -206,7 +206,7 @@ def test_xyz_with_vectors_below_its_atoms_is_read_as_before(tmp_path):
     frame = "1\nmy_properties=a:b:9\nH 0 0 0\nVEC1 5 0 0\nVEC2 0 5 0\nVEC3 0 0 5\n"
     (tmp_path / "a.xyz").write_text(2 * frame)
     frames = list(read_frames(tmp_path / "a.xyz"))
-    assert [frame.atoms.cell.lengths().tolist() for frame in frames] == [[5.0, 5.0, 5.0]] * 2
+    assert [frame.atoms().cell.lengths().tolist() for frame in frames] == [[5.0, 5.0, 5.0]] * 2
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_no_atom_is_lost_and_none_changes_its_element(tmp_path, suffix, change, 
 
 def test_numbers_that_all_structures_share_leave_the_padding_to_the_counts(tmp_path):
     np.savez(tmp_path / "a.npz", R=np.zeros((2, 5, 3)), Z=METHANE["Z"][0], N=np.array([5, 4], np.uint8))
-    assert [len(frame.atoms) for frame in read_frames(tmp_path / "a.npz")] == [5, 4]
+    assert [len(frame.numbers) for frame in read_frames(tmp_path / "a.npz")] == [5, 4]
 
 
 def test_atoms_of_other_formats_are_elements_too(tmp_path):

@@ -7,11 +7,12 @@ import re
 import pytest
 
 from gmcore.commands.labeling import NOT_FINISHED
-from gmcore.commands.options import INTERRUPTED, USER_ERROR
+from gmcore.commands.options import USER_ERROR
 from gmcore.config import labeling as config
 from gmcore.config.labeling import METHODS, LabelConfig
 from gmcore.config.loading import parse_config
 from gmcore.labeling.openmolcas_input import STATES
+from gmcore.running.interruption import AGAIN
 from support.pages import default_of, page, tables
 
 SECTIONS = [part for part in vars(config).values() if getattr(part, "__module__", "") == config.__name__]
@@ -40,4 +41,4 @@ def test_page_of_openmolcas():
 
 def test_exit_codes():
     rows = tables(page("labels.md"))["Interruptions"]
-    assert [int(row[0]) for row in rows] == [0, USER_ERROR, NOT_FINISHED, INTERRUPTED]
+    assert [int(row[0]) for row in rows] == [0, USER_ERROR, NOT_FINISHED, AGAIN]

@@ -143,10 +143,10 @@ def test_command_line(whole, inputs, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "take", interrupted)
         result = command("md", config)
-    assert result.exit_code == 130 and f"continue with: gmtensor md {config}" in result.stderr
+    assert result.exit_code == 75 and f"continue with: gmtensor md {config}" in result.stderr
     assert Trajectory(tmp_path / "run").steps("position").max() == 20
     result = command("md", config, "--threads", 1)
-    assert result.exit_code == 0 and "written:" in result.stdout and "ns/day x 2" in result.stderr
+    assert result.exit_code == 0 and "written:" in result.stdout
     assert_same_run(tmp_path / "run", whole)
     result = command("convert", tmp_path / "run", "-o", tmp_path / "out.extxyz", "--replica", 1, "--every", 2)
     assert result.exit_code == 0 and len(read(tmp_path / "out.extxyz", ":")) == 6

@@ -15,10 +15,11 @@ from gmcore.anisotropy import zfs_parameters
 from gmcore.config.loading import parse_config
 from gmcore.data.datasets import Dataset, read_dataset
 from gmcore.data.reading import read_frames
+from gmcore.engine.structures import Batch
 from gmcore.errors import GMError
 from gmcore.evaluation.evaluation import EvaluationError, evaluate_model, metrics_table, write_evaluation
 from gmcore.evaluation.learning_curve import run_learning_curve, with_training_size
-from gmcore.evaluation.outside import outside_sentences, stated_values
+from gmcore.evaluation.outside import Outside, stated_values
 from gmcore.evaluation.predictions import PredictionFileError, check_suffix, write_predictions
 from gmcore.evaluation.trust import training_environments
 from gmcore.model import Model
@@ -173,7 +174,18 @@ def test_what_lies_outside_is_said(calibrated):
     charged.info |= {"total_charge": 1.0, "multiplicity": 2}
     inside.info |= {"total_charge": 0.0, "multiplicity": 1}
     atoms = [inside, stretched, charged]
-    sentences = outside_sentences(atoms, model.predict(atoms), model)
+
+    def counted(frames) -> Outside:
+        batch = Batch.from_atoms(frames)
+        return Outside.count(
+            batch,
+            [frame.info for frame in frames],
+            model.predict_arrays(batch.numbers, batch.positions, offsets=batch.offsets),
+        )
+
+    parts = [Outside.from_plain(json.loads(json.dumps(counted([frame]).plain()))) for frame in atoms]
+    assert sum(parts, Outside()) == counted(atoms)
+    sentences = counted(atoms).sentences(model)
     assert sentences[0].startswith(
         "1 of 3 structures lies outside the training data (extrapolation above 1), most often"
     )
@@ -181,10 +193,10 @@ def test_what_lies_outside_is_said(calibrated):
         "1 of 3 structures lies outside the training data by total charge: 1, where the data had 0",
         "1 of 3 structures lies outside the training data by multiplicity: 2, where the data had 1",
     ]
-    assert outside_sentences([inside], model.predict([inside]), model) == []
+    assert counted([inside]).sentences(model) == []
     provenance = model.settings.provenance | {"start_from": {"replayed": False}}
     trained_on = SimpleNamespace(settings=replace(model.settings, provenance=provenance))
-    assert "those of the last training only" in outside_sentences(atoms, model.predict(atoms), trained_on)[0]
+    assert "those of the last training only" in counted(atoms).sentences(trained_on)[0]
     assert stated_values(atoms) == {"total_charges": [0.0, 1.0], "multiplicities": [1.0, 2.0]}
 
 

@@ -24,11 +24,12 @@ from gmcore.errors import GMError
 from gmcore.files import LOCK, LockError, WriteError, lock_folder
 from gmcore.model import load_model
 from gmcore.model_file import read_model
+from gmcore.running.interruption import EndedEarly, Interruption
 from gmkeras import callbacks, training
 from gmkeras.checkpoint import CheckpointError, TrainingState
 from gmkeras.data import PreparedData, epoch_order
 from gmkeras.model import GMModel
-from gmkeras.training import train
+from gmkeras.training import train, train_member
 from support.keras_models import random_labels
 from support.systems import molecule, single_atom, triclinic, water_molecule
 
@@ -186,6 +187,10 @@ def test_a_restart_loses_nothing(tmp_path, monkeypatch, no_figures):
         with pytest.raises(KeyboardInterrupt):
             train(parts)
     assert not (tmp_path / "parts" / "model.h5").exists()
+    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_CHECKPOINTS", 1e9)
+    with Interruption(0.0) as interruption, pytest.raises(EndedEarly, match="ended by the time limit"):
+        train(parts, interruption=interruption)  # one epoch more
+    assert len((tmp_path / "parts" / "member_0" / "history.csv").read_text().splitlines()) == 1 + 3
     continued = train(parts)
     assert same(arrays(whole.models[0]), arrays(continued.models[0]))
     histories = [(tmp_path / name / "member_0" / "history.csv").read_text() for name in ("whole", "parts")]
@@ -193,6 +198,21 @@ def test_a_restart_loses_nothing(tmp_path, monkeypatch, no_figures):
 
     again = train(parts)  # nothing is left to do
     assert same(arrays(whole.models[0]), arrays(again.models[0]))
+
+
+def test_members_that_are_trained_apart_are_the_committee(tmp_path, no_figures):
+    whole = train(config(tmp_path, "{d_tensor: {}}", name="whole", epochs=1, members=2))
+    apart = config(tmp_path, "{d_tensor: {}}", name="apart", epochs=1, members=2)
+    assert train_member(apart, 1) == [tmp_path / "apart" / "member_1" / "checkpoint.npz"]
+    train_member(apart, 0)
+    assert not (tmp_path / "apart" / "model.h5").exists()
+    written = [(tmp_path / "apart" / f"member_{k}" / "history.csv").stat().st_mtime_ns for k in (0, 1)]
+    assert same(arrays(whole.models[0]), arrays(train(apart).models[0]))
+    assert written == [(tmp_path / "apart" / f"member_{k}" / "history.csv").stat().st_mtime_ns for k in (0, 1)]
+    with lock_folder(tmp_path / "apart" / "member_1"), pytest.raises(LockError):
+        train_member(apart, 1)
+    with pytest.raises(GMError, match="the member must be one of 0 to 1, got 2"):
+        train_member(apart, 2)
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, no_figures):

@@ -135,8 +135,8 @@ def test_killed_at_random_moments(folder, seed):
     assert work == ["frames", "scratch"] and not list((work_folder(folder / "out.extxyz") / "scratch").iterdir())
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
-def test_signals_end_everything_and_keep_what_is_labeled(folder, number, code):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_everything_and_keep_what_is_labeled(folder, number):
     configured(folder, "hangs", limit=1000.0)
     command = [sys.executable, "-c", START, "label", "frames.extxyz", "label.yaml", "-o", "out.extxyz"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -147,9 +147,9 @@ def test_signals_end_everything_and_keep_what_is_labeled(folder, number, code):
         with pytest.raises(LockError), lock_folder(folder / "out.extxyz.work"):
             pass
         process.send_signal(number)
-        assert process.wait(30) == code
+        assert process.wait(30) == 75
         message = process.stderr.read().decode()
-    assert ("finished frames are saved, continue with: gmtensor label frames.extxyz" in message) == (code == 130)
+    assert "finished frames are saved, continue with: gmtensor label frames.extxyz" in message
     wait_for_the_end_of_all_workers(folder)
     kept, calls = finished(folder / "out.extxyz.work"), len(computed(folder))
     assert kept and 2.0 not in kept and not (folder / "out.extxyz").exists()

@@ -169,7 +169,7 @@ def test_a_signal_reaches_all(folder, number):
             wait_until(lambda file=file: unlocked(file))
         assert (folder / f"{name}.interrupted").exists() == (number == signal.SIGINT)
     if number == signal.SIGINT:
-        assert parent.returncode == 130 and f"interrupted; continue with: gmtensor run {folder}/all.yaml" in err
+        assert parent.returncode == 75 and f"have ended early; continue with: gmtensor run {folder}/all.yaml" in err
     assert finished(folder) == []
 
 

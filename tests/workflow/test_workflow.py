@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from gmcore.commands.app import app
 from gmcore.config.loading import ConfigError, load_config, parse_config
 from gmcore.config.workflow import Workflow
 from gmcore.files import LockError, lock_folder
+from gmcore.running.interruption import EndedEarly, Interruption
 from gmcore.workflow import processes, side_by_side
 from gmcore.workflow.record import WorkflowError
 from gmcore.workflow.steps import steps_of
@@ -53,11 +55,14 @@ class Commands:
     def __init__(self):
         self.run: list[str] = []
         self.failing: str | None = None
+        self.code = 2
+        self.options: list[tuple[str, ...]] = []
 
     def __call__(self, arguments: tuple[str, ...], threads: int | None = None) -> int:
         command, argument = arguments[0], Path(arguments[1])
         self.run.append(f"{command} {argument.name}")
-        code = 2 if command == self.failing else 0
+        self.options.append(arguments[2:])
+        code = self.code if command == self.failing else 0
         if code == 0:
             made = {
                 "train": lambda: argument.parent / argument.stem / "model.h5",
@@ -120,6 +125,28 @@ def test_a_lost_product_is_made_again(folder, commands):
     (folder / "md" / "analysis.json").unlink()
     run_all(folder)
     assert commands.run == ["analyze md"]
+
+
+def test_the_time_limit_is_that_of_all_steps(folder, commands, monkeypatch):
+    workflow = load_config(folder / "all.yaml", Workflow)
+    commands.failing, commands.code = "md", 75
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with (
+        Interruption(3600.0, "step") as interruption,
+        pytest.raises(EndedEarly, match=r"gmtensor md .* has ended early"),
+    ):
+        for _ in run_workflow(workflow, interruption):
+            now[0] += 600.0
+    assert commands.options == [("--max-time", limit) for limit in ("0:50:00", "0:40:00", "0:30:00")]
+    commands.failing = None
+    with Interruption(3600.0, "step") as interruption:
+        now[0] += 3600.0
+        with pytest.raises(EndedEarly, match="ended by the time limit"):
+            list(run_workflow(workflow, interruption))
+        now[0] -= 1800.0
+        list(run_workflow(workflow, interruption))
+    assert commands.options[3:] == [("--max-time", "0:30:00"), (), ()]
 
 
 def test_goes_on_after_a_failure(folder, commands):

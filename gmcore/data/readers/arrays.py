@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms
 
 from gmcore.data.frames import Columns, Fields, Frame, units_in_file
 from gmcore.engine.structures import MAX_ATOMIC_NUMBER
@@ -102,8 +101,9 @@ def frames_from_arrays(arrays: Columns, units: Mapping[str, str] = {}) -> Iterat
     used = (key_positions, key_numbers, "N", "cell", "pbc")
     labels = {key for key, shape in shapes.items() if key not in used and shape[:1] == (n_structures,)}
     for k, n in enumerate(counts):
-        atoms = Atoms(numbers[k, :n], positions[k, :n], cell=cells[k], pbc=pbc[k])
-        yield Frame(atoms, Fields(arrays, labels, k, n_max), f"structure {k} of {name}", dict(units), n_max - int(n))
+        fields = Fields(arrays, labels, k, n_max)
+        own = numbers[k, :n], positions[k, :n], cells[k], pbc[k].astype(bool)
+        yield Frame(*own, fields, f"structure {k} of {name}", dict(units), n_max - int(n))
 
 
 def _integers(arrays: Columns, key: str, allowed: list[tuple[int, ...]]) -> np.ndarray:

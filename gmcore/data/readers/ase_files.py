@@ -9,26 +9,25 @@ entry `units` of `info` states units as `gmtensor predict` writes them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from ase import Atoms
 
 from gmcore.data.frames import Frame, units_in_file
 from gmcore.errors import DataError, shortened
-from gmcore.formats import BoundedFile, check_arrays, check_extxyz
+from gmcore.extxyz.reading import XYZFrame, read_xyz_frames
+from gmcore.formats import BoundedFile, check_arrays
 
 
-def read_extxyz(path: Path) -> Iterator[Frame]:
-    """Yield the frames of an extended XYZ file.
+def read_extxyz(path: Path, start: int = 0) -> Iterator[Frame]:
+    """Yield the frames of an extended XYZ file from number `start` on.
 
     Raises
     ------
     DataError : a frame cannot be read.
     """
-    from ase.io import iread
-
-    check_extxyz(path)
-    return _frames(path, "extended XYZ", iread(path, index=":", format="extxyz"))
+    return _frames(path, "extended XYZ", read_xyz_frames(path, start), start)
 
 
 def read_ase(path: Path) -> Iterator[Frame]:
@@ -64,24 +63,26 @@ def _rows(path: Path) -> Iterator[Atoms]:
             yield atoms
 
 
-def _frames(path: Path, what: str, structures: Iterator[Atoms]) -> Iterator[Frame]:
-    index = 0
-    while True:
+def _frames(path: Path, what: str, structures: Iterator[Atoms | XYZFrame], first: int = 0) -> Iterator[Frame]:
+    for index in count(first):
         try:
-            atoms = next(structures)
+            found = next(structures)
         except StopIteration:
-            break
+            return
+        except DataError:
+            raise
         except Exception as error:  # parsers raise anything: IndexError, KeyError, sqlite3.DatabaseError, ...
             reason = shortened(str(error)) or type(error).__name__
             raise DataError(f"{path} cannot be read as {what} at frame {index}: {reason}") from error
-        yield frame_of(atoms, f"frame {index} of {path.name}")
-        index += 1
+        yield frame_of(found, f"frame {index} of {path.name}")
 
 
-def frame_of(atoms: Atoms, origin: str) -> Frame:
-    """Return a structure of ASE as a frame, with all values that it carries; `atoms` stays what it is."""
-    fields = dict(atoms.calc.results) if atoms.calc is not None else {}
-    fields |= atoms.info
-    fields |= {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
-    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    return Frame(bare, fields, origin, units_in_file(fields.get("units")))
+def frame_of(found: Atoms | XYZFrame, origin: str) -> Frame:
+    """Return a structure of ASE, or an ordinary one of a file, as a frame with all values that it carries."""
+    if isinstance(found, XYZFrame):
+        fields, units = found.fields, units_in_file(found.fields.get("units"))
+        return Frame(found.numbers, found.positions, found.cell, found.pbc, fields, origin, units)
+    fields = dict(found.calc.results) if found.calc is not None else {}
+    fields |= found.info
+    fields |= {name: array for name, array in found.arrays.items() if name not in ("numbers", "positions")}
+    return Frame.of(found, fields, origin, units_in_file(fields.get("units")))

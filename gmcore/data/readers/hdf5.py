@@ -17,9 +17,10 @@ A file without the attribute `format` but with arrays R, Z, N, ... at its top is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -28,7 +29,7 @@ from ase import Atoms
 from gmcore.data.frames import Columns, Fields, Frame
 from gmcore.data.readers.arrays import frames_from_arrays
 from gmcore.errors import DamagedFileError, DataError
-from gmcore.files import atomic_hdf5
+from gmcore.files import streamed_hdf5
 from gmcore.inputs.claims import check_claim
 from gmcore.inputs.hdf5 import open_hdf5, read_array
 from gmcore.inputs.hdf5_walk import claimed
@@ -46,7 +47,7 @@ def read_hdf5(path: Path) -> Iterator[Frame]:
     """
     with _errors_of(path), open_hdf5(path) as file:
         if np.array_equal(file.attrs.get("format"), FORMAT):
-            return iter(_own_layout(file, path))
+            return _own_layout(file, path)
         shapes = {name: item.shape for name, item in file.items() if isinstance(item, h5py.Dataset) and item.shape}
     return frames_from_arrays(Columns(path.name, shapes, _later(path, "")))
 
@@ -76,7 +77,7 @@ def _later(path: Path, group: str) -> Callable[[str], np.ndarray]:
     return read
 
 
-def _own_layout(file: h5py.File, path: Path) -> list[Frame]:
+def _own_layout(file: h5py.File, path: Path) -> Iterator[Frame]:
     name = path.name
     version = int(file.attrs.get("version", 0))
     if version > VERSION:
@@ -112,14 +113,18 @@ def _own_layout(file: h5py.File, path: Path) -> list[Frame]:
             f"cells and positions of {name} must have the same unit, got {_unit(file['cells'])} and {units['length']}"
         )
     columns, per_atom = _columns(file, path, n_structures, n_atoms, units)
-    frames = []
-    for k in range(n_structures):
+    for key, kinds in (("positions", "iuf"), ("cells", "iuf"), ("pbc", "biuf")):
+        if arrays[key].dtype.kind not in kinds:
+            raise ValueError(f"{key} must be numbers, got {arrays[key].dtype}")
+    pbc = arrays["pbc"].astype(bool)
+
+    def frame(k: int) -> Frame:
         own = slice(offsets[k], offsets[k + 1])
-        cell, pbc = arrays["cells"][k], arrays["pbc"][k]
-        atoms = Atoms(arrays["numbers"][own], arrays["positions"][own], cell=cell, pbc=pbc)
         fields = Fields(columns, columns.shapes, k, 1, own, per_atom)
-        frames.append(Frame(atoms, fields, f"structure {k} of {name}", units=units))
-    return frames
+        place = arrays["numbers"][own], arrays["positions"][own], arrays["cells"][k], pbc[k]
+        return Frame(*place, fields, f"structure {k} of {name}", units=units)
+
+    return map(frame, range(n_structures))
 
 
 def _columns(
@@ -175,19 +180,65 @@ def write_hdf5(
     ------
     WriteError : the disk is full or the folder cannot be written to.
     """
-    offsets = np.cumsum([0, *(len(frame) for frame in atoms)])
-    with atomic_hdf5(path) as file:
+    arrays: dict[str, Any] = {
+        "sizes": np.array([len(frame) for frame in atoms]),
+        "numbers": np.concatenate([frame.numbers for frame in atoms]),
+        "positions": np.concatenate([frame.positions for frame in atoms]),
+        "cells": np.array([frame.cell.array for frame in atoms]),
+        "pbc": np.array([frame.pbc for frame in atoms]),
+        "total_charge": total_charge,
+        **{key: np.concatenate(values) if key in per_atom else np.array(values) for key, values in labels.items()},
+    }
+    sizes = len(atoms), len(arrays["numbers"])
+    write_hdf5_parts(path, sizes, [arrays], {key: units[key] for key in labels}, per_atom, total_charge is not None)
+
+
+def write_hdf5_parts(
+    path: str | Path,
+    sizes: tuple[int, int],
+    parts: Iterable[Mapping[str, Any]],
+    units: Mapping[str, str],
+    per_atom: Sequence[str],
+    total_charge: bool,
+) -> None:
+    """Write structures and labels that come in parts, in the layout above; whole or not at all.
+
+    Parameters
+    ----------
+    sizes : numbers of structures and of atoms of all parts.
+    parts : arrays of each: sizes (n_structures,) numbers of atoms, numbers, positions, cells, pbc, the labels, and
+        perhaps total_charge.
+    units : unit of each label.
+    per_atom : labels whose arrays have one row per atom.
+    total_charge : write the total charges.
+
+    Raises
+    ------
+    WriteError : the disk is full or the folder cannot be written to.
+    """
+    types = {"offsets": np.int64, "numbers": np.int32, "positions": float, "cells": float, "pbc": bool}
+    with streamed_hdf5(path) as (file, check):
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-        file["offsets"] = offsets.astype(np.int64)
-        file["numbers"] = np.concatenate([frame.numbers for frame in atoms]).astype(np.int32)
-        file["positions"] = np.concatenate([frame.positions for frame in atoms])
-        file["cells"] = np.array([frame.cell.array for frame in atoms])
-        file["pbc"] = np.array([frame.pbc for frame in atoms])
+        first = np.zeros(2, np.int64)
+        for part in parts:
+            n_here = np.array([len(part["sizes"]), len(part["numbers"])])
+            content = {key: part[key] for key in ("numbers", "positions", "cells", "pbc")}
+            content["offsets"] = first[1] + np.concatenate([[0], np.cumsum(part["sizes"])])
+            content |= {"total_charge": part["total_charge"]} if total_charge else {}
+            content |= {f"labels/{key}": part[key] for key in units}
+            for name, given in content.items():
+                array = np.asarray(given, types.get(name))
+                of_atoms = name in ("numbers", "positions") or name.removeprefix("labels/") in per_atom
+                if name not in file:
+                    n_rows = sizes[int(of_atoms)] + (name == "offsets")
+                    file.create_dataset(name, (n_rows, *array.shape[1:]), array.dtype)
+                start = int(first[int(of_atoms)])
+                file[name][start : start + len(array)] = array
+            first = first + n_here
+            check()
         file["positions"].attrs["unit"] = file["cells"].attrs["unit"] = "A"
-        if total_charge is not None:
-            file["total_charge"] = np.asarray(total_charge, dtype=np.float64)
+        if total_charge:
             file["total_charge"].attrs["unit"] = "e"
-        for key, values in labels.items():
-            atomwise = key in per_atom
-            item = file.create_dataset(f"labels/{key}", data=np.concatenate(values) if atomwise else np.array(values))
-            item.attrs["unit"], item.attrs["per"] = units[key], "atom" if atomwise else "structure"
+        for key, unit in units.items():
+            item = file[f"labels/{key}"]
+            item.attrs["unit"], item.attrs["per"] = unit, "atom" if key in per_atom else "structure"
