@@ -32,7 +32,7 @@ FLOORS = {
     "exchange": "ground data molecules",
     "labeling": "ground config data molecules exchange faces",
     "evaluation": "ground config data engine uncertainty faces",
-    "dynamics": "ground uncertainty config device engine molecules faces evaluation",
+    "dynamics": "ground kernels uncertainty config device engine molecules faces evaluation",
     "analysis": "ground uncertainty config data engine molecules faces evaluation dynamics",
     "report": "ground uncertainty config evaluation analysis",
     "selection": "ground config data engine uncertainty molecules faces evaluation dynamics analysis",
