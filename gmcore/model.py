@@ -59,8 +59,7 @@ class Model:
     ):
         self.uncertainty = uncertainty or Uncertainty()
         self.evaluator = _make_evaluator(settings, members, dtype, device, matmul)
-        if device == "cpu":
-            self.evaluator.environments = self.uncertainty.environments
+        self.evaluator.environments = self.uncertainty.environments
         self._axes = component_axes(settings.heads)
         self.settings, self.species = settings, self.evaluator.species
         self.cutoff, self.units, self.n_members = self.evaluator.cutoff, self.evaluator.units, len(members)

@@ -116,3 +116,40 @@ class ShiftNumbers(NamedTuple):
     zero: np.ndarray
     code: np.ndarray
     center_code: np.ndarray
+
+
+class Motion(NamedTuple):
+    """Atoms that move, and what moves them.
+
+    positions (n_replicas, n_atoms, 3), A, and velocities, A/fs; terms (n_terms, n_replicas, n_atoms, 3), which add up
+    to the force; half_kick (n_atoms,): dt/2 over the mass, times what makes A/fs of these sums; half_mass (n_atoms,):
+    half the mass in eV/(A/fs)^2.
+    """
+
+    positions: np.ndarray
+    velocities: np.ndarray
+    terms: np.ndarray
+    half_kick: np.ndarray
+    half_mass: np.ndarray
+
+
+class Bath(NamedTuple):
+    """Heat bath of Langevin dynamics.
+
+    decay = exp(-friction dt); width (n_replicas, n_atoms) of the noise, A/fs; keys (n_replicas, 2) uint32 of the random
+    numbers; heat (n_replicas, n_atoms), eV: what the bath has given to each atom.
+    """
+
+    decay: float
+    width: np.ndarray
+    keys: np.ndarray
+    heat: np.ndarray
+
+
+class Chain(NamedTuple):
+    """Nose-Hoover chains, all (n_replicas, chain_length): velocities xi, positions eta, n k_B T (eV), and masses."""
+
+    xi: np.ndarray
+    eta: np.ndarray
+    target: np.ndarray
+    mass: np.ndarray

@@ -27,14 +27,25 @@ from types import SimpleNamespace
 import numba
 from numba import types
 
-from gmcore.kernels.arguments import BinnedAtoms, Cells, Geometry, Grid, RadialBasis, ShiftNumbers, WrappedAtoms
+from gmcore.kernels.arguments import (
+    Bath,
+    BinnedAtoms,
+    Cells,
+    Chain,
+    Geometry,
+    Grid,
+    Motion,
+    RadialBasis,
+    ShiftNumbers,
+    WrappedAtoms,
+)
 
 BUDGET = Path(__file__).with_name("cuda_budget.json")
 CAPABILITIES = ((8, 0), (9, 0))
 SLACK = 8  # registers
 
-# Types of the arguments: r working real, d float64, i int32, l int64, b bool, with the number of axes (0 a scalar);
-# the named tuples of `gmcore.kernels.arguments` stand in TUPLES; `wanted` is a tuple of two flags.
+# Types of the arguments: r working real, d float64, i int32, u uint32, l int64, b bool, with the number of axes
+# (0 a scalar); the named tuples of `gmcore.kernels.arguments` stand in TUPLES; `wanted` is a tuple of two flags.
 TUPLES = {
     "geometry": (Geometry, "i1 i1 l1 i1 i1 d2 i1 l0"),
     "radial": (RadialBasis, "r1 r1"),
@@ -43,8 +54,12 @@ TUPLES = {
     "grid": (Grid, "d2 d3 l2 l1"),
     "binned": (BinnedAtoms, "l1 l1 d2"),
     "numbers": (ShiftNumbers, "l2 l1 l1 l1"),
+    "bath": (Bath, "d0 d2 u2 d2"),
+    "motion": (Motion, "d3 d3 d4 d1 d1"),
+    "chain": (Chain, "d2 d2 d2 d2"),
 }
 SIGNATURES = {
+    "committee_cuda.mean_and_deviation": "d3 d2 d1",
     "contractions_cuda.forward": "r3 r2",
     "contractions_cuda.forward_centered": "r3 r2 r2",
     "contractions_cuda.backward": "r3 r2 r3",
@@ -52,6 +67,14 @@ SIGNATURES = {
     "moments_cuda.forward": "geometry d2 radial r5 r4",
     "moments_cuda.backward": "geometry d2 radial r5 r4 wanted r3 r4 r5",
     "moments_cuda.double_backward": "geometry d2 radial r4 r3 d2 d3 wanted r3 r2 r3 r5",
+    "molecules_cuda.unwrap": "d3 l2 l2 d3 d3 d1 d2 d2",
+    "motion_cuda.kick": "motion l0",
+    "motion_cuda.kick_and_drift": "motion l0 d0",
+    "motion_cuda.kick_and_diffuse": "motion l0 d0 bath l1 l0",
+    "motion_cuda.kinetic": "motion d2",
+    "motion_cuda.advance_chains": "d1 chain l0 d0 d1",
+    "motion_cuda.scale_velocities": "motion d1",
+    "motion_cuda.mark_infinite": "d3 i1",
     "neighbors_cuda.wrap_atoms": "d2 cells atoms i1",
     "neighbors_cuda.tile_bounds": "l1 l1 atoms d3",
     "neighbors_cuda.bin_atoms": "atoms grid numbers l1",
@@ -113,7 +136,14 @@ def dtypes_of(name: str) -> tuple[str, ...]:
 
 def argument_types(name: str, dtype: str) -> tuple[types.Type, ...]:
     """Numba types of a kernel's arguments for one working type."""
-    scalars = {"r": getattr(types, dtype), "d": types.float64, "i": types.int32, "l": types.int64, "b": types.boolean}
+    scalars = {
+        "r": getattr(types, dtype),
+        "d": types.float64,
+        "i": types.int32,
+        "u": types.uint32,
+        "l": types.int64,
+        "b": types.boolean,
+    }
 
     def of(code: str) -> types.Type:
         if code in TUPLES:

@@ -33,7 +33,7 @@ FLOORS = {
     "exchange": "ground data molecules",
     "labeling": "ground config data molecules exchange faces",
     "evaluation": "ground extxyz config data engine uncertainty faces",
-    "dynamics": "ground extxyz uncertainty config device engine molecules faces evaluation",
+    "dynamics": "ground kernels extxyz uncertainty config device engine molecules faces evaluation",
     "engines": "ground engine molecules faces dynamics",
     "analysis": "ground uncertainty config data engine molecules faces evaluation dynamics",
     "report": "ground uncertainty config evaluation analysis",

@@ -209,15 +209,8 @@ class MDConfig(Section):
         None, description="precision of the models (default: precision of their training)"
     )
     threads: int | None = Field(None, ge=1, le=1024, description="number of threads (default: all cores)")
-    device: str = Field("cpu", description="device of the dynamics; only cpu so far")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="device of the dynamics: cpu, or cuda for an NVIDIA GPU")
     analysis: Analysis = Field(default_factory=Analysis, description="settings of the analysis")
-
-    @field_validator("device")
-    @classmethod
-    def _device(cls, device: str) -> str:
-        if device != "cpu":
-            raise ValueError(f"device must be 'cpu': dynamics does not run on other devices yet, got {excerpt(device)}")
-        return device
 
     @model_validator(mode="after")
     def _whole_steps(self) -> MDConfig:

@@ -17,6 +17,8 @@ A step is symmetric in time. Each factor solves one part of the equations exactl
 velocities; strain, move, strain the positions, and the cell with them; Ornstein-Uhlenbeck step of v and g; then the
 same factors in reverse order. For an infinitely heavy cell this is BAOAB.
 
+Atoms and cells are moved on the host.
+
 Not supported: anisotropic external stress, cells of fixed shape, fixed atoms, and systems that are periodic in fewer
 than three directions.
 """
@@ -28,8 +30,8 @@ from numpy.typing import ArrayLike
 
 from gmcore.dynamics.forces import Forces
 from gmcore.dynamics.integrator import Integrator
-from gmcore.dynamics.langevin import OrnsteinUhlenbeck
 from gmcore.dynamics.state import DynamicsError, State, per_replica
+from gmcore.kernels import motion_cpu
 from gmcore.units import BOLTZMANN, MASS_UNIT
 
 
@@ -75,6 +77,8 @@ class LangevinNPT(Integrator):
         self._pressure = float(pressure)
         if not np.isfinite(self._pressure):
             raise DynamicsError(f"the pressure must be finite, got {pressure} eV/A^3")
+        if not forces.machine.on_host:
+            raise DynamicsError("NPT moves atoms and cells on the host and needs BatchForces, got DeviceForces")
         if not state.pbc.all():
             raise DynamicsError(
                 f"NPT needs a system that is periodic in all three directions, got pbc {state.pbc.tolist()}"
@@ -90,28 +94,32 @@ class LangevinNPT(Integrator):
         self._mass = (self.n_degrees + 3) * BOLTZMANN * temperatures * barostat_time**2 / 3.0
         self._decay = np.exp(-cell_friction * self.time_step)
         self._width = np.sqrt((1.0 - self._decay**2) * BOLTZMANN * temperatures / self._mass)
-        self._thermostat = OrnsteinUhlenbeck(self._per_mass, temperatures, np.exp(-friction * self.time_step))
-        self._heat = self._extended_variable("heat", (n_replicas,))
+        self._bath = self._make_bath(temperatures, friction)
+        self._cell_heat = self._extended_variable("cell_heat", (n_replicas,))
         self._rate = self._extended_variable("strain_rate", (n_replicas, 3, 3))
 
-    def step(self) -> None:
-        """Advance all replicas by one time step."""
+    def start_step(self, n_kicks: int, offset: int) -> None:
+        """Advance to the new positions and cells."""
+        if n_kicks == 2:
+            self.finish_step()
         self._push_cell()
         strain = self._strain()
         self._push_atoms(strain)
         self._drift(strain)
-        self._thermostat.apply(self.state, self._heat)
-        self._thermalize_cell()
-        strain = self._strain()
-        self._drift(strain)
-        self._evaluate()
-        self._push_atoms(strain)
-        self._push_cell()
-        self.state.step += 1
+        self._launch("thermalize", self._motion(), self._bath, self._counter, offset)
+        self._thermalize_cell(self.state.step + offset)
+        self._end_strain = self._strain()
+        self._drift(self._end_strain)
 
-    def conserved(self) -> np.ndarray:
-        """(n_replicas,) eV: energies of atoms and cell, plus P V, minus the heat taken from the bath."""
-        return super().conserved() + self._pressure * self._volumes() + self.cell_energies() - self._heat
+    def finish_step(self) -> None:
+        """Advance the velocities and the strain rate to the end of the step."""
+        self._push_atoms(self._end_strain)
+        self._push_cell()
+
+    def conserved_at(self, state: State, energies: np.ndarray) -> np.ndarray:
+        """(n_replicas,) eV: energies of atoms and cell, plus P V, minus the heat taken from the baths."""
+        taken = state.extended["heat"].sum(axis=1) + state.extended["cell_heat"]
+        return super().conserved_at(state, energies) + self._pressure * self._volumes() + self.cell_energies() - taken
 
     def cell_energies(self) -> np.ndarray:
         """(n_replicas,) eV: kinetic energy of the cell; its average is 3 k_B T."""
@@ -142,7 +150,7 @@ class LangevinNPT(Integrator):
         """Advance the velocities by half a step under forces and strain."""
         state, shrink = self.state, strain[1]
         np.matmul(state.velocities, shrink, out=state.velocities)
-        self._half_kick()
+        super().finish_step()  # the half kick
         np.matmul(state.velocities, shrink, out=state.velocities)
 
     def _drift(self, strain: tuple[np.ndarray, np.ndarray]) -> None:
@@ -153,11 +161,12 @@ class LangevinNPT(Integrator):
         np.matmul(state.positions, stretch, out=state.positions)
         np.matmul(state.cells, stretch @ stretch, out=state.cells)
 
-    def _thermalize_cell(self) -> None:
+    def _thermalize_cell(self, step: int) -> None:
         """Apply the Ornstein-Uhlenbeck step to g: k_B T/2 for each of its six degrees of freedom."""
-        noise = np.stack([generator.standard_normal((3, 3)) for generator in self.state.generators])
+        noise = np.empty(self.state.cells.shape)
+        motion_cpu.cell_noise(self.state.keys, step, noise)
         noise = 0.5 * (noise + noise.swapaxes(1, 2))
-        self._heat -= self.cell_energies()
+        self._cell_heat -= self.cell_energies()
         self._rate *= self._decay
         self._rate += self._width[:, None, None] * noise
-        self._heat += self.cell_energies()
+        self._cell_heat += self.cell_energies()

@@ -133,13 +133,18 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
 
     Raises
     ------
-    RunError : the file is damaged or is not a checkpoint.
+    RunError : the file is damaged, is not a checkpoint, or was written by a version with other random numbers.
     """
     path = folder / CHECKPOINT
     if not path.exists():
         return None
     try:
         arrays = NpzArrays(path).everything()
+        if _STATE + "generators" in arrays:
+            raise RunError(
+                f"the run in {folder} began with an earlier version of gmtensor, whose random numbers this one cannot "
+                "continue: finish it with that version, or start over with gmtensor md --no-resume"
+            )
         state = State.from_arrays(
             {name.removeprefix(_STATE): values for name, values in arrays.items() if name.startswith(_STATE)}
         )
@@ -152,6 +157,8 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
             raise ValueError("atomic numbers or the step are impossible")
         start = Atoms(state.numbers, positions, cell=cell, pbc=state.pbc)
         return Checkpoint(state, start, identity)
+    except RunError:
+        raise
     except (GMError, OSError, LookupError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         # the reasons that NumPy gives (it speaks of pickles) are misleading
         raise RunError(

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gmcore.dynamics.machine import HOST, Array, Machine
 from gmcore.dynamics.state import DynamicsError
 from gmcore.engine.structures import Batch
 from gmcore.model import Model
@@ -44,6 +45,7 @@ class ForceResult:
         single model at the same positions; None for a model without draws.
     grade : returns the extrapolation grades of the replicas (n_replicas,) and of their atoms (n_replicas, n_atoms);
         None for a model that does not know its training data.
+    deviation : (n_replicas, n_atoms) eV/A, `forces_deviation` where a GPU has computed it; else None.
     """
 
     energies: np.ndarray
@@ -53,6 +55,7 @@ class ForceResult:
     member_forces: np.ndarray | None = None
     draw: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
     grade: Callable[[], tuple[np.ndarray, np.ndarray]] | None = None
+    deviation: np.ndarray | None = None
 
     def energy_deviation(self) -> np.ndarray:
         """(n_replicas,) eV: deviation of the energy over members or draws; NaN for a model that has neither."""
@@ -64,6 +67,8 @@ class ForceResult:
 
     def forces_deviation(self) -> np.ndarray:
         """(n_replicas, n_atoms) eV/A: deviation of the force on each atom over members or draws; NaN without both."""
+        if self.deviation is not None:
+            return self.deviation
         if self.member_forces is not None:
             return np.sqrt(self.member_forces.var(axis=0).sum(axis=-1))
         if self._drawn is not None:
@@ -81,16 +86,41 @@ class ForceResult:
 
 
 class Forces(Protocol):
-    """What integrators need: `BatchForces`, or analytic forces, whose `forget` may do nothing."""
+    """What integrators need: `BatchForces`, `DeviceForces` on a GPU, or analytic forces.
 
-    def __call__(self, positions: np.ndarray, cells: np.ndarray, want_stress: bool = False) -> ForceResult:
+    Attributes
+    ----------
+    machine : where positions and results are, and where the integrator runs.
+    """
+
+    @property
+    def machine(self) -> Machine:
+        """Return the machine."""
+
+    def __call__(self, positions: Array, cells: np.ndarray, want_stress: bool = False) -> ForceResult:
         """Compute energies and forces at positions (n_replicas, n_atoms, 3) A in cells (n_replicas, 3, 3) A."""
+
+    def terms(self, result: ForceResult) -> Array:
+        """Return (n_terms, n_replicas, n_atoms, 3): `machine.force_factor` times their sum are the forces."""
 
     def forget(self) -> None:
         """Drop everything kept from earlier calls, such as a neighbor list."""
 
 
-class BatchForces:
+class HostForces:
+    """What forces on the CPU have in common; they define `__call__`."""
+
+    machine = HOST
+
+    def terms(self, result: ForceResult) -> np.ndarray:
+        """Return the forces themselves, as the only term."""
+        return result.forces[None]
+
+    def forget(self) -> None:
+        """Do nothing: nothing is kept."""
+
+
+class BatchForces(HostForces):
     """Forces of a model on replicas of one system.
 
     Parameters

@@ -2,13 +2,15 @@
 
     B: v += dt/2 F/m;   A: r += dt/2 v;   O: v = c v + sqrt((1 - c^2) k_B T/m) R,  c = exp(-gamma dt);   A;   B
 
+R are normal deviates that depend on the replica, the step and the atom only (`gmcore.kernels.philox`).
+
 O is the exact solution of the Ornstein-Uhlenbeck part. Among such splittings, BAOAB has the smallest error of
 configurational averages. For harmonic forces this error is zero, while <v^2> at the end of a step is too small by the
 factor 1 - (omega dt)^2/4. Source: Leimkuhler and Matthews, J. Chem. Phys. 138, 174102 (2013).
 
-The heat absorbed in O is summed. E_kin + E_pot - heat, the effective energy of Bussi and Parrinello (Phys. Rev. E 75,
-056707, 2007), is conserved to the order of the splitting. The noise acts on every free atom, and so also on the center
-of mass: all 3 n_free degrees of freedom are thermal, and a free molecule diffuses and rotates.
+The heat that each atom absorbs in O is summed. E_kin + E_pot - heat, the effective energy of Bussi and Parrinello
+(Phys. Rev. E 75, 056707, 2007), is conserved to the order of the splitting. The noise acts on every free atom, and so
+also on the center of mass: all 3 n_free degrees of freedom are thermal, and a free molecule diffuses and rotates.
 
 Not supported: friction that differs between atoms, colored noise.
 """
@@ -21,34 +23,6 @@ from numpy.typing import ArrayLike
 from gmcore.dynamics.forces import Forces
 from gmcore.dynamics.integrator import Integrator
 from gmcore.dynamics.state import State, per_replica
-from gmcore.units import BOLTZMANN
-
-
-class OrnsteinUhlenbeck:
-    """The O step of the atoms, exact for any time step.
-
-    Parameters
-    ----------
-    per_mass : (n_atoms, 1) acceleration per force, A/fs^2 per eV/A; zero for fixed atoms.
-    temperatures : (n_replicas,) K.
-    decay : exp(-gamma dt).
-    """
-
-    def __init__(self, per_mass: np.ndarray, temperatures: np.ndarray, decay: float):
-        self._decay = decay
-        variance = (1.0 - decay * decay) * BOLTZMANN * temperatures[:, None, None] * per_mass
-        self._width = np.sqrt(variance)
-        self._noise = np.empty((len(temperatures), len(per_mass), 3))
-
-    def apply(self, state: State, heat: np.ndarray) -> None:
-        """Update the velocities; add the kinetic energy that they gain to `heat` (n_replicas,) eV."""
-        heat -= state.kinetic_energies()
-        for generator, noise in zip(state.generators, self._noise):
-            generator.standard_normal(out=noise)
-        self._noise *= self._width
-        state.velocities *= self._decay
-        state.velocities += self._noise
-        heat += state.kinetic_energies()
 
 
 class Langevin(Integrator):
@@ -78,20 +52,12 @@ class Langevin(Integrator):
         temperatures = per_replica("temperatures", temperatures, state.n_replicas, "K")
         friction = per_replica("the friction", friction, 1, "1/fs")[0]
         super().__init__(forces, state, time_step, fixed)
-        self._thermostat = OrnsteinUhlenbeck(self._per_mass, temperatures, np.exp(-friction * self.time_step))
-        self._heat = self._extended_variable("heat", (state.n_replicas,))
+        self._bath = self._make_bath(temperatures, friction)
 
-    def step(self) -> None:
-        """Advance all replicas by one time step."""
-        state = self.state
-        self._half_kick()
-        state.positions += (0.5 * self.time_step) * state.velocities
-        self._thermostat.apply(state, self._heat)
-        state.positions += (0.5 * self.time_step) * state.velocities
-        self._evaluate()
-        self._half_kick()
-        state.step += 1
+    def start_step(self, n_kicks: int, offset: int) -> None:
+        """Advance to the new positions: B A O A."""
+        self._launch("kick_and_diffuse", self._motion(), n_kicks, self.time_step, self._bath, self._counter, offset)
 
-    def conserved(self) -> np.ndarray:
+    def conserved_at(self, state: State, energies: np.ndarray) -> np.ndarray:
         """(n_replicas,) eV: kinetic and potential energy, minus the heat taken from the bath."""
-        return super().conserved() - self._heat
+        return super().conserved_at(state, energies) - state.extended["heat"].sum(axis=1)

@@ -22,11 +22,8 @@ from numpy.typing import ArrayLike
 from gmcore.dynamics.forces import Forces
 from gmcore.dynamics.integrator import Integrator
 from gmcore.dynamics.state import DynamicsError, State, per_replica
+from gmcore.kernels.arguments import Chain
 from gmcore.units import BOLTZMANN
-
-_OUTER = 1.0 / (2.0 - 2.0 ** (1.0 / 3.0))
-SUZUKI_YOSHIDA = (_OUTER, 1.0 - 2.0 * _OUTER, _OUTER)
-"""Fractions of a step; their composition is of fourth order (Yoshida 1990)."""
 
 
 class NoseHoover(Integrator):
@@ -58,66 +55,54 @@ class NoseHoover(Integrator):
         if not (isinstance(chain_length, int) and chain_length >= 1):
             raise DynamicsError(f"the chain length must be an integer of at least 1, got {chain_length!r}")
         super().__init__(forces, state, time_step, fixed)
-        # arrays of the chain are (chain_length, n_replicas), so that a row is one link of all chains
-        self._target = np.repeat(BOLTZMANN * temperatures[None], chain_length, axis=0)
-        self._target[0] *= self.n_degrees
-        self._mass = self._target * thermostat_time**2
-        shape = (state.n_replicas, chain_length)
-        self._eta = self._extended_variable("chain_positions", shape).T
-        self._xi = self._extended_variable("chain_velocities", shape).T
+        target = np.repeat(BOLTZMANN * temperatures[:, None], chain_length, axis=1)
+        target[:, 0] *= self.n_degrees
+        self._target, self._mass = target, target * thermostat_time**2
+        eta = self._extended_variable("chain_positions", target.shape)
+        xi = self._extended_variable("chain_velocities", target.shape)
+        constant = self.machine.constant
+        self._chain = Chain(xi, eta, constant(self._target), constant(self._mass))
+        self._twice_of_atoms = constant(np.zeros((state.n_replicas, state.n_atoms)))
+        self._twice, self._scale = constant(np.zeros(state.n_replicas)), constant(np.ones(state.n_replicas))
 
-    def step(self) -> None:
-        """Advance all replicas by one time step.
+    def start_step(self, n_kicks: int, offset: int) -> None:
+        """Advance to the new positions."""
+        if n_kicks == 2:
+            super().finish_step()
+        self._thermostat(n_kicks)
+        self._launch("kick_and_drift", self._motion(), 1, self.time_step)
 
-        Raises
-        ------
-        DynamicsError : a chain has overflowed.
-        """
-        self._thermostat()
-        self._half_kick()
-        self.state.positions += self.time_step * self.state.velocities
-        self._evaluate()
-        self._half_kick()
-        self._thermostat()
-        self.state.step += 1
+    def finish_step(self) -> None:
+        """Advance the velocities and the chains to the end of the step."""
+        super().finish_step()
+        self._thermostat(1)
 
-    def conserved(self) -> np.ndarray:
-        """(n_replicas,) eV: kinetic and potential energy, plus the energy of the chain."""
-        return super().conserved() + (0.5 * self._mass * self._xi**2 + self._target * self._eta).sum(axis=0)
-
-    def _thermostat(self) -> None:
-        """Advance the chain by half a time step and scale the velocities."""
-        xi, last = self._xi, len(self._xi) - 1
-        twice = 2.0 * self.state.kinetic_energies()
-        scale = np.ones_like(twice)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for fraction in SUZUKI_YOSHIDA:
-                whole = 0.5 * self.time_step * fraction
-                for k in range(last, -1, -1):
-                    self._push(k, twice, whole)
-                shrink = np.exp(-whole * xi[0])
-                scale = scale * shrink
-                twice *= shrink * shrink
-                self._eta += whole * xi
-                for k in range(last + 1):
-                    self._push(k, twice, whole)
-        if not (np.isfinite(scale).all() and np.isfinite(xi).all()):
-            replica = int(np.argmin(np.isfinite(scale) & np.isfinite(xi).all(axis=0)))
+    def _check(self) -> None:
+        """Raise DynamicsError if a chain has overflowed."""
+        scale, xi = map(self.machine.download, (self._scale, self._chain.xi))
+        finite = np.isfinite(scale) & np.isfinite(xi).all(axis=1)
+        if not finite.all():
+            replica = int(np.argmin(finite))
+            temperature = self.machine.download(self._twice)[replica] / (self.n_degrees * BOLTZMANN)
             raise DynamicsError(
-                f"the Nose-Hoover chain of replica {replica} overflowed at "
-                f"{self.state.temperatures(self.n_degrees)[replica]:.4g} K: start closer to the target temperature, "
-                "raise thermostat_time, or use langevin"
+                f"the Nose-Hoover chain of replica {replica} overflowed at {temperature:.4g} K: start closer to the "
+                "target temperature, raise thermostat_time, or use langevin"
             )
-        self.state.velocities *= scale[:, None, None]
 
-    def _push(self, k: int, twice: np.ndarray, whole: float) -> None:
-        """Advance link k by half a sub-step: its driving force between two halves of the damping by link k + 1."""
-        xi = self._xi
-        drive = twice if k == 0 else self._mass[k - 1] * (xi[k - 1] * xi[k - 1])
-        gain = (drive - self._target[k]) * (0.5 * whole / self._mass[k])
-        if k + 1 < len(xi):
-            damping = np.exp(-0.25 * whole * xi[k + 1])
-            gain += xi[k] * damping
-            np.multiply(gain, damping, out=xi[k])
-        else:
-            xi[k] += gain
+    def conserved_at(self, state: State, energies: np.ndarray) -> np.ndarray:
+        """(n_replicas,) eV: kinetic and potential energy, plus the energy of the chain."""
+        xi, eta = state.extended["chain_velocities"], state.extended["chain_positions"]
+        return super().conserved_at(state, energies) + (0.5 * self._mass * xi**2 + self._target * eta).sum(axis=1)
+
+    def _thermostat(self, n_times: int) -> None:
+        """Advance the chains `n_times` by half a time step and scale the velocities."""
+        motion = self._motion()
+        self._launch("kinetic", motion, self._twice_of_atoms)
+        self.machine.sum_atoms(self._twice_of_atoms, self._twice)
+        duration = 0.5 * self.time_step
+        self.machine.launch(
+            "advance_chains", self.state.n_replicas, self._twice, self._chain, n_times, duration, self._scale
+        )
+        if self.machine.may_wait:
+            self._check()
+        self._launch("scale_velocities", motion, self._scale)

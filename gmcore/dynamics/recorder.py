@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from gmcore.config.dynamics import MDConfig
-from gmcore.dynamics.integrators import Integrator
-from gmcore.dynamics.tensor_observer import TensorObserver
+from gmcore.dynamics.drivers import Frame
 
 
 class Recorder:
@@ -15,19 +16,36 @@ class Recorder:
     Parameters
     ----------
     config : configuration of the run.
-    observer : evaluates the D tensors; None for a run without D.
     """
 
-    def __init__(self, config: MDConfig, observer: TensorObserver | None):
-        self._record, self._observer = config.record, observer
+    def __init__(self, config: MDConfig):
+        record = self._record = config.record
         self._every_tensor = config.d_tensor.every if config.d_tensor else 0
+        intervals = record.positions, record.velocities, record.scalars, self._every_tensor
+        self._intervals = [every for every in intervals if every]
         self._stress = config.ensemble.kind == "npt"
         self._steps: dict[str, list[int]] = {}
         self._values: dict[str, list[np.ndarray]] = {}
 
-    def take(self, step: int, integrator: Integrator) -> None:
-        """Record the quantities that are due at `step`, the present step of the integrator."""
-        record, state = self._record, integrator.state
+    def steps_to_next(self, step: int) -> int:
+        """Return how many steps after `step`, which may be negative, something is due again."""
+        return -step if step < 0 else min(every - step % every for every in self._intervals)
+
+    def is_due(self, step: int) -> bool:
+        """Return whether anything is recorded at `step`."""
+        return step >= 0 and any(step % every == 0 for every in self._intervals)
+
+    def wants_scalars(self, step: int) -> bool:
+        """Return whether energies, deviations and grades are recorded at `step`."""
+        return step >= 0 and step % self._record.scalars == 0
+
+    def wants_tensors(self, step: int) -> bool:
+        """Return whether D is recorded at `step`."""
+        return step >= 0 and self._every_tensor > 0 and step % self._every_tensor == 0
+
+    def take(self, step: int, frame: Frame, tensors: Callable[[], dict[str, np.ndarray]] | None) -> None:
+        """Record the quantities that are due at `step`, that of the frame; `tensors` gives D where it is due."""
+        record, state = self._record, frame.state
         if step % record.positions == 0:
             self._add("position", step, state.positions.astype(record.precision))
             if state.pbc.any():
@@ -35,21 +53,21 @@ class Recorder:
         if record.velocities and step % record.velocities == 0:
             self._add("velocity", step, state.velocities.astype(record.precision))
         if step % record.scalars == 0:
-            self._take_scalars(step, integrator)
-        if self._observer is not None and step % self._every_tensor == 0:
-            for name, values in self._observer(state.positions, state.cells).items():
+            self._take_scalars(step, frame)
+        if tensors is not None:
+            for name, values in tensors().items():
                 self._add(name, step, values.astype(record.precision) if name == "molecule_position" else values)
 
     def data(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return the samples for `write_segment`: name -> steps (n,), values (n_replicas, n, ...); may be empty."""
         return {name: (np.array(self._steps[name]), np.stack(values, axis=1)) for name, values in self._values.items()}
 
-    def _take_scalars(self, step: int, integrator: Integrator) -> None:
-        state, result = integrator.state, integrator.result
+    def _take_scalars(self, step: int, frame: Frame) -> None:
+        state, result = frame.state, frame.result
         self._add("potential_energy", step, result.energies)
         self._add("kinetic_energy", step, state.kinetic_energies())
-        self._add("conserved", step, integrator.conserved())
-        self._add("temperature", step, state.temperatures(integrator.n_degrees))
+        self._add("conserved", step, frame.conserved())
+        self._add("temperature", step, state.temperatures(frame.n_degrees))
         if self._stress and result.stress is not None:
             self._add("stress", step, result.stress)
         deviation = result.forces_deviation()

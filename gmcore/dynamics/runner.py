@@ -17,6 +17,7 @@ Not supported: two processes in one folder. Where files can be locked, the secon
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,8 @@ from ase.io import write
 
 from gmcore.config.dynamics import MDConfig
 from gmcore.dynamics.checkpoint import CHECKPOINT, Checkpoint, RunError, identity_of, write_checkpoint
-from gmcore.dynamics.forces import BatchForces
+from gmcore.dynamics.drivers import Frame, make_driver
 from gmcore.dynamics.h5md import merge_segments, write_segment
-from gmcore.dynamics.integrators import make_integrator
 from gmcore.dynamics.progress import RunProgress
 from gmcore.dynamics.recorder import Recorder
 from gmcore.dynamics.run_folder import (
@@ -101,7 +101,7 @@ def check_run(config: MDConfig) -> list[str]:
 def _prepare(config: MDConfig, resume: bool, relax: bool = True) -> tuple[_Run, bool]:
     """Set up a run without writing anything; also return whether it continues an earlier run."""
     set_threads(config.threads)
-    identity, model = identity_of(config), load_model(config.potential, config.dtype)
+    identity, model = identity_of(config), load_model(config.potential, config.dtype, config.device)
     earlier = earlier_checkpoint(config.output, identity, resume)
     wanted = config.d_tensor
     reads = (config.potential, config.structure.file, *((wanted.model, wanted.reference) if wanted else ()))
@@ -129,25 +129,20 @@ class _Run:
         self._observer = make_observer(config, checkpoint.start)
         self._stops = StopConditions(config.stop, checkpoint.start, self._names)
         if config.stop.forces_deviation is not None and model.n_members == 1 and not model.evaluator.n_draws:
+            where, draws = (" on a GPU", "") if config.device == "cuda" else ("", " or with draws of its last layer")
             raise RunError(
-                "stop.forces_deviation needs a potential with several members or with draws of its last layer, got one "
-                "member and no draws: leave it out, or train the potential again"
+                f"stop.forces_deviation{where} needs a potential with several members{draws}, got one member"
+                f"{' and no draws' if draws else ''}: leave it out, or train the potential again"
             )
         if config.stop.extrapolation is not None and model.evaluator.environments is None:
             raise RunError(
                 f"stop.extrapolation needs a potential that knows its training data, but {config.potential} is of an "
                 "earlier version: leave it out, or train the potential again"
             )
-        forces = BatchForces(model, state.numbers, state.pbc, state.n_replicas, config.skin)
-        self._integrator = make_integrator(
-            config.ensemble.kind,
-            forces,
-            state,
-            config.time_step,
-            [temperature for temperature, _ in config.replicas.pairs()],
-            fixed=config.fixed or None,
-            **config.ensemble.options(),
-        )
+        self._driver = make_driver(config, model, state, self._observer)
+        self._integrator = self._driver.integrator
+        self._frame: Frame | None = None  # the one that is being looked at
+        self._look: Callable[[], None] | None = None  # what is still to be done with the last one
         self._header = make_header(config, state, self._observer)
 
     def summary(self) -> list[str]:
@@ -174,6 +169,7 @@ class _Run:
 
     def checkpoint(self) -> None:
         """Write the present state as a checkpoint."""
+        self._integrator.fetch()
         earlier = self._checkpoint
         write_checkpoint(self._config.output, Checkpoint(self._integrator.state, earlier.start, earlier.identity))
 
@@ -197,31 +193,65 @@ class _Run:
         config, state = self._config, self._integrator.state
         first = state.step - self._before
         end = state.step + (config.chunk_steps if first >= 0 else min(config.chunk_steps, -first))
-        recorder = Recorder(config, self._observer)
+        recorder = Recorder(config)
         try:
             self._integrator.restart()
             if first == 0:
-                self._stops.check(self._integrator)
-                recorder.take(0, self._integrator)
+                self._look_at(recorder, 1)
             while state.step < end:
-                self._step()
-                if first >= 0:
-                    recorder.take(state.step - self._before, self._integrator)
-                if state.step % UPDATE == 0 or state.step == end:
-                    progress.show(state.step, "production" if first >= 0 else "equilibration", self._integrator)
+                step = state.step - self._before
+                n_steps = self._driver.block_length(min(recorder.steps_to_next(step), end - state.step))
+                self._advance(n_steps)
+                self._look_at(recorder if first >= 0 else None, n_steps)
+                if state.step % UPDATE < n_steps or state.step == end:
+                    progress.show(state.step, "production" if first >= 0 else "equilibration", self._frame)
+            self._catch_up()
         except RunStopped as stopped:
             self._save(first, recorder)
             raise self._write_stopped_frames(stopped) from None
         self._save(first, recorder)
         self.checkpoint()
 
-    def _step(self) -> None:
-        """Do one step and check the stop conditions."""
+    def _advance(self, n_steps: int) -> None:
+        """Do some steps, and look at the frame before them on the way."""
+        state, end = self._integrator.state, self._integrator.state.step + n_steps
         try:
-            self._integrator.step()
+            self._driver.advance(n_steps, self._catch_up)
         except (DynamicsError, StructureError, NeighborError) as error:
-            raise self._stops.step_failed(self._integrator, error) from error
-        self._stops.check(self._integrator)
+            self._integrator.fetch()
+            self._frame = None
+            raise self._stops.step_failed(state, error) from error
+        if state.step < end:  # a GPU found numbers that are not finite
+            self._look = lambda: self._check(self._driver.frame(False), n_steps)
+            self._catch_up()
+
+    def _look_at(self, recorder: Recorder | None, n_steps: int) -> None:
+        """Prepare to check and record the present step, which comes after `n_steps` others; `_catch_up` does it."""
+        absolute, stops, driver = self._integrator.state.step, self._stops, self._driver
+        step = absolute - self._before
+        checked = stops.is_due(absolute, n_steps)
+        if not (checked or driver.looks_at_every_step or (recorder is not None and recorder.is_due(step))):
+            return
+        scalars, tensors = (recorder.wants_scalars(step), recorder.wants_tensors(step)) if recorder else (False, False)
+        frame = driver.frame(checked or scalars)
+        samples = driver.tensors() if tensors else None
+
+        def look() -> None:
+            self._check(frame, n_steps)
+            if recorder is not None:
+                recorder.take(step, frame, samples)
+
+        self._look = look
+
+    def _check(self, frame: Frame, n_steps: int) -> None:
+        self._frame = frame
+        self._stops.check(frame, n_steps)
+
+    def _catch_up(self) -> None:
+        """Look at the last frame, if that has not been done."""
+        look, self._look = self._look, None
+        if look is not None:
+            look()
 
     def _save(self, first: int, recorder: Recorder) -> None:
         """Write the trajectory of a chunk that starts at step `first` of the production."""
@@ -231,7 +261,8 @@ class _Run:
 
     def _write_stopped_frames(self, stopped: RunStopped) -> RunStopped:
         """Write the frames that ended the run; return the same exception with time and file in its message."""
-        config, state, result = self._config, self._integrator.state, self._integrator.result
+        frame = self._frame if stopped.has_forces and self._frame is not None else self._integrator
+        config, state, result = self._config, frame.state, frame.result
         step = state.step - self._before + (not stopped.has_forces)  # a failed step has not been counted
         time = step * config.time_step
         frames = []

@@ -71,7 +71,7 @@ def make_observer(config: MDConfig, start: Atoms) -> TensorObserver | None:
         return None
     reference = None if wanted.reference is None else _structure("d_tensor.reference", wanted.reference, 0)
     molecules = declared_molecules(start, wanted.molecule.metal, wanted.molecule.indices, reference)
-    return TensorObserver(load_model(wanted.model, config.dtype), molecules)
+    return TensorObserver(load_model(wanted.model, config.dtype, config.device), molecules)
 
 
 def make_header(config: MDConfig, state: State, observer: TensorObserver | None) -> Header:

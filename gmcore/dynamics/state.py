@@ -3,13 +3,13 @@
 Units are A, fs, amu, eV, K; the factor `gmcore.units.MASS_UNIT` converts m v^2 from amu A^2/fs^2 to eV. Positions are
 never wrapped, so that diffusion and bonds across a cell boundary can be followed.
 
-Each replica has its own random generator (PCG64), seeded only with the seed and the temperature of the replica. Its
-trajectory therefore does not depend on the other replicas of the batch. The temperature is part of the seed because
+Each replica has its own random numbers, whose key is made of the seed and the temperature of the replica only. Its
+trajectory therefore does not depend on the other replicas of the batch. The temperature is part of the key because
 replicas with the same noise synchronize, even at two temperatures, and would not be independent samples (Uberuaga,
-Anghel, Voter, J. Chem. Phys. 120, 6363, 2004).
+Anghel, Voter, J. Chem. Phys. 120, 6363, 2004). The noise of a step is a function of the key and the number of the step
+(`gmcore.kernels.philox`), so a restart needs nothing else.
 
-A state can be converted to plain arrays and back without loss, including the generators. NumPy guarantees the stream of
-PCG64, but not how normal deviates are made from it: exact continuation needs the NumPy version of the start of the run.
+A state can be converted to plain arrays and back without loss.
 
 Not supported: replicas of different composition, and sites without mass.
 """
@@ -45,7 +45,7 @@ class State:
     positions : (n_replicas, n_atoms, 3) float64, A, never wrapped.
     velocities : (n_replicas, n_atoms, 3) float64, A/fs.
     cells : (n_replicas, 3, 3) float64, A, rows are the cell vectors.
-    generators : one random generator (PCG64) per replica.
+    keys : (n_replicas, 2) uint32, keys of the random numbers.
     step : number of steps since the start.
     extended : variables of thermostats and barostats by name; the first axis is the replica.
 
@@ -60,7 +60,7 @@ class State:
     positions: np.ndarray
     velocities: np.ndarray
     cells: np.ndarray
-    generators: list[np.random.Generator]
+    keys: np.ndarray
     step: int = 0
     extended: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -75,6 +75,7 @@ class State:
             ("pbc", (3,)),
             ("velocities", (n_replicas, n_atoms, 3)),
             ("cells", (n_replicas, 3, 3)),
+            ("keys", (n_replicas, 2)),
         ):
             if getattr(self, name).shape != shape:
                 raise DynamicsError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
@@ -84,8 +85,8 @@ class State:
                     f"{name} must be finite numbers with one row per replica ({n_replicas}), "
                     f"got {values.dtype} {values.shape}"
                 )
-        if len(self.generators) != n_replicas:
-            raise DynamicsError(f"there must be one generator per replica ({n_replicas}), got {len(self.generators)}")
+        if self.keys.dtype != np.uint32:
+            raise DynamicsError(f"keys must be uint32, got {self.keys.dtype}")
         for name in ("masses", "positions", "velocities", "cells"):
             if not np.isfinite(getattr(self, name)).all():
                 raise DynamicsError(f"{name} must be finite, got infinite values or NaN")
@@ -114,9 +115,8 @@ class State:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return copies of everything as plain arrays, for `from_arrays`."""
-        plain = {name: getattr(self, name) for name in ("numbers", "masses", "pbc", "positions", "velocities", "cells")}
-        plain["generators"] = np.array([_words(generator) for generator in self.generators], np.uint64)
-        plain["step"] = np.array(self.step, np.int64)
+        names = ("numbers", "masses", "pbc", "positions", "velocities", "cells", "keys")
+        plain = {name: getattr(self, name) for name in names} | {"step": np.array(self.step, np.int64)}
         plain |= {_EXTENDED + name: values for name, values in self.extended.items()}
         return {name: np.array(values) for name, values in plain.items()}
 
@@ -131,9 +131,6 @@ class State:
         missing = [name for name in cls.__dataclass_fields__ if name != "extended" and name not in arrays]
         if missing:
             raise DynamicsError(f"a state needs the arrays {', '.join(missing)}, got only {', '.join(sorted(arrays))}")
-        words = np.asarray(arrays["generators"])
-        if words.dtype != np.uint64 or words.ndim != 2 or words.shape[1] != 6:
-            raise DynamicsError(f"generators must be uint64 (n_replicas, 6), got {words.dtype} {words.shape}")
         return cls(
             np.array(arrays["numbers"], np.int32),
             np.array(arrays["masses"], np.float64),
@@ -141,7 +138,7 @@ class State:
             np.array(arrays["positions"], np.float64),
             np.array(arrays["velocities"], np.float64),
             np.array(arrays["cells"], np.float64),
-            generators=[_generator(row) for row in words],
+            np.array(arrays["keys"]),
             step=int(arrays["step"]),
             extended={
                 name.removeprefix(_EXTENDED): np.array(arrays[name]) for name in arrays if name.startswith(_EXTENDED)
@@ -196,9 +193,10 @@ def initial_state(
         np.repeat(atoms.positions[None].astype(np.float64), n_replicas, axis=0),
         np.zeros((n_replicas, n_atoms, 3)),
         np.repeat(atoms.cell.array[None].astype(np.float64), n_replicas, axis=0),
-        [np.random.Generator(np.random.PCG64(_entropy(*kind))) for kind in kinds],
+        np.array([np.random.SeedSequence(_entropy(*kind), spawn_key=(1,)).generate_state(2) for kind in kinds]),
     )
-    for k, generator in enumerate(state.generators):
+    for k, kind in enumerate(kinds):
+        generator = np.random.Generator(np.random.PCG64(_entropy(*kind)))
         widths = np.sqrt(BOLTZMANN * temperatures[k] / (MASS_UNIT * masses))
         state.velocities[k] = generator.standard_normal((n_atoms, 3)) * widths[:, None]
         if mask.any():
@@ -262,26 +260,5 @@ def per_replica(name: str, values: ArrayLike, n_replicas: int, unit: str, least:
 
 
 def _entropy(temperature: float, seed: int) -> list[int]:
-    """Seed of the generator of a replica; the bits of the temperature are part of it."""
+    """Seed of the random numbers of a replica; the bits of the temperature are part of it."""
     return [seed, int(np.float64(temperature).view(np.uint64))]
-
-
-def _words(generator: np.random.Generator) -> list[int]:
-    """State of a PCG64 as six 64-bit words: state and increment (two words each), and an unused half of a draw."""
-    state = generator.bit_generator.state
-    low = (1 << 64) - 1
-    numbers = (state["state"]["state"], state["state"]["inc"])
-    return [part for n in numbers for part in (n >> 64, n & low)] + [state["has_uint32"], state["uinteger"]]
-
-
-def _generator(words: np.ndarray) -> np.random.Generator:
-    """Return the generator whose state `_words` returned."""
-    high, low, inc_high, inc_low, has_uint32, uinteger = (int(word) for word in words)
-    bits = np.random.PCG64()
-    bits.state = {
-        "bit_generator": "PCG64",
-        "state": {"state": high << 64 | low, "inc": inc_high << 64 | inc_low},
-        "has_uint32": has_uint32,
-        "uinteger": uinteger,
-    }
-    return np.random.Generator(bits)

@@ -1,10 +1,12 @@
 """Conditions that end a run early, checked for every replica.
 
-    numbers that are not finite       every step
+    numbers that are not finite       every step; on a GPU at the end of every block of steps
     committee deviation of a force    sqrt(sum over xyz of the variance over members or draws) of any atom
     extrapolation                     grade of the structure; above 1 it lies outside the training data
     temperature                       2 E_kin/(n_degrees k_B); fluctuates by T sqrt(2/n_degrees)
     broken bonds                      length divided by length at the start, for the bonds of the starting structure
+
+Conditions are due every `stop.every` steps. A GPU checks them at the end of the block of steps that they are due in.
 
 The whole run ends as soon as one replica leaves the region where the potential is valid. The other replicas could
 continue, but that computing time is better spent after the potential has been improved. All recorded samples are kept.
@@ -19,8 +21,8 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from gmcore.config.dynamics import Stop
-from gmcore.dynamics.integrators import Integrator
-from gmcore.dynamics.state import DynamicsError
+from gmcore.dynamics.drivers import Frame
+from gmcore.dynamics.state import DynamicsError, State
 from gmcore.errors import GMError
 from gmcore.molecules.bonds import bonded_pairs
 
@@ -55,20 +57,26 @@ class StopConditions:
             self._bonds = bonded_pairs(start)
             self._lengths = self._bonds.lengths(start.positions[None], start.cell.array[None])[0]
 
-    def check(self, integrator: Integrator) -> None:
-        """Check the present step of `integrator`.
+    def is_due(self, step: int, n_steps: int = 1) -> bool:
+        """Return whether a condition, other than finite numbers, is due in the `n_steps` that end with `step`."""
+        return step % self._stop.every < n_steps and any(
+            getattr(self._stop, name) is not None for name in type(self._stop).model_fields if name != "every"
+        )
+
+    def check(self, frame: Frame, n_steps: int = 1) -> None:
+        """Check a frame; it is the first after `n_steps` steps.
 
         Raises
         ------
         RunStopped : a condition is met.
         """
-        state, result, stop = integrator.state, integrator.result, self._stop
+        state, result, stop = frame.state, frame.result, self._stop
         finite = np.isfinite(result.energies) & np.isfinite(result.forces).all(axis=(1, 2))
         if result.stress is not None:
             finite &= np.isfinite(result.stress).all(axis=(1, 2))
         if not finite.all():
             self._end(~finite, "an energy, force or stress is infinite or NaN")
-        if state.step % stop.every:
+        if not self.is_due(state.step, n_steps):
             return
         if stop.forces_deviation is not None:
             found = result.forces_deviation()
@@ -76,15 +84,15 @@ class StopConditions:
         if stop.extrapolation is not None and result.extrapolation is not None:
             self._check_extrapolation(*result.extrapolation)
         if stop.temperature is not None:
-            found = state.temperatures(integrator.n_degrees)[:, None]
+            found = state.temperatures(frame.n_degrees)[:, None]
             self._compare(found, stop.temperature, "temperature", "the temperature", "K")
         if stop.broken_bonds is not None and len(self._lengths):
             found = self._bonds.lengths(state.positions, state.cells) / self._lengths
             self._compare(found, stop.broken_bonds, "broken_bonds", "the length of bond {}", "times its initial length")
 
-    def step_failed(self, integrator: Integrator, error: GMError) -> RunStopped:
+    def step_failed(self, state: State, error: GMError) -> RunStopped:
         """Return the exception for a step that failed with `error`, usually because forces cannot be computed."""
-        finite = np.isfinite(integrator.state.positions).all(axis=(1, 2))
+        finite = np.isfinite(state.positions).all(axis=(1, 2))
         replicas = np.flatnonzero(~finite) if not finite.all() else np.arange(len(finite))
         reason = str(error) if isinstance(error, DynamicsError) else f"the forces cannot be computed: {error}"
         return RunStopped(reason, replicas.tolist(), has_forces=False)

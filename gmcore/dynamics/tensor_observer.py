@@ -34,14 +34,14 @@ class TensorObserver:
     """
 
     def __init__(self, model: Model, molecules: Molecules):
-        names = [head.name for head in model.settings.heads if head.kind == "d_tensor"]
-        if len(names) != 1:
+        heads = [head for head in model.settings.heads if head.kind == "d_tensor"]
+        if len(heads) != 1:
             raise GMError(f"the model for d_tensor must predict one D tensor, got a model of {', '.join(model.units)}")
-        self._name = names[0]
+        self.head, self._name = heads[0], heads[0].name
         if model.units[self._name] != "cm^-1":
             raise GMError(f"the model for d_tensor must predict D in cm^-1, got {model.units[self._name]}")
         model.species.index(molecules.numbers)
-        self._evaluator, self.molecules = model.evaluator, molecules
+        self.model, self._evaluator, self.molecules = model, model.evaluator, molecules
 
     def __call__(self, positions: np.ndarray, cells: np.ndarray) -> dict[str, np.ndarray]:
         """Compute D at positions (n_replicas, n_atoms, 3) A in cells (n_replicas, 3, 3) A.
@@ -55,23 +55,45 @@ class TensorObserver:
         d_tensor_extrapolation : (n_replicas, n_molecules) grades; left out if the training data are not known.
         """
         whole = self.molecules.extract(positions, cells)
+        batch = self.batch(whole)
+        pairs, keys = self._evaluator.find_pairs(batch), (self._name,)
+        predicted = self._evaluator.evaluate(batch, pairs, keys, draw_keys=keys, want_extrapolation=True)
+        grades = predicted[PER_ATOM_GRADE][0] if PER_ATOM_GRADE in predicted else None
+        if grades is None and self._evaluator.environments is not None:  # of a GPU
+            grades = self._evaluator.extrapolation(batch, pairs)
+        return self.samples(whole, predicted[self._name], predicted.get(f"{self._name}_draws"), grades)
+
+    def batch(self, whole: np.ndarray) -> Batch:
+        """Return whole molecules (n_replicas, n_molecules, n_molecule_atoms, 3) as isolated structures."""
         n_replicas, n_molecules, n_atoms = whole.shape[:3]
-        batch = Batch.from_arrays(
+        return Batch.from_arrays(
             whole.reshape(-1, 3),
             np.tile(self.molecules.numbers, n_replicas * n_molecules),
             offsets=np.arange(n_replicas * n_molecules + 1) * n_atoms,
         )
-        pairs, keys = self._evaluator.find_pairs(batch), (self._name,)
-        predicted = self._evaluator.evaluate(batch, pairs, keys, draw_keys=keys, want_extrapolation=True)
-        members = predicted[self._name]
+
+    def samples(
+        self, whole: np.ndarray, members: np.ndarray, draws: np.ndarray | None, grades: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        """Return what a call returns.
+
+        Parameters
+        ----------
+        whole : (n_replicas, n_molecules, n_molecule_atoms, 3) A.
+        members : (n_members, n_replicas * n_molecules, 3, 3) cm^-1.
+        draws : the same for the draws of a single model; None without draws.
+        grades : (n_replicas * n_molecules * n_molecule_atoms,) of the atoms; None where they are not known.
+        """
+        n_replicas, n_molecules, n_atoms = whole.shape[:3]
         found = {"molecule_position": whole, "d_tensor": members.mean(axis=0).reshape(n_replicas, n_molecules, 3, 3)}
-        if len(members) == 1:
-            members = predicted.get(f"{self._name}_draws", members[:0])
-        if len(members):
-            found["d_tensor_members"] = np.moveaxis(members.reshape(-1, n_replicas, n_molecules, 3, 3), 0, 1)
-        if PER_ATOM_GRADE in predicted:
-            grades = self._evaluator.environments.structure_grades(predicted[PER_ATOM_GRADE][0], batch.offsets)
-            found["d_tensor_extrapolation"] = grades.reshape(n_replicas, n_molecules)
+        spread = members if len(members) > 1 else draws
+        if spread is not None:
+            found["d_tensor_members"] = np.moveaxis(spread.reshape(-1, n_replicas, n_molecules, 3, 3), 0, 1)
+        environments = self.model.uncertainty.environments
+        if grades is not None and environments is not None:
+            offsets = np.arange(n_replicas * n_molecules + 1) * n_atoms
+            of_molecules = environments.structure_grades(grades, offsets)
+            found["d_tensor_extrapolation"] = of_molecules.reshape(n_replicas, n_molecules)
         return found
 
 

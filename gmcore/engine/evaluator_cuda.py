@@ -3,12 +3,12 @@
 Neighbor list, descriptor, network, energies, forces and stress are computed on the device. Charges and tensors are
 small sums over its outputs and are left to `gmcore.engine.heads` on the host.
 
-Not supported: draws of the last layer and the extrapolation grade; what asks for them is ignored.
+Not supported: draws of the last layer; what asks for them is ignored. Grades only from `extrapolation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from gmcore.engine.heads import head_columns, head_outputs, output_units
 from gmcore.engine.neighbors import Pairs
 from gmcore.engine.neighbors_cuda import DeviceNeighborList
 from gmcore.engine.network_cuda import OutputTables, check_matmul, workspace_columns
-from gmcore.engine.settings import Member, ModelSettings
+from gmcore.engine.settings import HeadSettings, Member, ModelSettings
 from gmcore.engine.stages import NO_REVERSE
 from gmcore.engine.stages_cuda import DeviceContractions, DeviceMoments, find_reverse
 from gmcore.engine.step_cuda import DeviceStep, MemberGroup
@@ -176,6 +176,42 @@ class DeviceEvaluator(EvaluatorBase):
             column = int(np.flatnonzero(self.energy_columns())[0])
             return step.outputs[:, :, column].mean(axis=0), gradients / self.n_members
 
+    def evaluate_later(self, pairs: DevicePairs, head: HeadSettings) -> Callable[[np.ndarray], np.ndarray]:
+        """Queue the evaluation of one tensor head; what is returned waits for it.
+
+        Parameters
+        ----------
+        pairs : for the present positions of their batch, which may be moved as soon as this returns.
+
+        Returns
+        -------
+        function of these positions (n_atoms, 3), on the host, that returns (n_members, n_structures, 3, 3).
+        """
+        step = self.step(pairs, forces=False)
+        step.run(pairs.geometry, pairs.token)
+        columns = {known.name: columns for known, columns in head_columns(self.settings.heads)}[head.name]
+        outputs, batch = self.device.download_later(step.outputs), pairs.batch.host
+        moments = [self.device.download_later(stack) for stack in step.moments if head.options.basis == "moments"]
+
+        def values(positions: np.ndarray) -> np.ndarray:
+            at = batch.with_positions(positions)
+            of_members = [m for stack in moments for m in stack()] or [np.empty(0)] * self.n_members
+            parts = zip(outputs(), of_members)
+            return np.stack([head_outputs(head, y[:, columns], at, m)[head.name] for y, m in parts])
+
+        return values
+
+    def extrapolation(self, batch: Batch, pairs: DevicePairs) -> np.ndarray:
+        """(n_atoms,) extrapolation grades; the features are computed on the device, the grades on the host."""
+        beta = self.device.upload(self._members[0].beta, self.dtype)
+        moments = self._moments.forward(pairs.geometry, pairs.batch.positions, beta)
+        features = self.device.download(self._contractions.forward(moments))
+        return self.environments.grades(features, batch.species(self.species))
+
+    def features_later(self, step: DeviceStep) -> Callable[[], np.ndarray]:
+        """Queue the features (n_atoms, n_features) of the first member as `step` left it; the result waits for them."""
+        return self.device.download_later(self._contractions.forward(step.moments[0][0]))
+
     def _moments_of(self, step: DeviceStep, member: int) -> np.ndarray:
         group, moments = next(pair for pair in zip(self._groups, step.moments) if member in pair[0].indices)
         return self.device.download(moments[group.indices.index(member)])
@@ -186,13 +222,22 @@ class DeviceEvaluator(EvaluatorBase):
         if step is not None and step.batch is pairs.batch and step.forces == forces:
             return step
         self._step = step = None  # frees the old arrays before the new ones are planned
+        self._step = self.new_step(pairs, forces)
+        return self._step
+
+    def new_step(self, pairs: DevicePairs, forces: bool) -> DeviceStep:
+        """Arrays for this batch that no other evaluation uses."""
         batch, device = pairs.batch, self.device
         most = max(len(group.indices) for group in self._groups)
         scratch = self._moments.scratch_bytes(len(pairs.geometry.neighbor), batch.n_atoms, most) if forces else 0
         sizes = self.model_size(), batch.n_atoms, batch.n_structures
         plan = plan_evaluation(*sizes, forces, device.budget(), scratch)
-        self._step = DeviceStep(device, self._groups, self._moments, self._contractions, batch, forces, plan)
-        return self._step
+        return DeviceStep(device, self._groups, self._moments, self._contractions, batch, forces, plan)
+
+    @property
+    def scratch(self) -> object:
+        """What evaluations of forces write partial sums to; a graph that was recorded with it must keep it."""
+        return self._moments.scratch
 
     def model_size(self) -> ModelSize:
         """What the memory of an evaluation depends on."""

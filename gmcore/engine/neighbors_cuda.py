@@ -88,6 +88,7 @@ class DeviceNeighborList:
     n_pairs : int, pairs of the present list.
     n_builds : how often it was built.
     generation : changes whenever an array has got another address, so that recorded graphs are void.
+    moved : device, (1,) int32; not zero where `check_movers`, or another kernel, found that the list may not serve.
     shifts, shift_structure : host, as in `gmcore.engine.neighbors.Pairs`.
     """
 
@@ -100,7 +101,7 @@ class DeviceNeighborList:
         self._buffers: dict[str, Array] = {}
         self._nearest = math.inf
         self._built: Batch | None = None
-        self._moved = device.zeros(1, np.int32)
+        self.moved = device.zeros(1, np.int32)
 
     # reuse -----------------------------------------------------------------------------------------------------------
 
@@ -146,15 +147,15 @@ class DeviceNeighborList:
         buffers = self._buffers
         self.device.launch(
             kernels.find_movers, batch.n_atoms, batch.positions, buffers["reference"], batch.structure,
-            buffers["deformation"], buffers["limit2"], self._moved,
+            buffers["deformation"], buffers["limit2"], self.moved,
         )  # fmt: skip
 
     def has_moved(self) -> bool:
         """Whether an atom had moved too far in any `check_movers` since the last call."""
-        moved = bool(self.device.download(self._moved)[0])
+        moved = bool(self.device.download(self.moved)[0])
         if moved:
             with self.device.active():
-                self._moved.fill(0)
+                self.moved.fill(0)
         return moved
 
     def geometry(self, batch: DeviceBatch) -> Geometry:
@@ -193,7 +194,7 @@ class DeviceNeighborList:
             find_reverse(device, self.geometry(batch))
             self._reserve("reference", (n_atoms, 3), np.float64)
             self._buffers["reference"][...] = batch.positions
-            self._moved.fill(0)
+            self.moved.fill(0)
         self._built = host
         self.prepare(batch)
         self.n_builds += 1

@@ -262,6 +262,11 @@ class DeviceMoments:
             flat = parts.reshape(-1, n_parts, 9), g_strain.reshape(-1, 3, 3)
             self.device.launch(pair_sums_cuda.sum_strain, g_strain.size, *flat)
 
+    @property
+    def scratch(self) -> object:
+        """What gradients in positions write partial sums to; a graph that was recorded with it must keep it."""
+        return self._scratch
+
     def _sum_beta(self, blocks: Array) -> Array:
         g_beta = self.device.empty(self.beta_shape, self.dtype)
         self.device.launch(pair_sums_cuda.sum_beta, g_beta.size, blocks, g_beta)

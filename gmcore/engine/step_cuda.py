@@ -90,6 +90,7 @@ class DeviceStep:
         self.n_recorded = self.n_replayed = 0
         self._graph: Callable[[], None] | None = None
         self._token: object = None
+        self._kept: object = None
         self._can_record = True
         n_members = sum(len(group.indices) for group in groups)
         n_atoms, n_structures, n_outputs = batch.n_atoms, batch.n_structures, groups[0].networks.layer_sizes[-1]
@@ -117,9 +118,10 @@ class DeviceStep:
                 self.n_replayed += 1
                 return
             self._graph = None
-            self._launch(geometry)
+            self.launch(geometry)
             if self._can_record and token is not None and token == self._token:
-                self._graph = self.device.capture(lambda: self._launch(geometry))
+                self._graph = self.device.capture(lambda: self.launch(geometry))
+                self._kept = self._moments.scratch  # other batches may have it replaced
                 self._can_record = self._graph is not None
                 self.n_recorded += self._can_record
             self._token = token
@@ -139,7 +141,8 @@ class DeviceStep:
         for first, last in chunk_bounds(self.batch.n_atoms, self.plan.chunk):
             self._launch_chunk(number, group, first, last)
 
-    def _launch(self, geometry: Geometry) -> None:
+    def launch(self, geometry: Geometry) -> None:
+        """Launch what `run` does, kernel by kernel; may be part of a larger graph."""
         positions = self.batch.positions
         for number, group in enumerate(self._groups):
             self._launch_networks(number, group, geometry)

@@ -140,11 +140,20 @@ class Molecules:
         parts = np.asarray(positions, dtype=np.float64)[..., self.indices, :]
         if not (self._pbc.any() and len(self._edges)):
             return parts
-        cells = np.asarray(cells, dtype=np.float64)
-        lattice = _reduced(self._reduction @ cells[..., self._pbc, :])
+        lattice = self.reduced_lattice(cells)
         parents, children = self._edges.T
         shifts = _nearest_images(parts[..., children, :] - parts[..., parents, :], lattice)
         return parts + (self._paths @ shifts) @ lattice[..., None, :, :]
+
+    def reduced_lattice(self, cells: np.ndarray) -> np.ndarray:
+        """Return reduced cell vectors (..., n_periodic, 3), A, of cells (..., 3, 3), in which images are searched."""
+        return _reduced(self._reduction @ np.asarray(cells, dtype=np.float64)[..., self._pbc, :])
+
+    @property
+    def walk(self) -> np.ndarray:
+        """(n_molecule_atoms - 1, 2) int64: bonds from parent to child that reach every atom, parents first."""
+        depth = self._paths.sum(axis=1)[self._edges[:, 1]]
+        return self._edges[np.argsort(depth, kind="stable")]
 
 
 def _checked(indices: Any, n_atoms: int) -> np.ndarray:

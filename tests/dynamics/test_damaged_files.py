@@ -173,8 +173,8 @@ WRONG = {
     "start infinite": {"start/positions": np.full((3, 3), np.inf)},
     "start texts": {"start/positions": np.array([["a"] * 3] * 3)},
     "cell": {"start/cell": np.zeros(9)},
-    "generators": {"state/generators": np.full((2, 6), 2**64 - 1, np.uint64)},
-    "generators real": {"state/generators": np.zeros((2, 6))},
+    "keys of one": {"state/keys": np.zeros((1, 2), np.uint32)},
+    "keys real": {"state/keys": np.zeros((2, 2))},
     "extended": {"state/carried/friction": np.zeros(5)},
     "extended texts": {"state/carried/friction": np.array(["a", "b"])},
 }
@@ -196,6 +196,19 @@ def test_damaged_checkpoints(tmp_path, case):
     if case == "truncated":
         path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(RunError, match=r"state\.npz is damaged or is not a checkpoint: restore the file"):
+        read_checkpoint(tmp_path)
+
+
+def test_a_run_with_the_random_numbers_of_earlier_versions(tmp_path):
+    """A checkpoint with the generators of NumPy in place of keys."""
+    atoms = Atoms("OHH", [[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    write_checkpoint(tmp_path, Checkpoint(initial_state(atoms, [300.0, 310.0], [1, 2]), atoms, {"a": 1}))
+    arrays = dict(np.load(tmp_path / "state.npz"))
+    arrays["state/generators"] = arrays.pop("state/keys")
+    np.savez(tmp_path / "state.npz", **arrays)
+    with pytest.raises(
+        RunError, match=r"began with an earlier version of gmtensor, whose random numbers .* --no-resume"
+    ):
         read_checkpoint(tmp_path)
 
 

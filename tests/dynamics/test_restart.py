@@ -90,7 +90,7 @@ def test_the_same_run_twice_gives_the_same_bits(kind, committee):
 
 def alone(state: State, k: int) -> State:
     """Replica k of a state."""
-    per_replica = ("positions", "velocities", "cells", "generators")
+    per_replica = ("positions", "velocities", "cells", "keys")
     return State.from_arrays({n: a[k : k + 1] if n in per_replica else a for n, a in state.arrays().items()})
 
 

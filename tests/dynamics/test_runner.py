@@ -135,10 +135,10 @@ def test_command_line(whole, inputs, tmp_path, monkeypatch):
     config.write_text(yaml.safe_dump(raw(inputs, tmp_path / "run")))
     original = Recorder.take
 
-    def interrupted(self, step, integrator):
+    def interrupted(self, step, *arguments):
         if step == 25:
             raise KeyboardInterrupt
-        original(self, step, integrator)
+        original(self, step, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "take", interrupted)
@@ -205,7 +205,7 @@ def test_refuses_before_anything_is_written(inputs, tmp_path, changes, message):
         ({"chunk": 0.0051}, "chunk must be a whole number of steps of 0.5 fs, got 0.0051 ps"),
         ({"chunk": 0.0001}, "chunk must be a whole number of steps"),
         ({"equilibration": 0.0001}, "equilibration must be a whole number of steps"),
-        ({"device": "cuda"}, "device must be 'cpu': dynamics does not run on other devices yet, got 'cuda'"),
+        ({"device": "gpu"}, "device: input should be 'cpu' or 'cuda'"),
         ({"ensemble": {"kind": "nve", "friction": 3}}, "ensemble.friction is not used by nve: remove it"),
         ({"ensemble": {"kind": "verlet"}}, "ensemble.kind: input should be 'langevin'"),
         ({"replicas": {"temperatures": [50, 50]}}, r"replicas.temperatures must all be different"),

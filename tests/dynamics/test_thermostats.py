@@ -99,7 +99,7 @@ def test_effective_energy_of_langevin():
         for _ in range(round(500 / time_step)):
             dynamics.step()
             moved.append(dynamics.conserved() - start)
-        taken = state.extended["heat"]
+        taken = state.extended["heat"].sum(axis=1)
         assert (taken > 0.7 * 90 * BOLTZMANN * 300.0).all()
         errors.append(np.sqrt(np.mean(np.square(moved))) / taken.mean())
     assert errors[0] < 0.01

@@ -88,7 +88,7 @@ def test_a_few_thousand_atoms_equal_the_cpu(device, parts):
 def test_a_recorded_step_equals_the_same_step_launched(device, parts):
     forces = DeviceForces(Model(*parts, device="cuda"), lattice_gas(8), skin=0.5)
     results = [[device.download(array) for array in forces.evaluate()] for _ in range(4)]
-    step = forces._evaluator._step
+    step = forces.step
     assert (step.n_recorded, step.n_replayed) == (1, 2)
     for result in results[1:]:
         for one, other in zip(results[0], result):

@@ -46,3 +46,14 @@ def test_twins_have_equal_signatures(stage, order):
     twin = {moments_cpu: moments_cuda, contractions_cpu: contractions_cuda}[stage]
     names = [n for n in inspect.signature(getattr(stage, order).py_func).parameters if n not in ("blocks", "scratch")]
     assert list(inspect.signature(getattr(twin, order).py_func).parameters) == names
+
+
+def test_twins_of_motion_have_equal_signatures():
+    from gmcore.kernels import motion_cpu, motion_cuda
+
+    kernels = {name: kernel for name, kernel in vars(motion_cuda).items() if hasattr(motion_cpu, name)}
+    shared = {"kick", "kick_and_drift", "kick_and_diffuse", "kinetic", "advance_chains", "scale_velocities"}
+    assert shared <= kernels.keys()
+    for name in shared:
+        twin = getattr(motion_cpu, name).py_func
+        assert list(inspect.signature(kernels[name].py_func).parameters) == list(inspect.signature(twin).parameters)

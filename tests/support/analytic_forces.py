@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gmcore.dynamics.forces import ForceResult
+from gmcore.dynamics.forces import ForceResult, HostForces
 
 
-class Springs:
+class Springs(HostForces):
     """Atom 0, which is to be fixed, holds every other by a spring: U = 1/2 sum k_ia (r_ia - r_0a)^2.
 
     stiffness : (n_atoms, 3) eV/A^2; row 0 is not used.
@@ -17,9 +17,6 @@ class Springs:
         self.stiffness = np.array(stiffness, float)
         self.stiffness[0] = 0.0
 
-    def forget(self) -> None:
-        """Nothing is kept."""
-
     def __call__(self, positions, cells, want_stress=False) -> ForceResult:
         away = positions - positions[:, :1]
         forces = -self.stiffness * away
@@ -27,7 +24,7 @@ class Springs:
         return ForceResult(0.5 * (self.stiffness * away**2).sum(axis=(1, 2)), forces)
 
 
-class ElasticCrystal:
+class ElasticCrystal(HostForces):
     """Atoms on springs to their lattice sites s_i h, in a cell with U = K/2 |h h^T - G|^2; rotations cost nothing.
 
     stiffness : eV/A^2, of the springs; 0 for an ideal gas in an elastic cell.
@@ -38,9 +35,6 @@ class ElasticCrystal:
     def __init__(self, stiffness, sites, cell, elasticity):
         self.stiffness, self.sites, self.elasticity = stiffness, sites, elasticity
         self.metric = cell @ cell.T
-
-    def forget(self) -> None:
-        """Nothing is kept."""
 
     def __call__(self, positions, cells, want_stress=False) -> ForceResult:
         away = positions - self.sites @ cells

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 import traceback
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,6 @@ from ase import Atoms
 from gmcore import GaussianMoments, GMCalculator, load_model
 from gmcore.device import memory
 from gmcore.device.cuda import open_device
-from gmcore.dynamics.forces import BatchForces
-from gmcore.dynamics.forces_cuda import DeviceForces
-from gmcore.dynamics.integrators import make_integrator
-from gmcore.dynamics.state import DynamicsError, State, initial_state
 from gmcore.engine.neighbors import build_pairs
 from gmcore.engine.neighbors_cuda import DeviceNeighborList
 from gmcore.engine.structures import Batch
@@ -32,38 +27,19 @@ from gmcore.engine.structures_cuda import DeviceBatch
 from gmcore.engines.mliap import UnifiedPotential
 from gmcore.errors import GMError
 from gmcore.model import Model
-from support import cuda_list_checks
+from support import cuda_dynamics_checks, cuda_list_checks
 from support.cuda_list_checks import SPECIES
+from support.cuda_parts import SMALL, crystal, limited_memory
 from support.mliap_data import MLIAPData
 from support.models import make_head, random_model, random_parts
 from support.simulator import prepare
 from support.systems import SYSTEMS, small_cell, water_molecule
 from support.tolerances import same
 
-SMALL = {"r_max": 2.4, "n_radial": 1, "n_basis": 3, "hidden": (6, 5)}
-
-
-def crystal(n_atoms: int = 3) -> Atoms:
-    """A few atoms in a triclinic cell smaller than the cutoff of `SMALL`."""
-    rng = np.random.default_rng(3)
-    cell = [[2.2, 0.1, 0.0], [0.4, 2.0, 0.2], [0.1, -0.3, 1.1 * n_atoms]]
-    scaled = (np.arange(n_atoms)[:, None] * [0.3, 0.45, 1.0 / n_atoms] + 0.02 * rng.normal(size=(n_atoms, 3))) % 1.0
-    return Atoms(rng.choice([1, 6, 8], n_atoms), scaled @ cell, cell=cell, pbc=True)
-
 
 def frames() -> list[Atoms]:
     """Mixed sizes and periodicities, an empty structure in between."""
     return [water_molecule(), Atoms(), crystal(), SYSTEMS["single_atom"]()]
-
-
-@contextmanager
-def limited_memory(n_bytes: int):
-    device = open_device()
-    device.memory_limit = n_bytes
-    try:
-        yield device
-    finally:
-        device.memory_limit = None
 
 
 # models --------------------------------------------------------------------------------------------------------------
@@ -255,120 +231,9 @@ def check_files_calculator_and_golden_output():
         assert model.evaluator.device is open_device()
 
 
-# molecular dynamics on the device ------------------------------------------------------------------------------------
-
-
-@contextmanager
-def recording():
-    """The simulator cannot capture: let a graph be what was launched, run again."""
-    device = open_device()
-    if device.simulated:
-        device.capture = lambda function: function
-    try:
-        yield
-    finally:
-        vars(device).pop("capture", None)
-
-
-def check_forces_along_a_trajectory():
-    """Positions moved on the device; graphs are recorded, replayed, and given up when the list outgrows its arrays."""
-    parts = random_parts(("energy",), **SMALL)
-    atoms, rng = crystal(), np.random.default_rng(8)
-    cpu = Model(*parts)
-    with recording():
-        forces = DeviceForces(Model(*parts, device="cuda"), atoms, skin=0.3)
-        device = open_device()
-        for step in range(6):
-            result = forces.evaluate()
-            expected = cpu.evaluate(Batch.from_atoms(atoms), build_pairs(Batch.from_atoms(atoms), cpu.cutoff))
-            same(device.download(result.energy), expected["energy"])
-            same(device.download(result.forces), expected["forces"])
-            strain = device.download(result.strain)[0]
-            same(0.5 * (strain + strain.T) / atoms.cell.volume, expected["stress"][0])
-            assert result.member_forces.shape == (1, len(atoms), 3)
-            move = rng.normal(scale=0.04, size=atoms.positions.shape)
-            if step == 2:
-                atoms.set_cell(atoms.cell.array * 1.01)
-                forces.set_cells(atoms.cell.array)
-            if step == 3:
-                shrunk = atoms.cell.array * 0.8
-                move += atoms.positions @ np.linalg.solve(atoms.cell.array, shrunk) - atoms.positions
-                atoms.set_cell(shrunk)
-                forces.set_cells(shrunk)
-            atoms.positions += move
-            with device.active():
-                forces.positions[...] += device.upload(move)
-        step = forces._evaluator._step
-    assert 1 < forces.n_builds < 6
-    assert step.n_recorded >= 2
-    assert step.n_replayed >= 2
-
-
-def check_integrators_run_on_the_device():
-    """An integrator gives the same run with `DeviceForces` as with `BatchForces`, and the same bits when repeated."""
-    parts, atoms = random_parts(("energy",), n_members=2, **SMALL), crystal()
-    start = initial_state(atoms, [300.0, 500.0], [1, 2]).arrays()
-    on_host = BatchForces(Model(*parts), atoms.numbers, atoms.pbc, 2, skin=0.3)
-    on_device = DeviceForces(Model(*parts, device="cuda"), [atoms, atoms], skin=0.3)
-    states = []
-    for forces in (on_host, on_device, on_device):
-        dynamics = make_integrator("npt", forces, State.from_arrays(start), 0.5, 300.0)
-        for _ in range(2):
-            dynamics.step()
-        states.append(dynamics)
-    expected, found, again = states
-    same(found.state.positions, expected.state.positions)
-    same(found.state.cells, expected.state.cells)
-    same(found.result.stress, expected.result.stress)
-    same(found.result.member_energies, expected.result.member_energies)
-    same(found.result.forces_deviation(), expected.result.forces_deviation())
-    for name, values in found.state.arrays().items():
-        np.testing.assert_array_equal(values, again.state.arrays()[name], name)
-    with pytest.raises(DynamicsError, match=r"positions must have shape \(2, 3, 3\), one row per structure, got"):
-        on_device(start["positions"][:1], start["cells"][:1])
-
-
-def check_replay_equals_eager():
-    parts = random_parts(("energy",), n_members=2, **SMALL)
-    device = open_device()
-    with recording():
-        graph = DeviceForces(Model(*parts, device="cuda"), small_cell(), skin=0.3)
-        eager = DeviceForces(Model(*parts, device="cuda"), small_cell(), skin=0.3)
-        results = []
-        for forces in (graph, eager):
-            for _ in range(4):
-                if forces is eager and forces._evaluator._step is not None:
-                    forces._evaluator._step._can_record = False
-                result = forces.evaluate()
-            results.append([device.download(array) for array in result])
-    assert graph._evaluator._step.n_replayed == 2
-    assert eager._evaluator._step.n_replayed == 0
-    for one, other in zip(*results):
-        np.testing.assert_array_equal(one, other)
-
-
-def check_where_nothing_can_be_recorded_steps_go_on():
-    device = open_device()
-    forces = DeviceForces(Model(*random_parts(("energy",), **SMALL), device="cuda"), water_molecule())
-    device.capture = lambda function: None
-    try:
-        energies = [device.download(forces.evaluate().energy)[0] for _ in range(3)]
-    finally:
-        del device.capture
-    assert forces._evaluator._step.n_recorded == forces._evaluator._step.n_replayed == 0
-    assert len(set(energies)) == 1
-
-
-def check_forces_refuse_what_has_none():
-    with pytest.raises(GMError, match=r"needs a model loaded with device='cuda', got a model on the CPU"):
-        DeviceForces(Model(*random_parts(("energy",), **SMALL)), water_molecule())
-    with pytest.raises(GMError, match=r"needs a model with an energy, got a model of charges, dipole"):
-        DeviceForces(Model(*random_parts(("charges",), **SMALL), device="cuda"), water_molecule())
-
-
 CHECKS = {
     name.removeprefix("check_"): check
-    for name, check in [*vars(cuda_list_checks).items(), *globals().items()]
+    for name, check in [*vars(cuda_list_checks).items(), *vars(cuda_dynamics_checks).items(), *globals().items()]
     if name.startswith("check_")
 }
 
