@@ -13,10 +13,15 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
+from ase import Atoms
 
 from gmcore.config.presets import PRESETS
 from gmcore.device.cuda import CudaError, Device, open_device
 from gmcore.device.memory import MAX_CHUNK, chunk_bounds, list_bytes
+from gmcore.dynamics.blocks_cuda import BLOCK, Blocks
+from gmcore.dynamics.forces_cuda import DeviceForces
+from gmcore.dynamics.langevin import Langevin
+from gmcore.dynamics.state import initial_state
 from gmcore.engine.neighbors_cuda import DeviceNeighborList
 from gmcore.engine.structures import Batch
 from gmcore.engine.structures_cuda import DeviceBatch
@@ -157,41 +162,43 @@ def _energy_forces(device: Device, sizes: Sizes, model: Model, n_atoms: int, pap
 
 
 def md_step(device: Device, sizes: Sizes) -> list[Row]:
-    """One step of a trajectory: the test of the list, energy, forces, everything on the device."""
-    from gmcore.dynamics.forces_cuda import DeviceForces
+    """One step of Langevin dynamics in blocks, everything on the device."""
+    blocks = _dynamics(make_model(sizes), bulk(sizes.md_step, sizes.n_neighbors), 1)
+    n_steps = 1 if device.simulated else BLOCK
 
-    forces = DeviceForces(make_model(sizes), bulk(sizes.md_step, sizes.n_neighbors), skin=1.0)
-
-    def step() -> None:
-        forces.evaluate()
+    def steps() -> None:
+        blocks.advance(n_steps)
         device.synchronize()
 
     system = f"{sizes.md_step} atoms, one replica, {device.name}"
-    timed = compare({"MD step": step}, budget_s=BUDGET_S)
-    return [Row.timed(timed, "MD step", system, "us", target=TARGETS["md_step"][1])]
+    timed = compare({"MD step": steps}, budget_s=BUDGET_S)
+    return [Row.timed(timed, "MD step", system, "us", n_steps, target=TARGETS["md_step"][1])]
 
 
 def replicas(device: Device, sizes: Sizes) -> list[Row]:
     """A step of many replicas with a committee of three for the forces, and one for D every few steps."""
-    from gmcore.dynamics.forces_cuda import DeviceForces
-
     n_replicas, n_atoms, every = sizes.replicas
-    frames = []
-    for seed in range(n_replicas):
-        frames.append(bulk(n_atoms, sizes.n_neighbors, seed=seed))
-        frames[-1].numbers = frames[0].numbers
-        frames[-1].pbc = False
-    batch, d_model = Batch.from_atoms(frames), make_model(sizes, "d_tensor", 3).evaluator
-    forces, pairs = DeviceForces(make_model(sizes, n_members=3), batch, skin=1.0), d_model.find_pairs(batch)
+    atoms = bulk(n_atoms, sizes.n_neighbors)
+    atoms.pbc = False
+    blocks = _dynamics(make_model(sizes, n_members=3), atoms, n_replicas)
+    d_model, batch = make_model(sizes, "d_tensor", 3), Batch.from_atoms([atoms] * n_replicas)
+    pairs, head = d_model.evaluator.find_pairs(batch), d_model.settings.heads[0]
 
     def steps() -> None:
-        for _ in range(every):
-            forces.evaluate()
-        d_model.evaluate(batch, pairs, ["d_tensor"])
+        tensors = d_model.evaluator.evaluate_later(pairs, head)
+        blocks.advance(every, lambda: tensors(batch.positions))
+        device.synchronize()
 
     system = f"{n_replicas} x {n_atoms} atoms, committee of three, D every {every} steps, {device.name}"
     timed = compare({"MD step": steps}, budget_s=BUDGET_S)
     return [Row.timed(timed, "MD step", system, "us", every, target=TARGETS["replicas"][1])]
+
+
+def _dynamics(model: Model, atoms: Atoms, n_replicas: int) -> Blocks:
+    """Langevin dynamics of replicas. A random potential has no minimum: cold, short steps keep atoms where they are."""
+    state = initial_state(atoms, [1.0] * n_replicas, range(n_replicas))
+    forces = DeviceForces(model, Batch.from_atoms([atoms] * n_replicas), skin=1.0)
+    return Blocks(Langevin(forces, state, time_step=1e-4, temperatures=1.0))
 
 
 def neighbors(device: Device, sizes: Sizes) -> list[Row]:
