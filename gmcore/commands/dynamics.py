@@ -104,16 +104,18 @@ def convert(
     Extended XYZ has one file per replica, CSV one row per sample. From a dump of LAMMPS or what MDAnalysis reads,
     OUTPUT/trajectory.h5 is written, for analyze, report and select.
     """
-    from gmcore.formats import FOREIGN, file_format
+    from gmcore.formats import FOREIGN, SUFFIXES
 
-    if run.is_dir() or (format == "auto" and run.suffix.lower() == ".h5"):
+    suffix = run.suffix.lower()
+    kind = SUFFIXES.get(suffix, "a run") if format == "auto" else format  # trajectories of runs may have any name
+    if run.is_dir() or kind == "a run" or (format == "auto" and suffix == ".h5"):
         from gmcore.dynamics.export import export
         from gmcore.dynamics.trajectory import Trajectory
 
         for path in export(Trajectory(run), output, replica or None, every):
             typer.echo(f"written: {path}")
         return
-    if file_format(run, format) not in FOREIGN:
+    if kind not in FOREIGN:
         raise GMError(f"{run} must be a run, or a trajectory of one of the formats {', '.join(FOREIGN)}")
     if time_step is None:
         raise GMError("a trajectory of another program needs --time-step, the length of one of its steps in fs")

@@ -169,7 +169,7 @@ def test_analyze(folder):
 
 
 def test_training(folder, monkeypatch):
-    def never(config, resume=True):
+    def never(config, resume=True, interruption=None):
         raise AssertionError("the training has started")
 
     monkeypatch.setattr(gmcore.commands.training, "_training", lambda: never)

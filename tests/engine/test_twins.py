@@ -17,7 +17,11 @@ TWINS = [
     (Moments, DeviceMoments, {"__init__", "pack", "forward", "backward", "double_backward"}),
     (Contractions, DeviceContractions, {"__init__", "forward", "backward", "double_backward"}),
     (NeighborList, DeviceNeighborList, {"__init__", "update"}),
-    (Evaluator, DeviceEvaluator, {"__init__", "evaluate", "find_pairs", "neighbor_list"}),
+    (
+        Evaluator,
+        DeviceEvaluator,
+        {"__init__", "evaluate", "evaluate_vectors", "extrapolation", "find_pairs", "neighbor_list"},
+    ),
 ]
 # The networks are no twins: that of the CPU is one member, on the device all members are one stack with a workspace.
 
