@@ -43,7 +43,7 @@ def _data(folder: Path, name: str) -> None:
 def _structure(folder: Path) -> None:
     from gmcore.config.dynamics import MDConfig
     from gmcore.config.loading import parse_config
-    from gmcore.dynamics.setup import starting_state, starting_structure
+    from gmcore.dynamics.setup import starting_state, starting_structures
     from gmcore.engine.structures import Batch
 
     text = (
@@ -51,9 +51,9 @@ def _structure(folder: Path) -> None:
         "replicas: {temperatures: [100]}\nduration: 1\n"
     )
     config = parse_config(text, kind=MDConfig)
-    start = starting_structure(config)
-    Batch.from_atoms([start])  # checked by the model before the first step
-    starting_state(config, start)
+    starts = starting_structures(config)
+    Batch.from_atoms(starts)  # checked by the model before the first step
+    starting_state(config, starts)
 
 
 def _splits(folder: Path) -> None:
