@@ -130,5 +130,5 @@ print("Co-N bonds, relaxed with xTB:      ", bonds_of_cobalt(frames[0]).round(3)
 print(f"figures and model are in {output}")
 
 # %% [markdown]
-# To make it better: more structures, the network of the defaults (two layers of 128) and 300 epochs. To know how
+# To make it better: more structures, the network of the defaults (two layers of 256) and 300 epochs. To know how
 # far to trust it: a committee, see `docs/keras.md`. To run dynamics of many replicas: `gmtensor md`.
