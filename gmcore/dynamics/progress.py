@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 
-from gmcore.dynamics.forces import ForceResult
-from gmcore.dynamics.state import State
+from gmcore.dynamics.drivers import Frame
 from gmcore.running.progress import PlainLines, Reporter
 
 SECONDS_PER_DAY = 86400.0
-
-
-class Looked(Protocol):
-    """A step of a run, of which temperatures and deviation are shown."""
-
-    @property
-    def state(self) -> State:
-        """All replicas."""
-
-    @property
-    def result(self) -> ForceResult:
-        """Energies and forces."""
-
-    @property
-    def n_degrees(self) -> int:
-        """Number of degrees of freedom of each replica."""
 
 
 class RunProgress(Reporter):
@@ -45,7 +26,7 @@ class RunProgress(Reporter):
         self._time_step = time_step
         self._suffix = f"ns/day x {n_replicas}" if n_replicas > 1 else "ns/day"
 
-    def show(self, step: int, part: str, frame: Looked | None) -> None:
+    def show(self, step: int, part: str, frame: Frame | None) -> None:
         """Show that `step` steps are done and that the run is in `part`, equilibration or production.
 
         Parameters

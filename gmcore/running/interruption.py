@@ -11,7 +11,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
@@ -21,6 +21,18 @@ AGAIN = 75
 """Exit code of work that has ended early and goes on if the same command is run again (EX_TEMPFAIL of sysexits.h)."""
 
 _TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d))?")
+
+
+def listen(numbers: Iterable[int], receive: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Let `receive` handle signals; return the handlers before.
+
+    What is ignored, SIGHUP under nohup for example, stays ignored, in child processes too.
+    """
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, receive)
+    return before
 
 
 class EndedEarly(Exception):
@@ -51,11 +63,7 @@ class Interruption:
         """Begin to listen for signals; those that are ignored stay ignored."""
         self._began = self._last = time.monotonic()
         if threading.current_thread() is threading.main_thread():  # only there may signals be handled
-            for number in (signal.SIGTERM, signal.SIGINT):
-                handler = signal.getsignal(number)
-                if handler not in (signal.SIG_IGN, None):
-                    self._before[number] = handler
-                    signal.signal(number, self._receive)
+            self._before = listen((signal.SIGTERM, signal.SIGINT), self._receive)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+from gmcore.running.interruption import listen
+
 START = """
 import sys
 sys.path[:] = [path for path in sys.path if path]
@@ -185,12 +187,7 @@ class _Signals:
     def __enter__(self) -> _Signals:
         if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
             return self  # only the main thread may handle signals
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP):
-            handler = signal.getsignal(number)
-            # what is ignored, SIGHUP under nohup for example, stays ignored, in the steps too
-            if handler not in (signal.SIG_IGN, None):
-                self._before[number] = handler
-                signal.signal(number, self._receive)
+        self._before = listen((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP), self._receive)
         return self
 
     def __exit__(self, *exception: object) -> None:
