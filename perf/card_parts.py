@@ -244,12 +244,18 @@ def _sizes() -> Sizes:
     return bench_gpu.REHEARSAL if _simulated() else bench_gpu.CARD
 
 
+def _program_for_cards(rows: Rows, name: str) -> str | None:
+    """Path of a program that needs a card; None, and a row that says why, where it cannot be used."""
+    program = None if _simulated() else find_program(name)
+    if program is None:
+        rows.absent(name, f"not run: {'a simulator is no GPU' if _simulated() else 'it is not installed'}")
+    return program
+
+
 def sanitizer(rows: Rows) -> None:
     """Out-of-bounds accesses and races in the smallest tests."""
-    program = find_program("compute-sanitizer")
-    if _simulated() or program is None:
-        why = "a simulator is no GPU" if _simulated() else "it is not installed"
-        rows.absent("compute-sanitizer", f"not run: {why}")
+    program = _program_for_cards(rows, "compute-sanitizer")
+    if program is None:
         return
     records = Path(os.environ.get("TMPDIR", "/tmp"), f"gmtensor-sanitizer-{os.getpid()}")
     extra = {
@@ -277,10 +283,8 @@ def sanitizer(rows: Rows) -> None:
 
 def profile(rows: Rows) -> None:
     """What limits the slowest kernel of ours."""
-    program = find_program("ncu")
-    if _simulated() or program is None:
-        why = "a simulator is no GPU" if _simulated() else "it is not installed"
-        rows.absent("ncu", f"not run: {why}")
+    program = _program_for_cards(rows, "ncu")
+    if program is None:
         return
     slowest = next((row["kernel"] for row in rows.known if "_cuda." in row.get("kernel", "")), "moments_cuda.backward")
     module, function = slowest.split(".")
