@@ -148,19 +148,20 @@ class DeviceMoments:
         g_moments : (n_members, n_atoms, n_radial, 16).
         out : g_positions (n_members, n_atoms, 3) and g_strain (n_members, n_structures, 3, 3), float64, to write to.
         """
-        n_members, n_atoms = g_moments.shape[:2]
-        together = members_together(n_members, n_atoms)
-        scratch = self._partial_sums(geometry, True, together)
-        for first in range(0, n_members, together):
-            own = slice(first, first + together)
-            arguments = geometry, positions, beta.values[own], g_moments[own], scratch
-            self._launch_backward(n_atoms, *arguments, self._no_beta, False)
+        for own, scratch in self._backward_groups(geometry, positions, beta, g_moments):
             self._launch_sums(geometry, scratch, (out[0][own], out[1][own]))
 
     def pair_gradients_stack(
         self, geometry: Geometry, positions: Array, beta: PackedBeta, g_moments: Array, out: Array
     ) -> None:
         """Add the derivatives in the vector of each pair, summed over the members, to out (n_pairs, 3) float64."""
+        for own, scratch in self._backward_groups(geometry, positions, beta, g_moments):
+            out += scratch.pairs[: len(g_moments[own])].sum(axis=0, dtype=np.float64)
+
+    def _backward_groups(
+        self, geometry: Geometry, positions: Array, beta: PackedBeta, g_moments: Array
+    ) -> Iterator[tuple[slice, Scratch]]:
+        """Launch the backward pass for groups of members; yield which ones, and their partial sums."""
         n_members, n_centers = g_moments.shape[:2]
         together = members_together(n_members, n_centers)
         scratch = self._partial_sums(geometry, True, together)
@@ -168,7 +169,7 @@ class DeviceMoments:
             own = slice(first, first + together)
             arguments = geometry, positions, beta.values[own], g_moments[own], scratch
             self._launch_backward(n_centers, *arguments, self._no_beta, False)
-            out += scratch.pairs[: len(g_moments[own])].sum(axis=0, dtype=np.float64)
+            yield own, scratch
 
     def _launch_backward(
         self, n_blocks: int, geometry: Geometry, positions: Array, beta: Array, g_moments: Array, scratch: Scratch,
