@@ -18,13 +18,14 @@ from gmkeras.layers import (
 )
 from gmkeras.model import GMModel
 from gmkeras.objective import MeanAbsoluteError
-from gmkeras.optimizer import GroupedAdam
+from gmkeras.optimizer import GroupedAdam, GroupedMuon
 
 __all__ = [
     "DecorrelatedDense",
     "GMModel",
     "GaussianMomentsLayer",
     "GroupedAdam",
+    "GroupedMuon",
     "MeanAbsoluteError",
     "NTKDense",
     "PreparedData",

@@ -54,7 +54,7 @@ from gmkeras.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from gmkeras.data import PreparedData
 from gmkeras.initial import initialize, take_over
 from gmkeras.model import GMModel
-from gmkeras.optimizer import GroupedAdam
+from gmkeras.optimizer import OPTIMIZERS
 from gmkeras.start import Start, checked_heads, completed, descriptor_of, read_start, start_notes
 from gmkeras.user_callbacks import CallbackMaker, import_callbacks
 
@@ -285,7 +285,8 @@ class _Trainer:
         self._steps = -(-data["train"].n_structures // config.batch_size)
         self._model = self._new_model(config.seed)
         self._model.freeze(self._settings.freeze)
-        self._optimizer = GroupedAdam(self._settings.epochs * self._steps, self._settings.learning_rates.model_dump())
+        optimizer = OPTIMIZERS[str(self._settings.optimizer)]
+        self._optimizer = optimizer(self._settings.epochs * self._steps, self._settings.learning_rates.model_dump())
         self._optimizer.build(self._model.trainable_variables)
         self._model.compile(optimizer=self._optimizer, loss_weights=self._weights)
 

@@ -16,7 +16,7 @@ import numpy as np
 from ase.io import read
 
 from gmcore import Dataset
-from gmkeras import GMModel, GroupedAdam
+from gmkeras import GMModel, GroupedMuon
 
 # %% [markdown]
 # The data lie in the repository. Outputs go to a temporary folder.
@@ -76,7 +76,7 @@ def fitted(loss):
     model = GMModel(species=cold.species, heads=["d_tensor"], r_max=5.0, n_radial=4, hidden=(64, 64), seed=3)
     model.adapt(wrong)
     batches = wrong.batches(8, seed=1)
-    model.compile(GroupedAdam(epochs * len(batches), rates), loss=loss)
+    model.compile(GroupedMuon(epochs * len(batches), rates), loss=loss)
     history = model.fit(batches, validation_data=valid, epochs=epochs, verbose=0).history
     return model, history
 

@@ -14,7 +14,7 @@ from ase.io import read
 from ase.optimize import BFGS
 
 from gmcore import Dataset, GMCalculator
-from gmkeras import GMModel, GroupedAdam
+from gmkeras import GMModel, GroupedMuon
 
 # %% [markdown]
 # The data lie in the repository: 400 structures of 53 atoms with energies and forces of GFN2-xTB. The notebook may
@@ -53,13 +53,13 @@ model.adapt(train)
 model.summary()
 
 # %% [markdown]
-# `GroupedAdam` takes smaller and smaller steps until `max_step`. Forces are many and energies are few, but the losses
+# `GroupedMuon` takes smaller and smaller steps until `max_step`. Forces are many and energies are few, but the losses
 # are sums over the atoms, so the weights of a configuration are good defaults.
 
 # %%
 epochs = 40
 batches = train.batches(8, seed=1)
-model.compile(GroupedAdam(max_step=epochs * len(batches)), loss_weights={"energy": 1.0, "forces": 4.0})
+model.compile(GroupedMuon(max_step=epochs * len(batches)), loss_weights={"energy": 1.0, "forces": 4.0})
 history = model.fit(batches, validation_data=valid, epochs=epochs, verbose=2).history
 
 # %% [markdown]

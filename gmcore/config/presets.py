@@ -9,16 +9,17 @@ from typing import Any
 _PAPER_TENSOR = {"network": 0.02, "radial": 0.02, "scale": 0.025, "shift": 0.025}
 _PAPER_ENERGY = {"network": 0.03, "radial": 0.02, "scale": 0.001, "shift": 0.05}
 _STANDARD_TENSOR = {"network": 0.02, "radial": 0.02, "scale": 0.005, "shift": 0.005}
-_STANDARD_ENERGY = {"network": 0.06, "radial": 0.03, "scale": 0.001, "shift": 0.05}
+_STANDARD_ENERGY = {"network": 0.03, "radial": 0.03, "scale": 0.001, "shift": 0.05}
 _STANDARD: dict[str, Any] = {
     "descriptor": {"r_max": 5.0, "r_min": 0.5, "n_basis": 16, "n_radial": 7},
-    "hidden": [256, 256],
+    "hidden": [128, 128],
     "initial_radial": "smooth",
     "standardize": True,
     "decorrelate": {True: False, False: True},  # the key says whether an energy is learned
     "initial_scale": "spread",
     "basis": "moments",  # of a D tensor
     "batch_size": 8,
+    "optimizer": "muon",
     "learning_rates": {True: _STANDARD_ENERGY, False: _STANDARD_TENSOR},
 }
 PRESETS: dict[str, dict[str, Any]] = {
@@ -33,6 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "initial_scale": "reference",
         "basis": "positions",
         "batch_size": 32,
+        "optimizer": "adam",
         "learning_rates": {True: _PAPER_ENERGY, False: _PAPER_TENSOR},
     },
 }

@@ -285,13 +285,18 @@ class Training(Section):
     section = "training"
     preset: Literal["standard", "fast", "paper"] = Field(
         "standard",
-        description="sets the defaults of descriptor, network, learning_rates, batch_size, initial_scale, "
-        "initial_radial and the basis of d_tensor",
+        description="sets the defaults of descriptor, network, optimizer, learning_rates, batch_size, "
+        "initial_scale, initial_radial and the basis of d_tensor",
     )
     epochs: int = Field(
         300, ge=1, le=1_000_000, description="number of passes over the training structures; 1000 in the paper"
     )
     batch_size: int | None = Field(None, ge=1, description="structures per step (default: set by the preset)")
+    optimizer: Literal["muon", "adam"] | None = Field(
+        None,
+        description="muon: Adam, but orthogonalized steps for the hidden layers; adam: as in the paper (default: set by "
+        "the preset)",
+    )
     learning_rates: LearningRates = Field(
         default_factory=LearningRates, description="initial learning rates (default: set by the preset)"
     )
@@ -414,6 +419,7 @@ def _fill_preset(config: TrainConfig) -> None:
             "initial_scale": config.training.initial_scale or preset["initial_scale"],
             "initial_radial": config.training.initial_radial or preset["initial_radial"],
             "batch_size": config.training.batch_size or preset["batch_size"],
+            "optimizer": config.training.optimizer or preset["optimizer"],
         }
     )
     object.__setattr__(config, "training", training)

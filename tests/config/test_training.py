@@ -64,6 +64,7 @@ def test_presets_fill_only_what_is_not_given():
     paper = parse_config(BASE + "training: {preset: paper, learning_rates: {radial: 1e-3}}\n")
     assert not paper.network.standardize and paper.training.initial_scale == "reference"
     bases = [config.properties.d_tensor.basis for config in (standard, paper)]
+    assert [config.training.optimizer for config in (standard, paper)] == ["muon", "adam"]
     assert bases == ["moments", "positions"] and "basis: positions" in paper.to_yaml()
     given = raw(properties={"d_tensor": {"basis": "positions"}})
     assert parsed(given).properties.d_tensor.basis == "positions"

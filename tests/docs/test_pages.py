@@ -41,7 +41,7 @@ def test_presets():
             constants = (preset["standardize"], preset["decorrelate"][energy])
             settings = [
                 str(value).lower()
-                for value in (*constants, *(preset[k] for k in ("initial_scale", "basis", "batch_size")))
+                for value in (*constants, *(preset[k] for k in ("initial_scale", "basis", "batch_size", "optimizer")))
             ]
             expected.append([name, "yes" if energy else "no", *settings, *learning])
     assert rows == expected

@@ -18,6 +18,7 @@ from gmkeras import (
     GaussianMomentsLayer,
     GMModel,
     GroupedAdam,
+    GroupedMuon,
     NTKDense,
     PreparedData,
     StructureSum,
@@ -131,6 +132,7 @@ OPTIMIZERS = {
     "accumulation": lambda: keras.optimizers.Adam(1e-3, gradient_accumulation_steps=2),
     "ScheduleFree": lambda: keras.optimizers.ScheduleFreeAdamW(1e-3),
     "schedule": lambda: keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, 20)),
+    "GroupedMuon, EMA": lambda: GroupedMuon(100, use_ema=True, clipnorm=10.0),
     "GroupedAdam, EMA": lambda: GroupedAdam(100, use_ema=True, clipnorm=10.0),
 }
 

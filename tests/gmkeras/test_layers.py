@@ -19,7 +19,7 @@ from gmcore.kernels.contractions_cpu import n_features
 from gmkeras import activation, data, heads, initial, layers, optimizer
 from gmkeras.data import model_inputs
 from gmkeras.layers import DecorrelatedDense, GaussianMomentsLayer, NTKDense, ScaleShift, SmoothRadial, Standardization
-from gmkeras.optimizer import GroupedAdam
+from gmkeras.optimizer import RMS, GroupedAdam, GroupedMuon, orthogonalized
 from support.keras_models import SPECIES
 from support.systems import molecule
 
@@ -117,6 +117,49 @@ def test_a_group_without_a_rate_is_refused():
         ValueError, match="rates must name every group of network, radial, scale, shift, got none for shift"
     ):
         GroupedAdam(10, {"network": 1.0, "radial": 1.0, "scale": 1.0})
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12), (9, 9), (1, 5)])
+def test_orthogonalized_is_the_iteration_of_newton_and_schulz(shape):
+    x = np.random.default_rng(3).normal(size=shape) * np.logspace(0.0, -2.0, shape[1])
+    plain = (x / np.linalg.norm(x)).T if shape[0] > shape[1] else x / np.linalg.norm(x)
+    for _ in range(5):
+        square = plain @ plain.T
+        plain = 3.4445 * plain + (-4.7750 * square + 2.0315 * square @ square) @ plain
+    found = orthogonalized(keras.ops.convert_to_tensor(x, "float64")).numpy()
+    assert relative_error(found, plain.T if shape[0] > shape[1] else plain) < 1e-10
+    left, _, right = np.linalg.svd(np.random.default_rng(4).normal(size=shape), full_matrices=False)
+    spread = left * np.logspace(0.0, -1.5, min(shape)) @ right
+    one = orthogonalized(keras.ops.convert_to_tensor(spread, "float64")).numpy()
+    assert np.all(np.abs(np.linalg.svd(one, compute_uv=False) - 1.0) < 0.35)
+
+
+def test_muon_is_that_of_keras_for_hidden_layers_and_adam_elsewhere():
+    """Steps of Keras's own Muon and Adam with the rates of the groups; a step to the next, so that momenta count."""
+    rates, n_steps = {"network": 0.1, "radial": 0.2, "scale": 0.4, "shift": 0.8}, 4
+    rng = np.random.default_rng(5)
+    paths = {"hidden_0/kernel": (30, 8), "hidden_0/bias": (8,), "output/kernel": (8, 3), "beta": (2, 2, 3, 4)}
+    start = {path: rng.normal(size=shape) for path, shape in paths.items()}
+    gradients = [{path: rng.normal(size=shape) for path, shape in paths.items()} for _ in range(n_steps)]
+
+    def moved(optimizer, names):
+        variables = [keras.Variable(start[path], name=path.rsplit("/", 1)[-1], dtype="float32") for path in names]
+        optimizer.build(variables)
+        optimizer._paths = names
+        for gradient in gradients:
+            optimizer.apply([keras.ops.convert_to_tensor(gradient[path], "float32") for path in names], variables)
+        return {path: variable.numpy() for path, variable in zip(names, variables)}
+
+    muon = GroupedMuon(100, rates)
+    found = moved(muon, list(paths))
+    adam = moved(GroupedAdam(100, rates), list(paths))
+    for path in ("hidden_0/bias", "output/kernel", "beta"):
+        assert relative_error(found[path], adam[path]) < 1e-6, path
+    own = keras.optimizers.Muon(keras.optimizers.schedules.PolynomialDecay(0.1, 100, 0.0), weight_decay=None)
+    own.lr_adjust = lambda step: step * (RMS * 30**0.5)  # versions of Keras differ in it
+    expected = moved(own, ["hidden_0/kernel"])["hidden_0/kernel"]
+    assert relative_error(found["hidden_0/kernel"], expected) < 1e-4
+    assert GroupedMuon.from_config(muon.get_config()).get_config() == muon.get_config()
 
 
 def test_radial_functions_begin_smooth_and_decay():
