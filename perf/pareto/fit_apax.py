@@ -41,7 +41,7 @@ def fit(
             },
             "model": {
                 "name": "gmnn",
-                "basis": {"name": "gaussian", "n_basis": 7, "r_min": 0.5, "r_max": 6.5},
+                "basis": {"name": "gaussian", "n_basis": 16, "r_min": 0.5, "r_max": 5.0},
                 "nn": options["nn"],
                 "n_radial": options["n_radial"],
             },

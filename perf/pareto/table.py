@@ -40,13 +40,9 @@ PEERS = {
 }
 
 
-def _gmtensor(hidden: int, n_radial: int = 5, preset: str = "standard") -> Model:
-    name = f"gmtensor {hidden}-{hidden} n{n_radial}" + ("" if preset == "standard" else f" {preset}")
-    options = {
-        "network": {"hidden": [hidden, hidden]},
-        "descriptor": {"n_radial": n_radial},
-        "training": {"preset": preset},
-    }
+def _gmtensor(hidden: int, n_radial: int) -> Model:
+    name = f"gmtensor {hidden}-{hidden} n{n_radial}"
+    options = {"network": {"hidden": [hidden, hidden]}, "descriptor": {"n_radial": n_radial}}
     return Model(name, "gmtensor", options)
 
 
@@ -55,19 +51,13 @@ def _apax(hidden: int, n_radial: int = 5) -> Model:
 
 
 MODELS = (
-    _gmtensor(32, 3),
-    _gmtensor(32, 5),
-    _gmtensor(64, 4),
-    _gmtensor(64, 5),
-    _gmtensor(128, 5),
+    _gmtensor(32, 4),
+    _gmtensor(64, 6),  # the preset fast
+    _gmtensor(128, 7),  # the preset standard
     _gmtensor(128, 8),
-    _gmtensor(256, 5),
     _gmtensor(256, 8),
-    _gmtensor(512, 5),
-    _gmtensor(512, 8),
-    _apax(64, 5),
-    _apax(256, 5),
-    _apax(512, 5),
+    _apax(64),
+    _apax(256),
     Model("NEP 30", "nep", {"neurons": [30]}),
     Model("NEP 80 5-body", "nep", {"neurons": [80], "n_max": 8, "n_basis": 10, "l_max_5b": 1}),
     Model("ACE order 2 degree 12", "ace", {"order": 2, "degree": 12}),
