@@ -1,9 +1,9 @@
 """Adam and Muon with a learning rate per group of parameters, all decaying linearly to zero (P, section 2.2.3).
 
-Muon (K. Jordan and others, https://kellerjordan.github.io/posts/muon, 2024) replaces the step of a matrix by the nearest
-orthogonal one, so that weak directions of a gradient count as much as strong ones. Keras has a Muon of its own; here it
-is part of `GroupedAdam` because the rates of the groups and `restart` are, and because the products of the iteration can
-be had at half the cost for the wide first layer.
+Muon (K. Jordan and others, https://kellerjordan.github.io/posts/muon, 2024) replaces the step of a matrix by the
+nearest orthogonal one, so that weak directions of a gradient count as much as strong ones. Keras has a Muon of its own;
+here it is built on `GroupedAdam`, which has the rates of the groups and `restart`, and the products of its iteration
+cost half as much for the wide first layer.
 """
 
 from __future__ import annotations

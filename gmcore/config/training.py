@@ -294,8 +294,8 @@ class Training(Section):
     batch_size: int | None = Field(None, ge=1, description="structures per step (default: set by the preset)")
     optimizer: Literal["muon", "adam"] | None = Field(
         None,
-        description="muon: Adam, but orthogonalized steps for the hidden layers; adam: as in the paper (default: set by "
-        "the preset)",
+        description="muon: Adam, but orthogonalized steps for the hidden layers; adam: as in the paper (default: set "
+        "by the preset)",
     )
     learning_rates: LearningRates = Field(
         default_factory=LearningRates, description="initial learning rates (default: set by the preset)"
