@@ -19,17 +19,19 @@ import numpy as np
 import yaml
 from ase.io import read, write
 
+from gmcore.config.presets import PRESETS
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "co_pdms"))
 from ligand_field import d_tensor
 
 EXPENSIVE, CHEAP, TEST = 50, 120, 150
-PRESET = {"network": 0.005, "radial": 0.005, "scale": 0.005, "shift": 0.005}
+RATES = PRESETS["standard"]["learning_rates"][False]
 """Learning rates of the preset for D tensors."""
 
 
 def fine_tuned(share: float, **settings) -> dict:
     """Settings of a training on, with a share of the preset's rates for network and radial coefficients."""
-    rates = PRESET | {"network": share * PRESET["network"], "radial": share * PRESET["radial"]}
+    rates = RATES | {group: share * RATES[group] for group in ("network", "radial")}
     return {"start_from": "cheap/model.h5", "learning_rates": rates} | settings
 
 
