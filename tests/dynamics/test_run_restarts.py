@@ -29,13 +29,14 @@ from gmcore.config.loading import load_config
 from gmcore.config.dynamics import MDConfig
 from gmcore.dynamics.langevin import Langevin
 from gmcore.dynamics.runner import run_md
+from gmcore.running.interruption import EndedEarly, Interruption
 
 config = load_config(sys.argv[1], MDConfig)
 
-def attempt(fatal):
+def attempt(fatal, number=None):
     child = os.fork()
     if child:
-        return os.waitpid(child, 0)[1]
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     count = 0
     def counted(name, function):
         def call(*arguments, **options):
@@ -43,17 +44,24 @@ def attempt(fatal):
             count += 1
             if count == fatal:
                 os.write(1, f"{name}\\n".encode())
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
             return function(*arguments, **options)
         return call
     os.replace, os.fsync = counted("replace", os.replace), counted("fsync", os.fsync)
     Path.unlink, Langevin.step = counted("unlink", Path.unlink), counted("step", Langevin.step)
-    run_md(config)
+    try:
+        with Interruption() as interruption:
+            run_md(config, interruption=interruption)
+    except EndedEarly:
+        os._exit(75)
     os._exit(0)
 
 rng = random.Random(int(sys.argv[2]))
 for _ in range(8):
-    if attempt(rng.randint(3, 50)) != signal.SIGKILL:
+    number = rng.choice([signal.SIGKILL, signal.SIGTERM])
+    code = attempt(rng.randint(3, 50), number)
+    assert code in (0, -signal.SIGKILL if number == signal.SIGKILL else 75), code
+    if code == 0:
         break
 assert attempt(0) == 0
 """
