@@ -24,7 +24,7 @@ _STANDARD: dict[str, Any] = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "standard": _STANDARD,
-    "fast": {**_STANDARD, "descriptor": {**_STANDARD["descriptor"], "n_radial": 6}, "hidden": [64, 64]},
+    "fast": {**_STANDARD, "descriptor": {**_STANDARD["descriptor"], "n_radial": 5}, "hidden": [64, 64]},
     "paper": {
         "descriptor": {"r_max": 6.5, "r_min": 0.5, "n_basis": 7, "n_radial": 5},
         "hidden": [512, 512],

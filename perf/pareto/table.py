@@ -52,10 +52,10 @@ def _apax(hidden: int, n_radial: int = 5) -> Model:
 
 MODELS = (
     _gmtensor(32, 4),
-    _gmtensor(64, 6),  # the preset fast
+    _gmtensor(64, 5),  # the preset fast
+    _gmtensor(64, 6),
     _gmtensor(128, 7),  # the preset standard
     _gmtensor(128, 8),
-    _gmtensor(256, 8),
     _apax(64),
     _apax(256),
     Model("NEP 30", "nep", {"neurons": [30]}),
