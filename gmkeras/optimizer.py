@@ -94,7 +94,7 @@ class GroupedAdam(keras.optimizers.Adam):
 
 @keras.saving.register_keras_serializable("gmtensor")
 class GroupedMuon(GroupedAdam):
-    """`GroupedAdam`, but Muon for the weights between the layers of the network.
+    """`GroupedAdam`, but Muon for the kernels of layers whose name begins with hidden_, as those of a `GMModel`.
 
     Biases, the output layer, and all that is not the network stay with Adam. The step of a matrix has the root mean
     square 0.2 times its rate, whatever its shape, as in Moonlight (arXiv:2502.16982): rates are of the size of Adam's.
