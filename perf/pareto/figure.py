@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -55,7 +56,9 @@ def draw(molecules: dict[str, dict[str, dict]], path: Path) -> None:
                 _panel(panel, rows, key)
                 panel.set(xscale="log", yscale="log", xlabel=label)
                 for axis in (panel.xaxis, panel.yaxis):
-                    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+                    low, high = axis.get_view_interval()
+                    wide = high > 50 * low  # fewer labels, or they overlap
+                    axis.set_major_locator(LogLocator(subs=(1, 3) if wide else (1, 1.5, 2, 3, 5, 7)))
                     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
                     axis.set_minor_formatter(NullFormatter())
             line[0].set(ylabel="MAE of the forces, meV/A", title=molecule)
@@ -64,6 +67,7 @@ def draw(molecules: dict[str, dict[str, dict]], path: Path) -> None:
 
 
 def _panel(panel, rows: dict[str, dict], key: str) -> None:
+    middle = np.exp(np.mean(np.log([row[key] for row in rows.values()])))
     for peer, style in STYLES.items():
         own = {name: row for name, row in rows.items() if row["peer"] == peer}
         if own:
@@ -71,7 +75,9 @@ def _panel(panel, rows: dict[str, dict], key: str) -> None:
             panel.plot(x, y, linestyle="none", markersize=6, markeredgecolor="black", **style)
         for name, row in own.items():
             text = name.split(" ", 1)[1] + (" (disturbed)" if row["cost_disturbed"] and key == "cost_us" else "")
-            place = {"xytext": (5, 3), "textcoords": "offset points", "fontsize": 6.5}
+            left = row[key] > middle  # of the point, so that it stays inside the panel
+            place = {"xytext": (-5 if left else 5, 3), "ha": "right" if left else "left"}
+            place |= {"textcoords": "offset points", "fontsize": 6.5}
             panel.annotate(text, (row[key], row["forces_mae"]), **place)
     if key == "cost_us":
         x, y = zip(*front([(row[key], row["forces_mae"]) for row in rows.values()]))
