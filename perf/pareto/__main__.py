@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--figure", action="store_true", help="only draw what the results have")
     parser.add_argument("--smoke", action="store_true", help="a tiny gmtensor model in seconds; keeps nothing")
     given = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a training ends with the process that began it
     try:
         models = [table.SMOKE] if given.smoke else table.chosen(given.only)
     except ValueError as error:
