@@ -28,6 +28,15 @@ def global_share(n_structures: tf.Tensor) -> tf.Tensor:
     return own / context.all_reduce(tf.distribute.ReduceOp.SUM, own)
 
 
+def reducible(results: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Results of a step as Keras can average them over processes: along an axis, which scalars do not have.
+
+    Only `MultiWorkerMirroredStrategy` is treated so; Keras averages within a process without that axis.
+    """
+    multi_worker = isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
+    return {key: value[tf.newaxis] for key, value in results.items()} if multi_worker else results
+
+
 def split_batch(chosen: Sequence[int] | np.ndarray, n_replicas: int) -> list[np.ndarray]:
     """The structures of a batch, dealt out in order and as evenly as possible.
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member
 from gmcore.quantities import predicted_by
 from gmkeras import fitting
+from gmkeras.distribution import reducible
 from gmkeras.layers import GaussianMomentsLayer, NTKDense, ScaleShift, Standardization
 from gmkeras.objective import Objective
 
@@ -154,6 +155,14 @@ class StructureModel(keras.Model):
         if self.objective is None:
             raise ValueError("the model must be compiled before it is trained or evaluated: call model.compile")
         return self.objective
+
+    def train_step(self, data):
+        """As in Keras, see `gmkeras.distribution.reducible`."""
+        return reducible(super().train_step(data))
+
+    def test_step(self, data):
+        """As in Keras, see `gmkeras.distribution.reducible`."""
+        return reducible(super().test_step(data))
 
     def predict_step(self, data):
         """All quantities, forces and stress included."""

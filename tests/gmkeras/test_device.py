@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -21,14 +22,22 @@ from support.tolerances import TOLERANCE  # noqa: E402
 pytestmark = pytest.mark.slow
 
 
-def run(script: str, **variables: str) -> dict:
-    """What a script prints as its last line."""
+def started(script: str, **variables: str) -> subprocess.Popen:
     settings = environment(TF_CPP_MIN_LOG_LEVEL="3", **variables)
     command = [sys.executable, str(TESTS / "support" / script)]
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise AssertionError(done.stderr[-3000:])
-    return json.loads(done.stdout.splitlines()[-1])
+    return subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result_of(process: subprocess.Popen) -> dict:
+    """What a script prints as its last line."""
+    output, errors = process.communicate(timeout=300)
+    if process.returncode:
+        raise AssertionError(errors[-3000:])
+    return json.loads(output.splitlines()[-1])
+
+
+def run(script: str, **variables: str) -> dict:
+    return result_of(started(script, **variables))
 
 
 def test_a_training_step_in_the_simulator_equals_the_cpu():
@@ -49,6 +58,23 @@ def test_two_replicas_train_as_one():
     result = run("keras_distributed_checks.py")
     assert result["n_moved"] >= 8
     assert result["weights"] < 1e-6  # Adam divides by the root of tiny second moments
+    one, two = result["losses"]
+    assert two == pytest.approx(one, rel=1e-8)
+
+
+def test_two_processes_train_as_one():
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        workers = [f"127.0.0.1:{server.getsockname()[1]}" for server in (first, second)]
+    tasks = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": k}} for k in range(2)]
+    processes = [started("keras_distributed_checks.py", TF_CONFIG=json.dumps(task)) for task in tasks]
+    try:
+        result, other = (result_of(process) for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+    assert result == other
+    assert result["n_moved"] >= 8
+    assert result["weights"] < 1e-6
     one, two = result["losses"]
     assert two == pytest.approx(one, rel=1e-8)
 

@@ -1,18 +1,20 @@
-"""Training on two replicas against training on one, in a process of its own with two logical CPUs; run as a script.
+"""Training on two replicas against training on one; run as a script.
 
+Alone it is a process with two logical CPUs; with TF_CONFIG in its environment it is one of the workers named there.
 Prints as JSON the largest deviation of any weight after an epoch, relative to how far training has moved it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import numpy as np
 import tensorflow as tf
 
 from gmkeras.distribution import distributed_batches
-from gmkeras.optimizer import GroupedAdam
+from gmkeras.optimizer import GroupedAdam, GroupedMuon
 from support.keras_models import keras_model, mixed_frames, prepared
 from support.systems import molecule
 
@@ -21,12 +23,12 @@ WEIGHTS = {"energy": 1.0, "forces": 4.0}
 EPOCHS, BATCH_SIZE = 1, 3
 
 
-def trained(strategy: tf.distribute.Strategy | None) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
+def trained(strategy: tf.distribute.Strategy | None, optimizer: type[GroupedAdam]) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
     """Weights before and after, and the loss of each epoch."""
     frames = [*mixed_frames(), molecule()]
     with strategy.scope() if strategy else tf.device("CPU:0"):
         model, settings, _ = keras_model(("energy",), WEIGHTS, n_radial=1)
-        model.compile(optimizer=GroupedAdam(100, RATES), loss_weights=WEIGHTS)
+        model.compile(optimizer=optimizer(100, RATES), loss_weights=WEIGHTS)
     data = prepared(settings, frames, tuple(WEIGHTS))
     steps = -(-data.n_structures // BATCH_SIZE)
     before = [np.array(w) for w in model.get_weights()]
@@ -36,10 +38,14 @@ def trained(strategy: tf.distribute.Strategy | None) -> tuple[list[np.ndarray], 
 
 
 def main() -> None:
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    start, one, losses = trained(None)
-    two = trained(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    if "TF_CONFIG" in os.environ:
+        strategy, optimizer = tf.distribute.MultiWorkerMirroredStrategy(), GroupedMuon
+    else:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        strategy, optimizer = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), GroupedAdam
+    two = trained(strategy, optimizer)
+    start, one, losses = trained(None, optimizer)
     errors = [
         float(np.abs(a - b).max() / max(np.abs(a - s).max(), 1e-12))
         for s, a, b in zip(start, one, two[1])
