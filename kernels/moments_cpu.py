@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from gmcore.kernels.arguments import MAX_RADIAL
-from gmcore.kernels.compile import jit, parallel_jit
+from gmcore.kernels.compile import exact_jit, jit, parallel_jit
 from gmcore.kernels.formulas import (
     add_force_terms,
     add_force_terms_along,
@@ -47,6 +47,24 @@ UX, UY, UZ, RHO, INVERSE, F, DF, D2F, PX, PY, PZ, AX, AY, AZ, N_NAMED = range(15
 def n_scratch_rows(n_basis):
     """Rows of real scratch that any kernel of this file needs."""
     return N_NAMED + 3 * n_basis + 3 * MAX_RADIAL + 9
+
+
+@exact_jit
+def share(row_start, bounds):
+    """Fill the centers where blocks begin, so that all have about as many pairs; returns the longest row.
+
+    A center without neighbors still costs a little: it counts as one pair more than it has.
+    """
+    n_centers, n_blocks, longest, block = len(row_start) - 1, len(bounds) - 1, 0, 1
+    first, last = row_start[0], row_start[n_centers] + n_centers
+    bounds[0], bounds[n_blocks] = 0, n_centers
+    for i in range(n_centers):
+        while block < n_blocks and row_start[i] + i >= first + (last - first) * block / n_blocks:
+            bounds[block] = i
+            block += 1
+        longest = max(longest, row_start[i + 1] - row_start[i])
+    bounds[block:n_blocks] = n_centers
+    return longest
 
 
 @jit

@@ -1,11 +1,12 @@
-"""The network on a grid of tasks: serial matrix products and fused element-wise loops, layer by layer.
+"""The network: serial matrix products and fused element-wise loops, layer by layer.
 
 Formulas: docs/method.md, sections 4 and 6.1.
 
 phi(z) = SWISH z sigmoid(z),  phi'(z) = SWISH (sigmoid(z) + z sigmoid(z) (1 - sigmoid(z)));  sigmoid from e^(-|z|),
-which never overflows. A task is a block of atoms times a block of a layer's columns. `starts` (n_blocks + 1,) are the
-atoms where blocks begin, `n_columns` the number of column blocks. BLAS copies its share of the weights into an order of
-its own in each product: for few atoms that costs as much as the product, and sharing the columns shares it.
+which never overflows. `starts` (n_blocks + 1,) are the atoms where blocks begin. With enough atoms for every thread, a
+thread takes a block through all layers, in place (`forward_rows`, `backward_rows`). With few, a task is a block of atoms
+times one of `n_columns` blocks of a layer's columns (`forward`, `backward`): BLAS copies its share of the weights into an
+order of its own in each product, which costs as much as a product of few atoms, and sharing the columns shares it.
 
 `sizes` (n_layers + 1,) are the widths from features to outputs; `weights` and `transposed`, the same matrices row by
 row and column by column, `biases`, `hidden` and `slopes` hold all layers in one flat array, so that one compilation
@@ -63,6 +64,15 @@ def activate(product, bias, first, h, slope):
 
 
 @routine_jit
+def activate_in_place(h, bias, slope):
+    """h = phi(h + bias), slope = phi'(h + bias). Not `activate` on one array: the compiler would fear the overlap."""
+    for i in range(h.shape[0]):
+        h_row, slope_row = h[i], slope[i]
+        for k in range(h_row.size):
+            h_row[k], slope_row[k] = swish(h_row[k] + bias[k])
+
+
+@routine_jit
 def add(bias, outputs):
     """outputs += bias, row by row."""
     for i in range(outputs.shape[0]):
@@ -78,6 +88,15 @@ def multiply(product, first, slope, g_hidden):
         g, g_row, slope_row = product[i], g_hidden[i, first:last], slope[i, first:last]
         for k in range(g.size):
             g_row[k] = g[k] * slope_row[k]
+
+
+@routine_jit
+def multiply_in_place(g_hidden, slope):
+    """g_hidden = g_hidden slope."""
+    for i in range(g_hidden.shape[0]):
+        g_row, slope_row = g_hidden[i], slope[i]
+        for k in range(g_row.size):
+            g_row[k] *= slope_row[k]
 
 
 @routine_jit
@@ -114,6 +133,60 @@ def task_columns(task, n_columns, width):
 def task_product(products, i, j, first, last, width):
     """Contiguous array (j - i, last - first) of a task in `products`; those of different tasks do not overlap."""
     return matrix(products, i * width + (j - i) * first, j - i, last - first)
+
+
+@routine_jit
+def up(i, j, features, mean, transposed, biases, sizes, centered, hidden, slopes, outputs):
+    """The atoms from i to j through all layers."""
+    n_atoms, n_layers = len(features), len(sizes) - 1
+    h, w, b, a = centered[i:j], 0, 0, 0
+    subtract(features[i:j], mean, h)
+    for l in range(n_layers - 1):
+        n_in, n_out = sizes[l], sizes[l + 1]
+        z = matrix(hidden, a, n_atoms, n_out)[i:j]
+        np.dot(h, matrix(transposed, w, n_out, n_in).T, z)
+        activate_in_place(z, biases[b : b + n_out], matrix(slopes, a, n_atoms, n_out)[i:j])
+        h = z
+        w += n_in * n_out
+        b += n_out
+        a += n_atoms * n_out
+    np.dot(h, matrix(transposed, w, sizes[-1], sizes[-2]).T, outputs[i:j])
+    add(biases[b:], outputs[i:j])
+
+
+@routine_jit
+def down(i, j, weights, sizes, hidden, slopes, g_outputs, g_features):
+    """The atoms from i to j back through all layers."""
+    n_atoms, n_layers = len(g_outputs), len(sizes) - 1
+    g, w, a = g_outputs[i:j], len(weights), n_atoms * np.sum(sizes[1:-1])
+    for l in range(n_layers - 1, 0, -1):
+        n_in, n_out = sizes[l], sizes[l + 1]
+        w -= n_in * n_out
+        a -= n_atoms * n_in
+        weight, g_h = matrix(weights, w, n_in, n_out), matrix(hidden, a, n_atoms, n_in)[i:j]
+        slope = matrix(slopes, a, n_atoms, n_in)[i:j]
+        if n_out == 1:
+            multiply_outer(g, weight, 0, n_in, slope, g_h)
+        else:
+            np.dot(g, weight.T, g_h)
+            multiply_in_place(g_h, slope)
+        g = g_h
+    np.dot(g, matrix(weights, 0, sizes[0], sizes[1]).T, g_features[i:j])
+
+
+@parallel_jit
+def forward_rows(features, mean, transposed, biases, sizes, starts, centered, hidden, slopes, outputs):
+    """As `forward`, with whole rows for each thread."""
+    for block in prange(len(starts) - 1):
+        i, j = starts[block], starts[block + 1]
+        up(i, j, features, mean, transposed, biases, sizes, centered, hidden, slopes, outputs)
+
+
+@parallel_jit
+def backward_rows(weights, sizes, starts, hidden, slopes, g_outputs, g_features):
+    """As `backward`, with whole rows for each thread."""
+    for block in prange(len(starts) - 1):
+        down(starts[block], starts[block + 1], weights, sizes, hidden, slopes, g_outputs, g_features)
 
 
 @parallel_jit

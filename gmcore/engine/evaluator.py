@@ -72,6 +72,7 @@ class Evaluator(EvaluatorBase):
         self._contractions = Contractions(settings.descriptor.n_radial, self.dtype.name)
         self._betas = [self._moments.pack(member.beta) for member in members]
         self._tables = [self.scale_and_shift(member) for member in members]
+        self._energy_scales = [self.energy_scale(scale).astype(self.dtype) for scale, _ in self._tables]
         self._networks = [Network(member, self.dtype.name) for member in members]
         self.n_draws = len(self._networks[0].draws) if len(members) == 1 else 0
 
@@ -264,7 +265,7 @@ class Evaluator(EvaluatorBase):
         outputs = np.empty((len(centers), network.n_outputs))
         g_moments = np.empty_like(moments if want_forces else moments[:0])
         scale, shift = (table[centers] for table in self._tables[k])
-        g_outputs = self.energy_scale(scale if want_forces else scale[:0]).astype(self.dtype)
+        g_outputs = self._energy_scales[k][centers if want_forces else centers[:0]]
         changes = np.empty((self.n_draws if want_draws else 0, *outputs.shape))
         drawn_g_moments = np.empty((n_force_draws, *moments.shape), self.dtype)
         grades = np.empty(len(centers)) if want_extrapolation and self.environments else None

@@ -6,8 +6,8 @@
 Formulas: docs/method.md, sections 4 and 6.1. What is constant is folded into the weights once, see
 `gmcore.engine.folding`.
 
-Atoms are dealt out in blocks, and where there are fewer of these than threads the columns of each layer as well; each
-thread calls single-threaded BLAS. BLAS's own threads would be idle, yet awake, through all other kernels, and take
+Atoms are dealt out in blocks, and where they are too few for every thread the columns of each layer as well; each thread
+calls single-threaded BLAS. BLAS's own threads would be idle, yet awake, through all other kernels, and take
 cores from them.
 
 Not supported: derivatives in the weights (training is `gmkeras`), second derivatives.
@@ -26,6 +26,7 @@ from gmcore.kernels import network_cpu
 from gmcore.threads import get_threads, serial_blas
 
 BLOCK = 512  # atoms; the larger, the better the packing of the weights in BLAS is paid off
+ROWS_PER_THREAD = 128  # with fewer, copying the weights once for each thread costs more than sharing the columns
 COLUMNS = 8  # at most so many blocks of columns: products of a few columns only are slow
 
 
@@ -73,11 +74,13 @@ class Network:
         self._grid = starts, n_columns = _grid(n_atoms, get_threads())
         outputs = np.empty((n_atoms, self.n_outputs), self.dtype)
         features = np.ascontiguousarray(features, self.dtype)
+        parameters = features, self._mean, self._transposed, self._biases, self._sizes, starts
         with serial_blas():
-            network_cpu.forward(
-                features, self._mean, self._transposed, self._biases, self._sizes, starts, n_columns,
-                self._inputs, self._hidden, self._slopes, self._products, outputs,
-            )  # fmt: skip
+            if n_columns == 1:
+                network_cpu.forward_rows(*parameters, self._inputs, self._hidden, self._slopes, outputs)
+            else:
+                arrays = self._inputs, self._hidden, self._slopes, self._products
+                network_cpu.forward(*parameters, n_columns, *arrays, outputs)
         return outputs
 
     def last_hidden(self) -> np.ndarray:
@@ -123,17 +126,21 @@ class Network:
         (starts, n_columns), self._grid = self._after_forward("backward"), None
         g_outputs = np.ascontiguousarray(g_outputs, self.dtype)
         g_features = self._inputs[: starts[-1]]
+        parameters = self._weights, self._sizes, starts
         with serial_blas():
-            network_cpu.backward(
-                self._weights, self._sizes, starts, n_columns,
-                self._hidden, self._slopes, self._products, g_outputs, g_features,
-            )  # fmt: skip
+            if n_columns == 1:
+                network_cpu.backward_rows(*parameters, self._hidden, self._slopes, g_outputs, g_features)
+            else:
+                arrays = self._hidden, self._slopes, self._products
+                network_cpu.backward(*parameters, n_columns, *arrays, g_outputs, g_features)
         return g_features
 
 
 def _grid(n_atoms: int, n_threads: int) -> tuple[np.ndarray, int]:
     """Atoms where blocks begin, and the number of blocks that the columns of a layer are cut into."""
     n_blocks = max(1, math.ceil(n_atoms / BLOCK))
+    if n_atoms >= ROWS_PER_THREAD * n_threads:
+        n_blocks = math.ceil(n_blocks / n_threads) * n_threads
     n_columns = min(n_threads // math.gcd(n_threads, n_blocks), COLUMNS)
     n_blocks = max(n_blocks, math.ceil(n_threads / n_columns))
     return np.arange(n_blocks + 1) * n_atoms // n_blocks, n_columns

@@ -180,21 +180,16 @@ class Moments:
 
     def _blocks(self, geometry: Geometry) -> Blocks:
         """One block of centers per thread, with about the same number of pairs; scratch is kept between calls."""
-        n_blocks = numba.get_num_threads()
-        rows = geometry.row_start
-        longest = int(np.diff(rows).max(initial=0))
-        lanes = moments_cpu.LANES
+        n_blocks, lanes = numba.get_num_threads(), moments_cpu.LANES
+        bounds = np.empty(n_blocks + 1, np.int64)
+        longest = moments_cpu.share(geometry.row_start, bounds)
         capacity = max(lanes, -(-longest // lanes) * lanes)
         scratch = self._scratch
         if scratch is None or scratch.reals.shape[0] < n_blocks or scratch.reals.shape[2] < capacity:
             reals = np.zeros((n_blocks, moments_cpu.n_scratch_rows(self.settings.n_basis), capacity), self.dtype)
             scratch = Blocks(np.empty(0, np.int64), reals, np.zeros((n_blocks, 2, capacity), np.int32))
             self._scratch = scratch
-        work = rows + np.arange(len(rows))  # an atom without neighbors still costs a little
-        targets = work[0] + (work[-1] - work[0]) * np.arange(n_blocks + 1) / n_blocks
-        bounds = np.searchsorted(work, targets)
-        bounds[0], bounds[-1] = 0, len(rows) - 1
-        return scratch._replace(bounds=bounds.astype(np.int64))
+        return Blocks(bounds, scratch.reals, scratch.integers)
 
     def _partial_sums(
         self, geometry: Geometry, packed: np.ndarray, want_positions: bool, want_beta: bool
