@@ -23,7 +23,7 @@ import yaml
 
 from gmcore.config.dynamics import MDConfig
 from gmcore.config.labeling import LabelConfig
-from gmcore.config.loading import load_config, read_yaml
+from gmcore.config.loading import load_config, load_runs, read_yaml
 from gmcore.config.training import TrainConfig
 from gmcore.config.workflow import Improvement, Workflow
 from gmcore.config.workflow import Rounds as Settings
@@ -100,7 +100,12 @@ class Rounds:
         self._workflow, self._settings = workflow, settings
         if workflow.md is None:
             raise GMError("rounds need a molecular dynamics run (md), which gives the frames to choose from")
-        self._md_file, self._dynamics = workflow.md, load_config(workflow.md, MDConfig)
+        self._md_file, runs = workflow.md, load_runs(workflow.md, MDConfig)
+        if len(runs) > 1 or "" not in runs:
+            raise GMError(
+                f"rounds choose their frames from one run, got {', '.join(runs)} in {workflow.md}: leave runs out"
+            )
+        self._dynamics = runs[""]
         self._models = [self._improved(entry) for entry in settings.improve]
         names = [model.name for model in self._models]
         if len({*names, "md"}) <= len(names):
@@ -139,7 +144,7 @@ class Rounds:
                     self._result.ended = "no frame of the run is worth a label"
                     break
                 self._dynamics = self._next_dynamics(number)
-            steps = [*trainings, dynamics_step(self._md_file, frozenset({STOPPED}))]
+            steps = [*trainings, dynamics_step(self._md_file, self._dynamics, outcomes=frozenset({STOPPED}))]
             yield Stage(name, steps)
             done += steps
             stopped = record.code(steps[-1]) == STOPPED

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gmcore.config.dynamics import MDConfig
-from gmcore.config.loading import load_config
+from gmcore.config.loading import load_config, load_runs
 from gmcore.config.training import TrainConfig
 from gmcore.config.workflow import Workflow
 from gmcore.version import __version__
@@ -59,8 +59,8 @@ def steps_of(workflow: Workflow) -> list[Step]:
     """
     steps = [training_step(path) for path in workflow.train]
     if workflow.md is not None:
-        dynamics = load_config(workflow.md, MDConfig)
-        steps += [dynamics_step(workflow.md), analysis_step(dynamics), report_step(dynamics)]
+        for name, run in load_runs(workflow.md, MDConfig).items():
+            steps += [dynamics_step(workflow.md, run, name), analysis_step(run), report_step(run)]
     return steps
 
 
@@ -70,13 +70,13 @@ def training_step(path: Path) -> Step:
     return Step(("train", str(path)), tuple(config.reads), model_files(config), config.to_yaml(), training=config)
 
 
-def dynamics_step(path: Path, outcomes: frozenset[int] = frozenset()) -> Step:
-    """Return `gmtensor md` of a configuration file."""
-    config = load_config(path, MDConfig)
+def dynamics_step(path: Path, config: MDConfig, run: str = "", outcomes: frozenset[int] = frozenset()) -> Step:
+    """Return `gmtensor md` of a configuration file, or of one of its runs."""
     wanted = config.d_tensor
     starts = (config.structure.file, *([wanted.reference] if wanted and wanted.reference else []))
     reads = (*starts, *_models_of_run(config))
-    return Step(("md", str(path)), reads, (config.output / "trajectory.h5",), config.to_yaml(), outcomes)
+    arguments = ("md", str(path), *(("--run", run) if run else ()))
+    return Step(arguments, reads, (config.output / "trajectory.h5",), config.to_yaml(), outcomes)
 
 
 def analysis_step(config: MDConfig) -> Step:

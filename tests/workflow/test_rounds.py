@@ -239,6 +239,13 @@ def test_refuses_rounds_without_their_steps(text, message):
         parse_config(text, kind=Workflow)
 
 
+def test_refuses_several_runs_to_choose_from(folder, commands):
+    with (folder / "md.yaml").open("a") as file:
+        file.write("\nruns: {cold: {}, hot: {duration: 2}}\n")
+    with pytest.raises(GMError, match="choose their frames from one run, got cold, hot in"):
+        run(folder)
+
+
 def test_refuses_a_model_that_the_dynamics_does_not_use(folder, commands):
     (folder / "d.yaml").write_text((folder / "d.yaml").read_text().replace("output: d", "output: other"))
     with pytest.raises(GMError, match=r"other/model.h5, must be the potential or the D model of .*md.yaml"):

@@ -119,6 +119,23 @@ def test_a_change_repeats_what_it_concerns(folder, commands, file, change, repea
     assert commands.run == repeated
 
 
+def test_each_run_of_the_dynamics_is_analyzed_and_reported(folder):
+    text = MD + "runs:\n  cold: {}\n  hot: {replicas: {temperatures: [300]}, output: warm}\n"
+    (folder / "md.yaml").write_text(text)
+    steps = steps_of(load_config(folder / "all.yaml", Workflow))[2:]
+    assert [step.arguments[0] for step in steps] == 2 * ["md", "analyze", "report"]
+    cold, hot = steps[0], steps[3]
+    assert cold.arguments == ("md", str(folder / "md.yaml"), "--run", "cold")
+    assert cold.makes == (folder / "md" / "cold" / "trajectory.h5",)
+    assert hot.makes == (folder / "warm" / "trajectory.h5",)
+    assert steps[4].arguments == ("analyze", str(folder / "warm"))
+    before = hot.fingerprint()
+    (folder / "md.yaml").write_text(text.replace("cold: {}", "cold: {duration: 2}"))
+    again = steps_of(load_config(folder / "all.yaml", Workflow))[2:]
+    assert again[3].fingerprint() == before
+    assert again[0].fingerprint() != cold.fingerprint()
+
+
 def test_a_lost_product_is_made_again(folder, commands):
     run_all(folder)
     commands.run.clear()
