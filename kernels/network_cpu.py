@@ -4,9 +4,10 @@ Formulas: docs/method.md, sections 4 and 6.1.
 
 phi(z) = SWISH z sigmoid(z),  phi'(z) = SWISH (sigmoid(z) + z sigmoid(z) (1 - sigmoid(z)));  sigmoid from e^(-|z|),
 which never overflows. `starts` (n_blocks + 1,) are the atoms where blocks begin. With enough atoms for every thread, a
-thread takes a block through all layers, in place (`forward_rows`, `backward_rows`). With few, a task is a block of atoms
-times one of `n_columns` blocks of a layer's columns (`forward`, `backward`): BLAS copies its share of the weights into an
-order of its own in each product, which costs as much as a product of few atoms, and sharing the columns shares it.
+thread takes a block through all layers, in place (`forward_rows`, `backward_rows`). With few, a task is a block of
+atoms times one of `n_columns` blocks of a layer's columns (`forward`, `backward`): BLAS copies its share of the weights
+into an order of its own in each product, which costs as much as a product of few atoms, and sharing the columns shares
+it.
 
 `sizes` (n_layers + 1,) are the widths from features to outputs; `weights` and `transposed`, the same matrices row by
 row and column by column, `biases`, `hidden` and `slopes` hold all layers in one flat array, so that one compilation

@@ -12,8 +12,8 @@ Where too few are to be had all are kept and the result says that it was disturb
 
 The callables disturb each other too: threads of BLAS, OpenMP, TensorFlow and JAX keep turning for tens of milliseconds
 after their work, in wait for more, and take cores from whoever comes next. So every sample begins with a pause that
-lets them fall asleep. Calls that do not count follow: threads that wake up share a core at first, and for about 20 ms two
-of them were seen to be no faster than one.
+lets them fall asleep. Calls that do not count follow: threads that wake up share a core at first, and for about 20 ms
+two of them were seen to be no faster than one.
 """
 
 from __future__ import annotations

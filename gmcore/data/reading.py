@@ -102,6 +102,10 @@ def count_frames(source: str | Path | Source, declared: str = "auto") -> int:
         from gmcore.data.readers.trajectories import count_mdanalysis
 
         found = count_mdanalysis(source.path, source.topology)
+    elif source.name == "hdf5":
+        from gmcore.data.readers.hdf5 import count_hdf5
+
+        found = count_hdf5(source.path)
     else:
         found = sum(1 for _ in _frames(source, 0))
     if not found:
@@ -135,10 +139,12 @@ def _frames(source: Source, start: int) -> Iterator[Frame]:
         if name == "lammps":
             return read_lammps(path, source.elements, start)
         return read_mdanalysis(path, source.elements, source.topology, start)
+    if name == "hdf5":
+        from gmcore.data.readers.hdf5 import read_hdf5
+
+        return read_hdf5(path, start)
     if name == "npz":
         from gmcore.data.readers.arrays import read_npz as reader
-    elif name == "hdf5":
-        from gmcore.data.readers.hdf5 import read_hdf5 as reader
     else:
         from gmcore.data.readers.ase_files import read_ase as reader
     return islice(reader(path), start, None)

@@ -6,8 +6,8 @@
 Formulas: docs/method.md, sections 4 and 6.1. What is constant is folded into the weights once, see
 `gmcore.engine.folding`.
 
-Atoms are dealt out in blocks, and where they are too few for every thread the columns of each layer as well; each thread
-calls single-threaded BLAS. BLAS's own threads would be idle, yet awake, through all other kernels, and take
+Atoms are dealt out in blocks, and where they are too few for every thread the columns of each layer as well; each
+thread calls single-threaded BLAS. BLAS's own threads would be idle, yet awake, through all other kernels, and take
 cores from them.
 
 Not supported: derivatives in the weights (training is `gmkeras`), second derivatives.

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -82,18 +82,23 @@ def open_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
         yield file
 
 
-def read_array(item: object, path: str | os.PathLike, name: str) -> np.ndarray:
-    """Read a dataset of numbers, whose claims are compared with the size of the file before.
+def check_array(item: Any, path: str | os.PathLike, name: str) -> None:
+    """Refuse what is no dataset of numbers, or claims more memory than the size of the file can account for.
 
     Raises
     ------
-    DamagedFileError : it is a group, holds no numbers, or would take more memory than the file can account for.
+    DamagedFileError : it is a group, holds no numbers, or claims too much.
     """
     import h5py
 
     if not isinstance(item, h5py.Dataset) or item.shape is None or item.dtype.kind not in "biuf":
         raise DamagedFileError(f"{name} of {path} must be an array of numbers, got {_kind(item)}")
     check_claim(path, name, hdf5_walk.claimed(item))
+
+
+def read_array(item: Any, path: str | os.PathLike, name: str) -> np.ndarray:
+    """Read a dataset of numbers; raises as `check_array`."""
+    check_array(item, path, name)
     return np.asarray(item[()])
 
 

@@ -15,7 +15,8 @@ from ase.db import connect
 from ase.io import Trajectory, write
 
 from gmcore.data.datasets import Dataset, read_dataset
-from gmcore.data.reading import read_frames
+from gmcore.data.readers import hdf5
+from gmcore.data.reading import count_frames, read_frames
 from gmcore.errors import DataError
 from gmcore.quantities import PER_ATOM
 from gmcore.units import conversion
@@ -140,6 +141,33 @@ def test_own_hdf5_round_trip(tmp_path, rng):
     assert list(again.labels) == ["energy"]
     with pytest.raises(DataError, match=r"the unit of energy is eV in the file of structure 0 of set.h5, not Hartree"):
         read_dataset(tmp_path / "set.h5", ["energy"], units={"energy": "Hartree"})
+
+
+def test_own_hdf5_is_read_in_windows(tmp_path, rng, monkeypatch):
+    expected, path = reference(rng), tmp_path / "set.h5"
+    expected.write(path)
+    monkeypatch.setattr(hdf5, "WINDOW", 4)  # shorter than some structures, longer than others
+    assert_equal(read_dataset(path, LABELS), expected, atol=0.0)
+    n = len(expected.atoms)
+    assert count_frames(path) == n
+    for start in range(n + 1):
+        rest = list(read_frames(path, start=start, stop=n))
+        assert [frame.origin for frame in rest] == [f"structure {k} of set.h5" for k in range(start, n)]
+        for frame, atoms in zip(rest, expected.atoms[start:]):
+            np.testing.assert_array_equal(frame.positions, atoms.positions)
+            np.testing.assert_array_equal(frame.cell, atoms.cell.array)
+            assert (frame.numbers == atoms.numbers).all() and (frame.pbc == atoms.pbc).all()
+
+
+def test_own_hdf5_that_becomes_shorter_while_it_is_read(tmp_path, rng, monkeypatch):
+    expected, path = reference(rng), tmp_path / "set.h5"
+    expected.write(path)
+    monkeypatch.setattr(hdf5, "WINDOW", 1)
+    frames = read_frames(path)
+    next(frames)
+    expected.subset([0]).write(path)
+    with pytest.raises(DataError, match=r"set.h5 has changed while it was read: read the file again"):
+        list(frames)
 
 
 def test_units_are_converted(tmp_path, rng):

@@ -23,7 +23,9 @@ WEIGHTS = {"energy": 1.0, "forces": 4.0}
 EPOCHS, BATCH_SIZE = 1, 3
 
 
-def trained(strategy: tf.distribute.Strategy | None, optimizer: type[GroupedAdam]) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
+def trained(
+    strategy: tf.distribute.Strategy | None, optimizer: type[GroupedAdam]
+) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
     """Weights before and after, and the loss of each epoch."""
     frames = [*mixed_frames(), molecule()]
     with strategy.scope() if strategy else tf.device("CPU:0"):

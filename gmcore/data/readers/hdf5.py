@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +32,49 @@ from gmcore.data.readers.arrays import frames_from_arrays
 from gmcore.errors import DamagedFileError, DataError
 from gmcore.files import streamed_hdf5
 from gmcore.inputs.claims import check_claim
-from gmcore.inputs.hdf5 import open_hdf5, read_array
+from gmcore.inputs.hdf5 import check_array, open_hdf5, read_array
 from gmcore.inputs.hdf5_walk import claimed
 
 FORMAT = "gmtensor-dataset"
 VERSION = 1
 
 
-def read_hdf5(path: Path) -> Iterator[Frame]:
-    """Yield the structures of an HDF5 file.
+WINDOW = 2**18
+"""Rows of an array of structures or atoms that are in memory at a time."""
+
+
+def read_hdf5(path: Path, start: int = 0) -> Iterator[Frame]:
+    """Yield the structures of an HDF5 file from number `start` on; of a data set of this project, parts are in memory.
 
     Raises
     ------
     DataError : the file cannot be read, has a newer version, or its arrays do not fit together.
     """
     with _errors_of(path), open_hdf5(path) as file:
-        if np.array_equal(file.attrs.get("format"), FORMAT):
-            return _own_layout(file, path)
+        if _is_own(file):
+            return _own_layout(file, path, start)
+    return islice(_flat_layout(path), start, None)
+
+
+def count_hdf5(path: Path) -> int:
+    """Return the number of structures of an HDF5 file.
+
+    Raises
+    ------
+    DataError : as `read_hdf5`, but the arrays of a data set of this project are not looked at.
+    """
+    with _errors_of(path), open_hdf5(path) as file:
+        if _is_own(file):
+            return max(len(file["offsets"]) - 1, 0)
+    return sum(1 for _ in _flat_layout(path))
+
+
+def _is_own(file: h5py.File) -> bool:
+    return np.array_equal(file.attrs.get("format"), FORMAT)
+
+
+def _flat_layout(path: Path) -> Iterator[Frame]:
+    with _errors_of(path), open_hdf5(path) as file:
         shapes = {name: item.shape for name, item in file.items() if isinstance(item, h5py.Dataset) and item.shape}
     return frames_from_arrays(Columns(path.name, shapes, _later(path, "")))
 
@@ -77,7 +104,24 @@ def _later(path: Path, group: str) -> Callable[[str], np.ndarray]:
     return read
 
 
-def _own_layout(file: h5py.File, path: Path) -> Iterator[Frame]:
+class _Rows:
+    """A dataset of which only a window of rows is in memory; rows must be asked for in their order."""
+
+    def __init__(self, item: h5py.Dataset, path: Path):
+        self._key, self._path, self._n_rows = item.name, path, len(item)
+        self._first, self._values = 0, np.asarray(item[:0])
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        if not self._first <= rows.start <= rows.stop <= self._first + len(self._values):
+            last = min(max(rows.stop, rows.start + WINDOW), self._n_rows)
+            with _errors_of(self._path), open_hdf5(self._path) as file:
+                self._first, self._values = rows.start, np.asarray(file[self._key][rows.start : last])
+            if len(self._values) < last - rows.start:
+                raise DataError(f"{self._path} has changed while it was read: read the file again")
+        return self._values[rows.start - self._first : rows.stop - self._first]
+
+
+def _own_layout(file: h5py.File, path: Path, start: int) -> Iterator[Frame]:
     name = path.name
     version = int(file.attrs.get("version", 0))
     if version > VERSION:
@@ -99,11 +143,12 @@ def _own_layout(file: h5py.File, path: Path) -> Iterator[Frame]:
         if shape[1:] != row:
             raise ValueError(f"{key} must have shape {(rows, *row)}, got {shape}")
     check_claim(path, "the content", sum(claimed(item) for item in needed.values()))
-    arrays = {key: read_array(item, path, key) for key, item in needed.items()}
+    for key, item in needed.items():
+        check_array(item, path, key)
     for key in ("offsets", "numbers"):
-        if arrays[key].ndim != 1 or arrays[key].dtype.kind not in "iu":
-            raise ValueError(f"{key} must be a list of integers, got {arrays[key].dtype} {arrays[key].shape}")
-    given = arrays["offsets"]
+        if needed[key].ndim != 1 or needed[key].dtype.kind not in "iu":
+            raise ValueError(f"{key} must be a list of integers, got {needed[key].dtype} {needed[key].shape}")
+    given = read_array(needed["offsets"], path, "offsets")
     if given[0] != 0 or given[-1] != n_atoms or (given[1:] < given[:-1]).any():
         raise DataError(f"offsets of {name} must increase from 0 to the number of atoms, {n_atoms}")
     offsets = given.astype(np.int64)
@@ -114,17 +159,17 @@ def _own_layout(file: h5py.File, path: Path) -> Iterator[Frame]:
         )
     columns, per_atom = _columns(file, path, n_structures, n_atoms, units)
     for key, kinds in (("positions", "iuf"), ("cells", "iuf"), ("pbc", "biuf")):
-        if arrays[key].dtype.kind not in kinds:
-            raise ValueError(f"{key} must be numbers, got {arrays[key].dtype}")
-    pbc = arrays["pbc"].astype(bool)
+        if needed[key].dtype.kind not in kinds:
+            raise ValueError(f"{key} must be numbers, got {needed[key].dtype}")
+    numbers, positions, cells, pbc = (_Rows(needed[key], path) for key in ("numbers", "positions", "cells", "pbc"))
 
     def frame(k: int) -> Frame:
-        own = slice(offsets[k], offsets[k + 1])
+        own, here = slice(offsets[k], offsets[k + 1]), slice(k, k + 1)
         fields = Fields(columns, columns.shapes, k, 1, own, per_atom)
-        place = arrays["numbers"][own], arrays["positions"][own], arrays["cells"][k], pbc[k]
+        place = numbers[own], positions[own], cells[here][0], pbc[here][0].astype(bool)
         return Frame(*place, fields, f"structure {k} of {name}", units=units)
 
-    return map(frame, range(n_structures))
+    return map(frame, range(start, n_structures))
 
 
 def _columns(
