@@ -29,6 +29,7 @@ from gmcore.dynamics.h5md import (
     recorded_group,
     write_segment,
 )
+from gmcore.formats import FOREIGN, SUFFIXES
 from gmcore.inputs.hdf5 import open_hdf5
 from gmcore.suggest import did_you_mean
 from gmcore.units import ASE_TIME
@@ -267,6 +268,10 @@ def _opened(path: Path) -> Iterator[Any]:
         ArithmeticError,
         RuntimeError,
     ) as error:
+        if SUFFIXES.get(path.suffix.lower()) in FOREIGN:
+            raise TrajectoryError(
+                f"{path} is a trajectory of another program: make a run of it with gmtensor convert, and use that"
+            ) from error
         reason = " ".join(str(error).split()).replace(str(path), "it", 1)[:500]
         raise TrajectoryError(f"{path} is not a trajectory of gmtensor, or it is damaged: {reason}") from error
 

@@ -194,6 +194,7 @@ def test_refuses_to_read(run, tmp_path_factory):
     trajectory = Trajectory(folder)
     empty = tmp_path_factory.mktemp("empty")
     (empty / "text.h5").write_text("no HDF5")
+    (empty / "dump.lammpstrj").write_text("ITEM: TIMESTEP")
     with h5py.File(empty / "other.h5", "w"):
         pass
     for call, message in [
@@ -201,6 +202,7 @@ def test_refuses_to_read(run, tmp_path_factory):
         (lambda: Trajectory(empty / "missing.h5"), "does not exist"),
         (lambda: Trajectory(empty / "text.h5"), "is not a trajectory of gmtensor"),
         (lambda: Trajectory(empty / "other.h5"), "is not a trajectory of gmtensor"),
+        (lambda: Trajectory(empty / "dump.lammpstrj"), "make a run of it with gmtensor convert, and use that"),
         (lambda: trajectory.values("temprature", 0), "no 'temprature'"),
         (lambda: trajectory.unit("temprature"), "did you mean 'temperature'"),
         (lambda: trajectory.values("temperature", 2), "replica must be 0 to 1, got 2"),
