@@ -15,14 +15,15 @@ the batches it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count
 
 import keras
 import numpy as np
 import tensorflow as tf
 from ase import Atoms
 
-from gmcore.data.order import epoch_order
+from gmcore.data.order import epoch_batches, epoch_order
 from gmcore.engine.neighbors import build_pairs
 from gmcore.engine.settings import DescriptorSettings
 from gmcore.engine.structures import Batch, SpeciesTable
@@ -161,8 +162,7 @@ class PreparedData:
 
     def batches(self, batch_size: int) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
         """All structures in their order, once."""
-        for start in range(0, self.n_structures, batch_size):
-            yield self.batch(np.arange(start, min(start + batch_size, self.n_structures)))
+        return map(self.batch, epoch_batches(self.n_structures, batch_size, None, 0))
 
     def sample(
         self, n_structures: int, batch_size: int
@@ -180,20 +180,20 @@ class PreparedData:
         Without `seed` one pass in the order of the data. With it an endless sequence of shuffled epochs from
         `first_epoch` on, to be used with `steps_per_epoch`; the order in an epoch depends on seed and epoch only.
         """
+        n_batches = -(-self.n_structures // batch_size) if seed is None else tf.data.INFINITE_CARDINALITY
+        return self.stream(lambda: self.order(batch_size, seed, first_epoch), n_batches)
 
-        def shuffled():
-            epoch = first_epoch
-            while True:
-                order = epoch_order(self.n_structures, seed, epoch)
-                for start in range(0, self.n_structures, batch_size):
-                    yield self.batch(order[start : start + batch_size])
-                epoch += 1
+    def order(self, batch_size: int, seed: int | Sequence[int] | None, first_epoch: int) -> Iterator[np.ndarray]:
+        """Structures of each batch of `dataset`."""
+        epochs = (0,) if seed is None else count(first_epoch)
+        return chain.from_iterable(epoch_batches(self.n_structures, batch_size, seed, epoch) for epoch in epochs)
 
-        n_batches = -(-self.n_structures // batch_size)
-        generator = (lambda: self.batches(batch_size)) if seed is None else shuffled
-        dataset = tf.data.Dataset.from_generator(generator, output_signature=self.signature()).prefetch(2)
-        known = n_batches if seed is None else tf.data.INFINITE_CARDINALITY
-        return dataset.apply(tf.data.experimental.assert_cardinality(known))
+    def stream(self, chosen: Callable[[], Iterable[np.ndarray]], n_batches: int) -> tf.data.Dataset:
+        """Batches as a `tf.data.Dataset`: whenever it is begun, those of the structures that `chosen()` gives."""
+        batches = tf.data.Dataset.from_generator(
+            lambda: map(self.batch, chosen()), output_signature=self.signature()
+        ).prefetch(2)
+        return batches.apply(tf.data.experimental.assert_cardinality(n_batches))
 
     def signature(self) -> tuple[dict[str, tf.TensorSpec], dict[str, tf.TensorSpec]]:
         """Types and static shapes of a batch, for TensorFlow."""

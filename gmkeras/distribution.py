@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from gmcore.data.order import epoch_order
 from gmcore.errors import GMError
 from gmkeras.data import PreparedData
 
@@ -78,16 +77,10 @@ def distributed_batches(
         mine = range(context.input_pipeline_id * per_worker, (context.input_pipeline_id + 1) * per_worker)
 
         def parts() -> Iterator[tuple]:
-            epoch = first_epoch
-            while True:
-                order = np.arange(data.n_structures) if seed is None else epoch_order(data.n_structures, seed, epoch)
-                for start in range(0, data.n_structures, batch_size):
-                    shares = split_batch(order[start : start + batch_size], n_replicas)
-                    for replica in mine:  # a pipeline serves its replicas in turn
-                        yield data.batch(shares[replica])
-                if seed is None:
-                    return
-                epoch += 1
+            for chosen in data.order(batch_size, seed, first_epoch):
+                shares = split_batch(chosen, n_replicas)
+                for replica in mine:  # a pipeline serves its replicas in turn
+                    yield data.batch(shares[replica])
 
         return tf.data.Dataset.from_generator(parts, output_signature=data.signature()).prefetch(2 * per_worker)
 

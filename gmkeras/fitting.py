@@ -7,7 +7,7 @@ would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,12 +35,7 @@ class Epochs(keras.callbacks.Callback):
     def __init__(self, batches: Batches, prepared: PreparedData):
         super().__init__()
         self._epoch = 0
-
-        def generate() -> Iterator[tuple]:
-            return (prepared.batch(chosen) for chosen in batches.epoch(self._epoch))
-
-        data = tf.data.Dataset.from_generator(generate, output_signature=prepared.signature()).prefetch(2)
-        self.data = data.apply(tf.data.experimental.assert_cardinality(len(batches)))
+        self.data = prepared.stream(lambda: batches.epoch(self._epoch), len(batches))
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch

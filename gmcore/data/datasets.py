@@ -17,7 +17,7 @@ from gmcore.anisotropy import zfs_parameters
 from gmcore.data.fields import find_fields
 from gmcore.data.frames import Frame, check_numbers
 from gmcore.data.labels import detraced, label_array, symmetrized
-from gmcore.data.order import epoch_order
+from gmcore.data.order import epoch_batches
 from gmcore.data.readers.hdf5 import write_hdf5
 from gmcore.data.reading import read_frames
 from gmcore.data.structures import structures_of, unit_of_field
@@ -249,10 +249,7 @@ class Batches:
 
     def epoch(self, epoch: int) -> Iterator[np.ndarray]:
         """Indices of the structures of each batch of an epoch."""
-        n = len(self.dataset)
-        order = np.arange(n) if self.seed is None else epoch_order(n, self.seed, epoch)
-        for start in range(0, n, self.batch_size):
-            yield order[start : start + self.batch_size]
+        return epoch_batches(len(self.dataset), self.batch_size, self.seed, epoch)
 
 
 def _rotated_label(label: str, value: np.ndarray, rotation: np.ndarray) -> np.ndarray:
