@@ -10,6 +10,7 @@ Not supported: batches with fewer structures than replicas.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -34,6 +35,22 @@ def reducible(results: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """
     multi_worker = isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
     return {key: value[tf.newaxis] for key, value in results.items()} if multi_worker else results
+
+
+def check_split(strategy: tf.distribute.Strategy, method: str, *data: Any) -> None:
+    """Refuse data of which TensorFlow would cut every array by rows, whatever its rows stand for.
+
+    Raises
+    ------
+    ValueError : there are several replicas, and something else than `distributed_batches`.
+    """
+    if strategy.num_replicas_in_sync > 1:
+        for part in data:
+            if part is not None and not isinstance(part, tf.distribute.DistributedDataset):
+                raise ValueError(
+                    f"{method} with several workers needs batches that are split by structures: make them with "
+                    "gmkeras.distribution.distributed_batches"
+                )
 
 
 def split_batch(chosen: Sequence[int] | np.ndarray, n_replicas: int) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from gmcore.engine.settings import DescriptorSettings, HeadSettings, Member
 from gmcore.quantities import predicted_by
 from gmkeras import fitting
-from gmkeras.distribution import reducible
+from gmkeras.distribution import check_split, reducible
 from gmkeras.layers import GaussianMomentsLayer, NTKDense, ScaleShift, Standardization
 from gmkeras.objective import Objective
 
@@ -192,6 +192,7 @@ class StructureModel(keras.Model):
         fitting.refuse(
             "fit", y=y, class_weight=class_weight, sample_weight=sample_weight, validation_split=validation_split
         )
+        check_split(self.distribute_strategy, "fit", x, validation_data)
         labels = self._compiled().labels
         batches = fitting.as_batches(x, batch_size, self.seed if shuffle else None)
         if batches is not None:
@@ -220,6 +221,7 @@ class StructureModel(keras.Model):
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
         """As in Keras; `x` may be a data set, its batches or structures with labels."""
         fitting.refuse("evaluate", y=y, sample_weight=sample_weight)
+        check_split(self.distribute_strategy, "evaluate", x)
         batches = fitting.as_batches(x, batch_size, None)
         if batches is not None:
             x, batch_size = fitting.in_order(self.descriptor, batches, self._compiled().labels), None
@@ -229,7 +231,15 @@ class StructureModel(keras.Model):
         """As in Keras; `x` may be a data set, its batches, a structure of ASE or a list of them.
 
         Quantities per atom are laid end to end, in the order of the structures.
+
+        Raises
+        ------
+        ValueError : the model was made for several workers.
         """
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "predict is not possible with several workers: write the model with to_file and load it with load_model"
+            )
         batches = fitting.as_batches(x, batch_size, None)
         if batches is not None:
             x, batch_size = fitting.in_order(self.descriptor, batches, ()), None

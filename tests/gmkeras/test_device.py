@@ -102,5 +102,18 @@ def test_a_batch_must_have_a_structure_for_each_worker():
         distributed_batches(two, data, 3)
 
 
+def test_data_that_tensorflow_would_cut_by_rows_are_refused(monkeypatch):
+    model, settings, _ = keras_model(("energy",), {"energy": 1.0}, n_radial=1)
+    model.compile(loss_weights={"energy": 1.0})
+    data = prepared(settings, mixed_frames(), ("energy",)).dataset(2)
+    two = type("Two", (), {"num_replicas_in_sync": 2})()
+    monkeypatch.setattr(type(model), "distribute_strategy", two)
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match=f"{call.__name__} with several workers needs batches that are split"):
+            call(data)
+    with pytest.raises(ValueError, match="predict is not possible with several workers: write the model with to_file"):
+        model.predict(mixed_frames())
+
+
 def test_one_worker_has_the_whole_share():
     assert float(global_share(tf.constant(7))) == 1.0
