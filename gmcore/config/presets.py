@@ -11,7 +11,7 @@ _PAPER_ENERGY = {"network": 0.03, "radial": 0.02, "scale": 0.001, "shift": 0.05}
 _STANDARD_TENSOR = {"network": 0.02, "radial": 0.02, "scale": 0.005, "shift": 0.005}
 _STANDARD_ENERGY = {"network": 0.03, "radial": 0.03, "scale": 0.001, "shift": 0.05}
 _STANDARD: dict[str, Any] = {
-    "descriptor": {"r_max": 5.0, "r_min": 0.5, "n_basis": 16, "n_radial": 7},
+    "descriptor": {"r_max": 5.0, "r_min": 0.5, "n_basis": 16, "n_radial": 8},
     "hidden": [128, 128],
     "initial_radial": "smooth",
     "standardize": True,

@@ -54,8 +54,8 @@ MODELS = (
     _gmtensor(32, 4),
     _gmtensor(64, 5),  # the preset fast
     _gmtensor(64, 6),
-    _gmtensor(128, 7),  # the preset standard
-    _gmtensor(128, 8),
+    _gmtensor(128, 7),
+    _gmtensor(128, 8),  # the preset standard
     _apax(64),
     _apax(256),
     Model("NEP 30", "nep", {"neurons": [30]}),
