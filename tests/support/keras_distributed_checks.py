@@ -26,7 +26,7 @@ EPOCHS, BATCH_SIZE = 1, 3
 def trained(
     strategy: tf.distribute.Strategy | None, optimizer: type[GroupedAdam]
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
-    """Weights before and after, the loss of each epoch, and that of an evaluation."""
+    """Weights before and after, the losses of each epoch and its validation, and that of an evaluation."""
     frames = [*mixed_frames(), molecule()]
     with strategy.scope() if strategy else tf.device("CPU:0"):
         model, settings, _ = keras_model(("energy",), WEIGHTS, n_radial=1)
@@ -35,10 +35,11 @@ def trained(
     steps = -(-data.n_structures // BATCH_SIZE)
     before = [np.array(w) for w in model.get_weights()]
     batches = distributed_batches(strategy, data, BATCH_SIZE, seed=1) if strategy else data.dataset(BATCH_SIZE, seed=1)
-    history = model.fit(batches, steps_per_epoch=steps, epochs=EPOCHS, shuffle=False, verbose=0)
-    after = [np.array(w) for w in model.get_weights()]
     in_order = distributed_batches(strategy, data, BATCH_SIZE) if strategy else data.dataset(BATCH_SIZE)
-    losses = [*history.history["loss"], model.evaluate(in_order, steps=steps, verbose=0)[0]]
+    fit = {"steps_per_epoch": steps, "epochs": EPOCHS, "validation_data": in_order, "validation_steps": steps}
+    history = model.fit(batches, **fit, shuffle=False, verbose=0).history
+    after = [np.array(w) for w in model.get_weights()]
+    losses = [*history["loss"], *history["val_loss"], model.evaluate(in_order, steps=steps, verbose=0)[0]]
     return before, after, losses
 
 

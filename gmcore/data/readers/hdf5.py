@@ -39,7 +39,7 @@ FORMAT = "gmtensor-dataset"
 VERSION = 1
 
 
-WINDOW = 2**18
+WINDOW = 2**16
 """Rows of an array of structures or atoms that are in memory at a time."""
 
 
